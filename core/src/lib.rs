@@ -1,0 +1,21 @@
+//! Foreshore: a replicated store that keeps working when the network does not.
+#![deny(missing_docs)]
+
+pub mod config;
+pub mod document;
+pub mod engine;
+pub mod error;
+pub mod id;
+pub mod io;
+pub mod reconcile;
+pub mod time;
+pub mod trust;
+pub mod wire;
+
+#[cfg(feature = "net")]
+pub mod net;
+#[cfg(feature = "net")]
+pub mod peer;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod store;
