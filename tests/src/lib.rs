@@ -1,1 +1,2 @@
-
+//! What crosses crates: editing traces, processes, crashes.
+#![deny(missing_docs)]

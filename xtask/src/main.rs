@@ -1,1 +1,30 @@
-fn main() {}
+//! `cargo xtask …`: everything a contributor does, in one place.
+//!
+//! The commands only arrange what `cargo` and the workspace's own programs do; whatever they run is printed first, so
+//! that any step can be repeated by hand.
+#![allow(clippy::disallowed_methods, reason = "a program for people reads the clock")]
+
+mod cargo;
+mod licences;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Build, prove, measure and show Foreshore")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, lints, docs, feature combinations, wasm32, and every test
+    Test(test::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test(options) => test::run(&options),
+    }
+}

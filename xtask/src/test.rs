@@ -1,0 +1,147 @@
+//! `cargo xtask test`: what a change has to pass, in the order in which it fails fastest.
+//!
+//! Every step runs even when an earlier one failed, so that one run tells everything; the command fails if any did.
+//! Nothing here is built in release: libp2p is compiled once, in the dev profile, whatever the feature combination.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::cargo::{self, cargo};
+use crate::licences;
+
+/// Feature sets of the library that people build, each checked on its own.
+const FEATURES: [&str; 5] = ["", "redb", "sim", "net", "net,redb"];
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Many more seeds, kills and sizes
+    #[arg(long)]
+    long: bool,
+    /// Stop at the first step that fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// Run only these steps (see --list)
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Name the steps and exit
+    #[arg(long)]
+    list: bool,
+}
+
+type Step = (&'static str, fn(&Options) -> anyhow::Result<()>);
+
+const STEPS: [Step; 8] = [
+    ("fmt", |_| cargo::run(cargo("fmt --all --check"))),
+    ("clippy", |_| cargo::run(cargo("clippy --workspace --all-targets --quiet -- -D warnings"))),
+    ("features", features),
+    ("wasm32", wasm32),
+    ("docs", docs),
+    ("deny", deny),
+    ("doctest", |_| cargo::run(cargo("test --doc"))),
+    ("tests", tests),
+];
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if options.list {
+        STEPS.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    }
+    if let Some(unknown) = options.only.iter().find(|name| STEPS.iter().all(|(step, _)| step != name)) {
+        bail!("there is no step {unknown:?}; `cargo xtask test --list` names them");
+    }
+    let mut report = Vec::new();
+    for (name, step) in
+        STEPS.iter().filter(|(name, _)| options.only.is_empty() || options.only.iter().any(|o| o == name))
+    {
+        println!("\n── {name} ──");
+        let began = Instant::now();
+        let outcome = step(options);
+        if let Err(error) = &outcome {
+            println!("{name} FAILED: {error:#}");
+        }
+        let failed = outcome.is_err();
+        report.push((*name, began.elapsed(), failed));
+        if failed && options.fail_fast {
+            break;
+        }
+    }
+    close(&report)
+}
+
+fn close(report: &[(&str, Duration, bool)]) -> anyhow::Result<()> {
+    println!();
+    for (name, took, failed) in report {
+        println!("{:>8}  {:>5} s  {}", name, took.as_secs(), if *failed { "FAILED" } else { "ok" });
+    }
+    let failed: Vec<&str> = report.iter().filter(|(.., failed)| *failed).map(|(name, ..)| *name).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn features(_: &Options) -> anyhow::Result<()> {
+    for set in FEATURES {
+        let mut command = cargo("clippy --package foreshore --no-default-features --quiet");
+        if !set.is_empty() {
+            command.args(["--features", set]);
+        }
+        command.args(["--", "-D", "warnings"]);
+        cargo::run(command)?;
+    }
+    Ok(())
+}
+
+/// The pure side builds for the browser: no clock, no socket, no thread crept in.
+fn wasm32(_: &Options) -> anyhow::Result<()> {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    let mut sysroot = Command::new("rustc");
+    sysroot.args(["--print", "target-libdir", "--target", TARGET]).current_dir(cargo::root());
+    let libdir = String::from_utf8(cargo::output(sysroot)?)?;
+    if !std::path::Path::new(libdir.trim()).exists() {
+        let mut add = Command::new("rustup");
+        add.args(["target", "add", TARGET]).current_dir(cargo::root());
+        cargo::run(add).context("the toolchain lacks the wasm32-unknown-unknown target")?;
+    }
+    for set in ["", "sim"] {
+        let mut command = cargo("clippy --package foreshore --no-default-features --quiet");
+        command.args(["--target", TARGET, "--features", set, "--", "-D", "warnings"]);
+        cargo::run(command)?;
+    }
+    Ok(())
+}
+
+fn docs(_: &Options) -> anyhow::Result<()> {
+    let mut command = cargo("doc --no-deps --lib --quiet");
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    cargo::run(command)
+}
+
+fn deny(_: &Options) -> anyhow::Result<()> {
+    if cargo::has("deny") {
+        return cargo::run(cargo("deny --all-features check"));
+    }
+    println!("cargo-deny is not installed: advisories, sources and duplicate bans were NOT checked, only licences.");
+    println!("`cargo install --locked cargo-deny` installs it.");
+    licences::check()
+}
+
+/// Unit, property, process and crash tests. Process tests start the programs that are built here first.
+fn tests(options: &Options) -> anyhow::Result<()> {
+    cargo::run(cargo("build --bins --quiet"))?;
+    let nextest = cargo::has("nextest");
+    let mut command = match (nextest, options.long) {
+        (true, false) => cargo("nextest run"),
+        (true, true) => cargo("nextest run --profile long"),
+        (false, _) => cargo("test --lib --bins --tests --no-fail-fast"),
+    };
+    if !nextest {
+        println!("cargo-nextest is not installed: `cargo test` runs the same tests, less side by side.");
+    }
+    if options.long {
+        command.env("FORESHORE_LONG", "1");
+    }
+    cargo::run(command)
+}
