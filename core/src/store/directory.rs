@@ -1,0 +1,291 @@
+//! A data directory: who holds it, and whether the store file in it is the one that was closed cleanly here.
+//!
+//! Files: `store.redb` (the store; a new one is made whole as `store.new` and then renamed, so that a crash during the
+//! first start leaves nothing that does not open), `lock` (held with an advisory lock while open; its text is the holder's process id),
+//! `life` (present only between a clean close and the next open).
+//!
+//! The *life record* ties a clean close to the file it closed. It holds a random life number and the store file's size
+//! and change time. On open it is taken away; only if both still match does the life go on. Copying another file over
+//! the store in place keeps device, inode and birth time, but not the change time, so a restored backup gets a new life
+//! and with it another [`identity`](super::Backend::identity). A snapshot of a whole block device cannot be told apart
+//! from inside it; whoever rolls one back must remove `life`.
+
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::FORMAT;
+use crate::io::StorageFailure;
+use crate::wire::{Reader, Writer};
+
+/// Why a data directory did not open. Nothing in it has changed, save that a missing directory may have been made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory open. Talk to that process, or end it.
+    #[error("{} is in use{}", directory.display(), holder(*pid))]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// The holder's process id, if it wrote one that can be read.
+        pid: Option<u32>,
+    },
+    /// The store was written by a newer release. Use that release; this one would not understand its rows.
+    #[error("the store has format {found}, this release reads up to {supported}: use a newer release of foreshore")]
+    NewerFormat {
+        /// The store's format.
+        found: u32,
+        /// The newest that this build reads.
+        supported: u32,
+    },
+    /// An older store could not be brought to this format. It is unchanged.
+    #[error("migrating the store from format {from} to {FORMAT} failed: {source}")]
+    Migration {
+        /// The store's format.
+        from: u32,
+        /// What went wrong.
+        source: StorageFailure,
+    },
+    /// The directory or the store in it cannot be written.
+    #[error("{} cannot be written: check its owner, its mode and whether its file system is mounted read-only", path.display())]
+    ReadOnly {
+        /// What could not be written.
+        path: PathBuf,
+    },
+    /// The path names something that is not a directory.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// No room on the device.
+    #[error("the disk that holds {} is full", path.display())]
+    Full {
+        /// What needed room.
+        path: PathBuf,
+    },
+    /// The store's bytes are damaged.
+    #[error("the store is damaged: {detail}; run `foreshore doctor`")]
+    Corrupt {
+        /// What the backend said.
+        detail: String,
+    },
+    /// Another failure of the operating system.
+    #[error("opening {} failed: {source}", path.display())]
+    Io {
+        /// What was being opened.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| " by another process".to_owned(), |pid| format!(" by process {pid}"))
+}
+
+/// Sorts an I/O error of `path` into the kinds that people act on.
+pub(super) fn open_error(path: &Path, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path },
+        ErrorKind::NotADirectory => OpenError::NotADirectory { path },
+        _ if is_full(&source) => OpenError::Full { path },
+        _ => OpenError::Io { path, source },
+    }
+}
+
+/// Whether there is no room, by space, quota or file size limit.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+/// A data directory held by this process.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    life: [u8; 16],
+    /// Released by the system when the file is closed, also when the process is killed.
+    _lock: File,
+}
+
+impl Directory {
+    const STORE: &'static str = "store.redb";
+    const NEW: &'static str = "store.new";
+    const LOCK: &'static str = "lock";
+    const LIFE: &'static str = "life";
+
+    /// Makes the directory if need be (mode 0700), locks it, and takes up the life of the store in it.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        make_directory(path)?;
+        let lock = lock(path)?;
+        let mut directory = Self { path: path.to_owned(), life: [0; 16], _lock: lock };
+        directory.life = match directory.take_life() {
+            Some(life) => life,
+            None => fresh_life().map_err(|e| open_error(path, e))?,
+        };
+        // Without this a power cut could bring the taken record back beside a store that has moved on.
+        sync_directory(path).map_err(|e| open_error(path, e))?;
+        Ok(directory)
+    }
+
+    pub(super) fn store_path(&self) -> PathBuf {
+        self.path.join(Self::STORE)
+    }
+
+    /// Whether there is a store file, whole or damaged.
+    pub(super) fn has_store(&self) -> bool {
+        self.store_path().symlink_metadata().is_ok()
+    }
+
+    /// Makes an empty file (mode 0600) for a new store, in place of what an interrupted start may have left.
+    pub(super) fn new_file(&self) -> Result<File, OpenError> {
+        let path = self.path.join(Self::NEW);
+        let mut options = OpenOptions::new();
+        private(options.read(true).write(true).create(true).truncate(true))
+            .open(&path)
+            .map_err(|e| open_error(&path, e))
+    }
+
+    /// Makes the finished new file the store.
+    pub(super) fn adopt_new_file(&self) -> Result<(), OpenError> {
+        let (new, store) = (self.path.join(Self::NEW), self.store_path());
+        std::fs::rename(&new, &store).and_then(|()| sync_directory(&self.path)).map_err(|e| open_error(&store, e))
+    }
+
+    /// Opens the existing store file for reading and writing.
+    pub(super) fn store_file(&self) -> Result<File, OpenError> {
+        let path = self.store_path();
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| open_error(&path, e))?;
+        match file.metadata() {
+            // redb would take an empty file for a new store.
+            Ok(metadata) if metadata.len() == 0 => Err(OpenError::Corrupt { detail: "store.redb is empty".into() }),
+            Ok(_) => Ok(file),
+            Err(e) => Err(open_error(&path, e)),
+        }
+    }
+
+    /// Device, inode, birth time and life number of the store, hashed.
+    pub(super) fn identity(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        if let Ok(metadata) = std::fs::metadata(self.store_path()) {
+            let [device, inode] = place(&metadata);
+            let born = metadata.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+            w.u64_le(device).u64_le(inode).varint(born.map_or(0, |d| d.as_nanos() as u64));
+        }
+        w.array(&self.life);
+        blake3::derive_key("foreshore 1 store identity", &w.finish()).to_vec()
+    }
+
+    /// Records that the store was closed cleanly. Failing to is harmless: the next open begins a new life.
+    pub(super) fn record_life(&self) {
+        let record = || -> io::Result<()> {
+            let state = closed_state(&std::fs::metadata(self.store_path())?);
+            let path = self.path.join(Self::LIFE);
+            let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)?;
+            file.write_all(&[&self.life[..], &state].concat())?;
+            file.sync_all()?;
+            sync_directory(&self.path)
+        };
+        let _ = record();
+    }
+
+    /// Removes the life record and returns its number if it describes the store file as it is now.
+    fn take_life(&self) -> Option<[u8; 16]> {
+        let path = self.path.join(Self::LIFE);
+        let record = std::fs::read(&path).ok()?;
+        // A record that cannot be removed could be believed twice, so it counts only once it is gone.
+        std::fs::remove_file(&path).ok()?;
+        let mut r = Reader::new(&record);
+        let life = r.array::<16>("life").ok()?;
+        let state = closed_state(&std::fs::metadata(self.store_path()).ok()?);
+        (r.rest() == state).then_some(life)
+    }
+}
+
+fn fresh_life() -> io::Result<[u8; 16]> {
+    let mut life = [0; 16];
+    getrandom::fill(&mut life).map_err(io::Error::other)?;
+    Ok(life)
+}
+
+fn make_directory(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => OpenError::NotADirectory { path: path.to_owned() },
+        _ => open_error(path, e),
+    })
+}
+
+/// Takes the directory's lock, or says who has it.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(Directory::LOCK);
+    let mut file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        .open(&path)
+        .map_err(|e| match open_error(&path, e) {
+            OpenError::ReadOnly { .. } => OpenError::ReadOnly { path: directory.to_owned() },
+            other => other,
+        })?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let pid = file.take(16).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::Locked { directory: directory.to_owned(), pid });
+        }
+        Err(TryLockError::Error(e)) => return Err(open_error(&path, e)),
+    }
+    let write_pid = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write_pid(&mut file).map_err(|e| open_error(&path, e))?;
+    Ok(file)
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(unix)]
+fn place(metadata: &Metadata) -> [u64; 2] {
+    use std::os::unix::fs::MetadataExt;
+    [metadata.dev(), metadata.ino()]
+}
+
+#[cfg(not(unix))]
+fn place(_: &Metadata) -> [u64; 2] {
+    [0; 2]
+}
+
+/// What no writer leaves as it was: size and change time.
+fn closed_state(metadata: &Metadata) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u64_le(metadata.len());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        w.u64_le(metadata.ctime() as u64).u64_le(metadata.ctime_nsec() as u64);
+    }
+    #[cfg(not(unix))]
+    {
+        let changed = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        w.u64_le(changed.map_or(0, |d| d.as_nanos() as u64));
+    }
+    w.finish()
+}

@@ -1,0 +1,424 @@
+//! The native store: one [redb](https://docs.rs/redb) file in a data directory.
+//!
+//! redb is a copy-on-write B-tree with two commit slots: a commit writes new pages, syncs, and flips a slot, so that a
+//! crash at any point leaves the previous commit whole. Every write here is `Durability::Immediate`.
+//!
+//! Invariants:
+//! - one process a directory, by an advisory lock beside redb's own;
+//! - redb's page cache has a small bound ([`RedbOptions::cache_bytes`]), because its default of 1 GiB counts as
+//!   resident memory; the system's page cache does the work;
+//! - redb latches after an I/O error. The database object is dropped then and opened again by the next call, so a disk
+//!   that has room again needs no restart;
+//! - a panic inside redb on damaged pages is contained here and becomes [`StorageFailure::Corrupt`].
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction, backends::FileBackend,
+};
+
+pub use super::directory::OpenError;
+use super::directory::{Directory, is_full, open_error};
+use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, read_too_large};
+use crate::io::{ReadOp, Rows, StorageFailure, Table, WriteOp};
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Rw<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+
+const fn definition(table: Table) -> Definition {
+    TableDefinition::new(table.name())
+}
+
+/// How a store file is opened.
+#[derive(Debug, Clone)]
+pub struct RedbOptions {
+    cache_bytes: usize,
+    quick_repair: bool,
+    verify: bool,
+}
+
+impl Default for RedbOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 16 << 20, quick_repair: false, verify: false }
+    }
+}
+
+impl RedbOptions {
+    /// The defaults of each setter.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// redb's page cache. Default 16 MiB; worst-case resident memory is this much. A larger one saves system calls where
+    /// the same pages are read again and again; a smaller one costs them. At least 1 MiB is used.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes.max(1 << 20);
+        self
+    }
+
+    /// Saves redb's allocator state with every commit: an open after a crash no longer reads the whole file, and every
+    /// commit costs a second sync. Default off.
+    pub fn quick_repair(mut self, on: bool) -> Self {
+        self.quick_repair = on;
+        self
+    }
+
+    /// Verifies the checksum of every page before the first use. Reads the whole file. Default off.
+    pub fn verify(mut self, on: bool) -> Self {
+        self.verify = on;
+        self
+    }
+}
+
+/// What runs in one transaction with the format number: brings rows of `from` to `from + 1`.
+struct Migration {
+    from: u32,
+    run: fn(&WriteTransaction) -> Result<(), redb::Error>,
+}
+
+/// One entry for each raise of [`FORMAT`], oldest first.
+const MIGRATIONS: &[Migration] = &[];
+
+/// A [`Backend`] over one redb file. Dropping it closes the file cleanly.
+#[derive(Debug)]
+pub struct Redb {
+    options: RedbOptions,
+    /// `None` after a failure that redb wants to be reopened for.
+    database: RefCell<Option<Database>>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Directory(Directory),
+    /// A simulated device of a test; it cannot be opened again.
+    #[cfg(test)]
+    Device,
+}
+
+impl Redb {
+    /// Opens the store in a data directory with default options, making both if need be.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(directory, RedbOptions::default())
+    }
+
+    /// Opens the store in a data directory. After a crash redb reads the file once to rebuild what is free.
+    pub fn open_with(directory: impl AsRef<Path>, options: RedbOptions) -> Result<Self, OpenError> {
+        let directory = Directory::open(directory.as_ref())?;
+        let path = directory.store_path();
+        if !directory.has_store() {
+            let new = open_file(directory.new_file()?, &options).map_err(|e| refusal(&path, e))?;
+            prepare(&new, MIGRATIONS, &path)?;
+            contained(|| new.close().map_err(|e| failure(e.into()))).map_err(|e| refusal(&path, e))?;
+            directory.adopt_new_file()?;
+        }
+        let database = open_file(directory.store_file()?, &options).map_err(|e| refusal(&path, e))?;
+        prepare(&database, MIGRATIONS, &path)?;
+        Ok(Self { options, database: RefCell::new(Some(database)), place: Place::Directory(directory) })
+    }
+
+    /// Opens a store on a simulated device.
+    #[cfg(test)]
+    fn on_device(device: impl StorageBackend, options: RedbOptions) -> Result<Self, OpenError> {
+        let path = Path::new("device");
+        let database = open_device(device, &options).map_err(|e| refusal(path, e))?;
+        prepare(&database, MIGRATIONS, path)?;
+        Ok(Self { options, database: RefCell::new(Some(database)), place: Place::Device })
+    }
+
+    /// Runs `work` on the open database, opening it again first if an earlier failure closed it. Drops the database
+    /// after a failure that leaves redb latched.
+    fn with<T>(&self, work: impl FnOnce(&mut Database) -> Result<T, redb::Error>) -> Result<T, StorageFailure> {
+        let mut slot = self.database.borrow_mut();
+        if slot.is_none() {
+            *slot = Some(self.reopen()?);
+        }
+        let database = slot.as_mut().expect("opened above");
+        // Stays set if `work` panics: the object's state is unknown then.
+        let mut spoiled = true;
+        let result = contained(|| {
+            let result = work(database);
+            spoiled =
+                matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::LockPoisoned(_)));
+            result.map_err(failure)
+        });
+        if spoiled {
+            let database = slot.take();
+            // Closing meets the same damage again, perhaps.
+            let _ = contained(|| {
+                drop(database);
+                Ok(())
+            });
+        }
+        result
+    }
+
+    fn reopen(&self) -> Result<Database, StorageFailure> {
+        match &self.place {
+            Place::Directory(directory) => {
+                let file = directory.store_file().map_err(|e| match e {
+                    OpenError::Full { .. } => StorageFailure::Full,
+                    OpenError::Corrupt { detail } => StorageFailure::Corrupt { detail },
+                    other => StorageFailure::Io { detail: other.to_string() },
+                })?;
+                open_file(file, &self.options)
+            }
+            #[cfg(test)]
+            Place::Device => Err(StorageFailure::Io { detail: "the simulated device has failed".into() }),
+        }
+    }
+}
+
+impl Backend for Redb {
+    fn identity(&self) -> Vec<u8> {
+        match &self.place {
+            Place::Directory(directory) => directory.identity(),
+            #[cfg(test)]
+            Place::Device => vec![0; 32],
+        }
+    }
+
+    fn write(&mut self, batches: &[Batch<'_>]) -> Vec<Result<(), StorageFailure>> {
+        let quick_repair = self.options.quick_repair;
+        match self.with(|database| commit(database, batches, quick_repair)) {
+            Ok(answers) => answers,
+            Err(failure) => batches.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+
+    fn read(&self, ops: &[ReadOp]) -> Result<Vec<Rows>, StorageFailure> {
+        self.with(|database| {
+            let txn = database.begin_read()?;
+            let mut budget = MAX_READ_BYTES;
+            let rows = ops.iter().map(|op| scan(&txn, op, &mut budget)).collect::<Result<Vec<_>, redb::Error>>()?;
+            Ok((budget > 0).then_some(rows))
+        })?
+        .ok_or_else(read_too_large)
+    }
+
+    fn compact(&mut self) -> Result<bool, StorageFailure> {
+        self.with(|database| Ok(database.compact()?))
+    }
+
+    fn check(&mut self) -> Result<(), StorageFailure> {
+        // `false`: something was wrong and has been repaired; redb does not say what.
+        match self.with(|database| Ok(database.check_integrity()?))? {
+            true => Ok(()),
+            false => Err(StorageFailure::Corrupt { detail: "page checksums or free lists did not match".into() }),
+        }
+    }
+
+    #[cfg(unix)]
+    fn allocated_bytes(&self) -> u64 {
+        match &self.place {
+            Place::Directory(directory) => std::fs::metadata(directory.store_path())
+                .map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512),
+            #[cfg(test)]
+            Place::Device => 0,
+        }
+    }
+}
+
+impl Drop for Redb {
+    fn drop(&mut self) {
+        let Some(database) = self.database.take() else { return };
+        let closed = contained(|| database.close().map_err(|e| failure(e.into())));
+        if closed.is_ok() {
+            match &self.place {
+                Place::Directory(directory) => directory.record_life(),
+                #[cfg(test)]
+                Place::Device => {}
+            }
+        }
+    }
+}
+
+fn open_file(file: File, options: &RedbOptions) -> Result<Database, StorageFailure> {
+    open_device(FileBackend::new(file).map_err(|e| failure(e.into()))?, options)
+}
+
+fn open_device(device: impl StorageBackend, options: &RedbOptions) -> Result<Database, StorageFailure> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
+    contained(|| builder.create_with_backend(device).map_err(|e| failure(e.into())))
+}
+
+/// Makes the tables of a new store; checks the format of an old one and migrates it, all in one transaction.
+fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result<(), OpenError> {
+    let found = contained(|| format_of(database).map_err(failure)).map_err(|e| refusal(path, e))?;
+    match found {
+        Some(FORMAT) => return Ok(()),
+        Some(found) if found > FORMAT => return Err(OpenError::NewerFormat { found, supported: FORMAT }),
+        _ => {}
+    }
+    let write = || -> Result<(), redb::Error> {
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        for table in Table::ALL {
+            txn.open_table(definition(table))?;
+        }
+        for migration in migrations.iter().filter(|m| found.is_some_and(|found| m.from >= found)) {
+            (migration.run)(&txn)?;
+        }
+        txn.open_table(definition(Table::Meta))?.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+        Ok(txn.commit()?)
+    };
+    contained(|| write().map_err(failure)).map_err(|source| match found {
+        Some(from) => OpenError::Migration { from, source },
+        None => refusal(path, source),
+    })
+}
+
+/// The store's format; `None` if the file is new.
+fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
+    let txn = database.begin_read()?;
+    let meta = match txn.open_table(definition(Table::Meta)) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let bytes = meta.get(FORMAT_KEY)?.map(|guard| guard.value().to_vec());
+    match bytes.as_deref().map(<[u8; 4]>::try_from) {
+        None => Ok(None),
+        Some(Ok(format)) => Ok(Some(u32::from_le_bytes(format))),
+        Some(Err(_)) => Err(redb::Error::Corrupted("the format number is not four bytes".into())),
+    }
+}
+
+fn commit(
+    database: &Database,
+    batches: &[Batch<'_>],
+    quick_repair: bool,
+) -> Result<Vec<Result<(), StorageFailure>>, redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.set_quick_repair(quick_repair);
+    let answers = {
+        let mut tables = OpenTables::new(&txn);
+        batches.iter().map(|(ops, epoch)| tables.apply(ops, *epoch)).collect::<Result<Vec<_>, _>>()?
+    };
+    if answers.iter().any(Result::is_ok) {
+        txn.commit()?;
+    } else {
+        txn.abort()?;
+    }
+    Ok(answers)
+}
+
+/// The tables of one transaction, opened when first used: each open costs a lookup in redb's root.
+struct OpenTables<'txn> {
+    txn: &'txn WriteTransaction,
+    open: [Option<Rw<'txn>>; Table::ALL.len()],
+}
+
+impl<'txn> OpenTables<'txn> {
+    fn new(txn: &'txn WriteTransaction) -> Self {
+        Self { txn, open: Default::default() }
+    }
+
+    fn table(&mut self, table: Table) -> Result<&mut Rw<'txn>, redb::Error> {
+        let slot = &mut self.open[table as usize];
+        if slot.is_none() {
+            *slot = Some(self.txn.open_table(definition(table))?);
+        }
+        Ok(slot.as_mut().expect("filled above"))
+    }
+
+    fn apply(&mut self, ops: &[WriteOp], epoch: Option<&[u8]>) -> Result<Result<(), StorageFailure>, redb::Error> {
+        if let Some(expected) = epoch {
+            let held = self.table(Table::Meta)?.get(EPOCH_KEY)?;
+            if held.is_none_or(|held| held.value() != expected) {
+                return Ok(Err(StorageFailure::HostEpochChanged));
+            }
+        }
+        for op in ops {
+            match op {
+                WriteOp::Put(table, key, value) => {
+                    self.table(*table)?.insert(key.as_slice(), value.as_slice())?;
+                }
+                WriteOp::Delete(table, key) => {
+                    self.table(*table)?.remove(key.as_slice())?;
+                }
+                WriteOp::DeleteRange(table, from, to) if from < to => {
+                    self.table(*table)?.retain_in(from.as_slice()..to.as_slice(), |_, _| false)?;
+                }
+                WriteOp::DeleteRange(..) => {}
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Carries out one read, taking its bytes off `budget`, which ends at 0 when it did not suffice.
+fn scan(txn: &ReadTransaction, op: &ReadOp, budget: &mut usize) -> Result<Rows, redb::Error> {
+    let mut rows = Rows::default();
+    let mut push = |key: &[u8], value: &[u8]| {
+        *budget = budget.saturating_sub(key.len() + value.len());
+        if *budget > 0 {
+            rows.push(key, value);
+        }
+        *budget > 0
+    };
+    match op {
+        ReadOp::Get(table, key) => {
+            if let Some(value) = txn.open_table(definition(*table))?.get(key.as_slice())? {
+                push(key, value.value());
+            }
+        }
+        ReadOp::Scan { table, from, to, limit } => {
+            if to.as_ref().is_some_and(|to| to <= from) {
+                return Ok(rows);
+            }
+            let end = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let bounds = (Bound::Included(from.as_slice()), end);
+            for row in txn.open_table(definition(*table))?.range::<&[u8]>(bounds)?.take(*limit) {
+                let (key, value) = row?;
+                if !push(key.value(), value.value()) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Turns a panic into [`StorageFailure::Corrupt`]: redb asserts on pages that break its own rules, and pages do so only
+/// when something else wrote to them.
+fn contained<T>(work: impl FnOnce() -> Result<T, StorageFailure>) -> Result<T, StorageFailure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(StorageFailure::Corrupt { detail: said.unwrap_or("a page breaks the rules of its format").to_owned() })
+    })
+}
+
+fn failure(error: redb::Error) -> StorageFailure {
+    match error {
+        redb::Error::Io(e) if is_full(&e) => StorageFailure::Full,
+        // Not a redb file, or one that ends before its own header says.
+        redb::Error::Io(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            StorageFailure::Corrupt { detail: e.to_string() }
+        }
+        redb::Error::Corrupted(detail) => StorageFailure::Corrupt { detail },
+        e @ (redb::Error::TableTypeMismatch { .. } | redb::Error::TableDoesNotExist(_)) => {
+            StorageFailure::Corrupt { detail: e.to_string() }
+        }
+        e => StorageFailure::Io { detail: e.to_string() },
+    }
+}
+
+fn refusal(path: &Path, failure: StorageFailure) -> OpenError {
+    match failure {
+        StorageFailure::Full => OpenError::Full { path: path.to_owned() },
+        StorageFailure::Corrupt { detail } => OpenError::Corrupt { detail },
+        other => open_error(path, std::io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
