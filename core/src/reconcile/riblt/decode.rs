@@ -1,0 +1,157 @@
+//! Peeling the difference out of two prefixes.
+
+use super::{Symbol, Walk, check_of};
+use crate::reconcile::item::IdKey;
+
+/// The ids that one side has and the other lacks, each list sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Ids that only the decoding side has.
+    pub only_mine: Vec<u64>,
+    /// Ids that only the other side has.
+    pub only_theirs: Vec<u64>,
+}
+
+impl Diff {
+    /// Number of ids on both lists.
+    pub fn len(&self) -> usize {
+        self.only_mine.len() + self.only_theirs.len()
+    }
+
+    /// Whether the sets are equal.
+    pub fn is_empty(&self) -> bool {
+        self.only_mine.is_empty() && self.only_theirs.is_empty()
+    }
+
+    /// Sorts both lists.
+    pub(in crate::reconcile) fn sort(&mut self) {
+        self.only_mine.sort_unstable();
+        self.only_theirs.sort_unstable();
+    }
+}
+
+/// How far a decoder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More symbols are needed.
+    NeedMore,
+    /// Every difference is known.
+    Complete,
+    /// The symbols are not those of two sets under this key: bad luck of one in billions, ids that occur twice in one
+    /// set, or a hostile peer. More symbols would not help.
+    Inconsistent,
+}
+
+/// Subtracts own symbols from a peer's and peels ids out of what is left.
+///
+/// Holds 16 bytes a symbol and 24 an id that was found. Work is O(log n) a found id, and no more ids are found than symbols were
+/// received.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    key: IdKey,
+    cells: Vec<Symbol>,
+    found: Vec<(Walk, i8)>,
+    progress: Progress,
+}
+
+impl Decoder {
+    /// A decoder for symbols under `key`.
+    pub fn new(key: IdKey) -> Self {
+        Self { key, cells: Vec::new(), found: Vec::new(), progress: Progress::NeedMore }
+    }
+
+    /// How many symbols have been taken.
+    pub fn taken(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// How many ids have been found so far.
+    pub fn found(&self) -> usize {
+        self.found.len()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Takes the next symbols of both sides, from symbol [`Decoder::taken`] on. Excess of the longer slice is ignored.
+    pub fn push(&mut self, theirs: &[Symbol], mine: &[Symbol]) -> Progress {
+        if self.progress != Progress::NeedMore {
+            return self.progress;
+        }
+        let start = self.cells.len();
+        self.cells.extend(theirs.iter().zip(mine).map(|(their, my)| their.minus(*my)));
+        for (walk, sign) in &mut self.found {
+            walk.apply(&mut self.cells[start..], start as u32, sign.wrapping_neg());
+        }
+        self.progress = self.peel(start);
+        self.progress
+    }
+
+    /// The difference, once [`Progress::Complete`].
+    pub fn finish(self) -> Option<Diff> {
+        if self.progress != Progress::Complete {
+            return None;
+        }
+        let mut diff = Diff::default();
+        for (walk, sign) in self.found {
+            if sign > 0 { diff.only_theirs.push(walk.id) } else { diff.only_mine.push(walk.id) }
+        }
+        diff.sort();
+        Some(diff)
+    }
+
+    fn peel(&mut self, start: usize) -> Progress {
+        let mut pure: Vec<u32> =
+            (start..self.cells.len()).filter(|i| self.is_pure(&self.cells[*i])).map(|i| i as u32).collect();
+        while let Some(index) = pure.pop() {
+            // The cell may have been emptied since it was noted.
+            let cell = self.cells[index as usize];
+            if !self.is_pure(&cell) {
+                continue;
+            }
+            if self.found.len() >= self.cells.len() {
+                return Progress::Inconsistent;
+            }
+            self.take_out(&cell, &mut pure);
+        }
+        self.judge()
+    }
+
+    /// Removes a found id from every symbol so far, noting those that become pure.
+    fn take_out(&mut self, cell: &Symbol, pure: &mut Vec<u32>) {
+        let mut walk = Walk::new(&self.key, cell.sum);
+        while (walk.next as usize) < self.cells.len() {
+            let index = walk.next;
+            let touched = &mut self.cells[index as usize];
+            touched.toggle(&walk, cell.count.wrapping_neg());
+            if matches!(touched.count, 1 | -1) {
+                pure.push(index);
+            }
+            walk.advance();
+        }
+        self.found.push((walk, cell.count));
+    }
+
+    /// Symbol 0 holds every id, so it is empty once all are found.
+    fn judge(&self) -> Progress {
+        let Some(first) = self.cells.first() else {
+            return Progress::NeedMore;
+        };
+        if first.sum != 0 || first.check != 0 {
+            return Progress::NeedMore;
+        }
+        if !self.cells.iter().all(Symbol::is_zero) {
+            return Progress::Inconsistent;
+        }
+        let mut ids: Vec<u64> = self.found.iter().map(|(walk, _)| walk.id).collect();
+        ids.sort_unstable();
+        let unique = ids.windows(2).all(|pair| pair[0] != pair[1]);
+        if unique { Progress::Complete } else { Progress::Inconsistent }
+    }
+
+    fn is_pure(&self, cell: &Symbol) -> bool {
+        matches!(cell.count, 1 | -1) && cell.check == check_of(&self.key, cell.sum)
+    }
+}
