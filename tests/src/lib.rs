@@ -1,2 +1,9 @@
 //! What crosses crates: editing traces, processes, crashes.
 #![deny(missing_docs)]
+
+pub mod traces;
+
+/// Whether the long form of tests is asked for (`cargo xtask test --long`): more seeds, more kills, larger sizes.
+pub fn is_long() -> bool {
+    std::env::var_os("FORESHORE_LONG").is_some_and(|value| value != "0")
+}
