@@ -372,7 +372,7 @@ impl<'a> Body<'a> {
     fn op_count(&self, depth: Depth, limits: &ChunkLimits) -> Result<u64, ChunkError> {
         let count = self.columns.op_count(limits.max_ops)?;
         if depth == Depth::Full {
-            let actors = 1 + self.other_actors.len() as u64;
+            let actors = columns::ActorTable::new(&self.actor, &self.other_actors);
             self.columns.check(count, self.start_op, actors, limits)?;
         }
         Ok(count)
@@ -391,3 +391,6 @@ fn nonzero(r: &mut Reader<'_>, field: &'static str) -> Result<u64, DecodeError> 
         value => Ok(value),
     }
 }
+
+#[cfg(test)]
+mod tests;

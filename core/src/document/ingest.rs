@@ -549,4 +549,6 @@ impl Entry {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

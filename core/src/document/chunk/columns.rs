@@ -3,10 +3,16 @@
 //! A column is a list of runs: `n > 0` and a value that stands for n rows, `n < 0` and that many values, `0` and a
 //! count of null rows. A boolean column is run lengths of false and true in turn. So a dozen bytes can claim 2⁶² rows;
 //! every count is held against the chunk's limits before anything is done that many times, and nothing is allocated.
+//!
+//! Only the spelling that an encoder makes is taken: longest runs, no column of nulls, no actor in the table that no op
+//! names, predecessors in order. Automerge throws chunks away and encodes them anew when somebody asks for a change or
+//! saves; a second spelling would come back under another hash, and what 0.12 saved then does not load.
 
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::ChunkLimits;
+use crate::id::Actor;
 use crate::wire::{DecodeError, Reader};
 
 /// Why the columns of a change are refused.
@@ -46,9 +52,12 @@ pub enum ColumnError {
         column: &'static str,
     },
     /// An op that has no meaning: an unknown action, an increment by something that is not a number, an insertion
-    /// under a map key.
+    /// under a map key, a deletion of nothing.
     #[error("an op has no meaning")]
     Meaningless,
+    /// The actor table lists an actor that no op names.
+    #[error("the actor table lists an actor that no op names")]
+    UnusedActor,
 }
 
 impl From<DecodeError> for ColumnError {
@@ -97,6 +106,39 @@ const PRED_CTR: usize = 11;
 const EXPAND: usize = 12;
 const MARK_NAME: usize = 13;
 
+// Types of values, the low four bits of their metadata.
+const VALUE_NULL: u64 = 0;
+const VALUE_TRUE: u64 = 2;
+const VALUE_UINT: u64 = 3;
+const VALUE_INT: u64 = 4;
+const VALUE_FLOAT: u64 = 5;
+const VALUE_STRING: u64 = 6;
+const VALUE_COUNTER: u64 = 8;
+const VALUE_TIMESTAMP: u64 = 9;
+
+/// What an op does.
+enum Action {
+    /// Makes a map, list, text or table.
+    Make,
+    Set,
+    Delete,
+    Increment,
+    Mark,
+}
+
+impl Action {
+    fn of(number: u64) -> Option<Self> {
+        match number {
+            0 | 2 | 4 | 6 => Some(Self::Make),
+            1 => Some(Self::Set),
+            3 => Some(Self::Delete),
+            5 => Some(Self::Increment),
+            7 => Some(Self::Mark),
+            _ => None,
+        }
+    }
+}
+
 /// The bytes of each column, empty where the change has none.
 pub(super) struct Columns<'a> {
     data: [&'a [u8]; KNOWN.len()],
@@ -139,14 +181,22 @@ impl<'a> Columns<'a> {
         Ok(count)
     }
 
-    /// Walks all columns together, op by op, so that each holds exactly what `ops` ops need. `actors` is the length of
-    /// the chunk's actor table.
-    pub(super) fn check(&self, ops: u64, start_op: u64, actors: u64, limits: &ChunkLimits) -> Result<(), ColumnError> {
+    /// Walks all columns together, op by op, so that each holds exactly what `ops` ops need.
+    pub(super) fn check(
+        &self,
+        ops: u64,
+        start_op: u64,
+        actors: ActorTable,
+        limits: &ChunkLimits,
+    ) -> Result<(), ColumnError> {
         // Half of an id pair without the other half would be read as "no id at all".
         for (actor, counter) in [(OBJ_ACTOR, OBJ_CTR), (PRED_ACTOR, PRED_CTR)] {
             if self.data[actor].is_empty() != self.data[counter].is_empty() {
                 return Err(ColumnError::Rows { column: KNOWN[counter].1 });
             }
+        }
+        if ops > 0 && self.data[INSERT].is_empty() {
+            return Err(ColumnError::Rows { column: KNOWN[INSERT].1 });
         }
         let mut row = RowReader::new(self, actors, limits);
         for op in 0..ops {
@@ -156,12 +206,14 @@ impl<'a> Columns<'a> {
     }
 
     fn rle<T: Cell<'a>>(&self, column: usize) -> Rle<'a, T> {
-        Rle { rest: Reader::new(self.data[column]), left: 0, run: Run::Null, column: KNOWN[column].1 }
+        let rest = Reader::new(self.data[column]);
+        let empty = rest.remaining() == 0;
+        Rle { rest, empty, left: 0, run: Run::Start, last: None, only_nulls: true, column: KNOWN[column].1 }
     }
 }
 
 /// A value that a run-length encoded column can hold.
-trait Cell<'a>: Copy {
+trait Cell<'a>: Copy + PartialEq {
     fn read(r: &mut Reader<'a>, column: &'static str) -> Result<Self, DecodeError>;
 }
 
@@ -183,58 +235,89 @@ impl<'a> Cell<'a> for &'a str {
     }
 }
 
-/// Walks a run-length encoded column.
+/// Walks a run-length encoded column. A column of no bytes has as many nulls as one likes.
 struct Rle<'a, T> {
     rest: Reader<'a>,
+    empty: bool,
     /// Rows left in the current run.
     left: u64,
     run: Run<T>,
+    /// The row before, unless it is null.
+    last: Option<T>,
+    only_nulls: bool,
     column: &'static str,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Run<T> {
+    Start,
     Null,
     Value(T),
     Literal,
 }
 
 impl<'a, T: Cell<'a>> Rle<'a, T> {
-    /// Opens the next run; false at the end of the column. Runs of no rows are refused: they are a second spelling.
+    /// Opens the next run; false at the end of the column. A run that could have been part of the one before is a
+    /// second spelling.
     fn next_run(&mut self) -> Result<bool, ColumnError> {
         if self.rest.remaining() == 0 {
             return Ok(false);
         }
-        let count = read_i64(&mut self.rest, self.column)?;
-        (self.left, self.run) = match count {
-            0 => (self.rest.varint(self.column)?, Run::Null),
-            1.. => (count.unsigned_abs(), Run::Value(T::read(&mut self.rest, self.column)?)),
-            _ => (count.unsigned_abs(), Run::Literal),
-        };
-        if self.left == 0 { Err(ColumnError::Malformed { column: self.column }) } else { Ok(true) }
+        let malformed = Err(ColumnError::Malformed { column: self.column });
+        match read_i64(&mut self.rest, self.column)? {
+            0 => {
+                self.left = self.rest.varint(self.column)?;
+                if self.left == 0 || self.run == Run::Null {
+                    return malformed;
+                }
+                (self.run, self.last) = (Run::Null, None);
+            }
+            count @ 1.. => {
+                let value = T::read(&mut self.rest, self.column)?;
+                if count == 1 || self.last == Some(value) {
+                    return malformed;
+                }
+                self.left = count.unsigned_abs();
+                (self.run, self.last, self.only_nulls) = (Run::Value(value), Some(value), false);
+            }
+            count => {
+                if self.run == Run::Literal {
+                    return malformed;
+                }
+                (self.left, self.run, self.only_nulls) = (count.unsigned_abs(), Run::Literal, false);
+            }
+        }
+        Ok(true)
     }
 
     /// Steps over the rest of the current run. A literal run takes a byte a row at least, so this ends with the bytes.
     fn skip_run(&mut self) -> Result<(), ColumnError> {
-        if matches!(self.run, Run::Literal) {
-            for _ in 0..self.left {
-                T::read(&mut self.rest, self.column)?;
-            }
+        while self.run == Run::Literal && self.left > 0 {
+            self.next()?;
         }
         self.left = 0;
         Ok(())
     }
 
-    /// The next row; `None` for null and past the end of the column.
+    /// The next row; `None` for null.
     fn next(&mut self) -> Result<Option<T>, ColumnError> {
-        if self.left == 0 && !self.next_run()? {
+        if self.empty {
             return Ok(None);
+        }
+        if self.left == 0 && !self.next_run()? {
+            return Err(ColumnError::Rows { column: self.column });
         }
         self.left -= 1;
         match self.run {
-            Run::Null => Ok(None),
+            Run::Start | Run::Null => Ok(None),
             Run::Value(value) => Ok(Some(value)),
-            Run::Literal => Ok(Some(T::read(&mut self.rest, self.column)?)),
+            Run::Literal => {
+                let value = T::read(&mut self.rest, self.column)?;
+                if self.last.replace(value) == Some(value) {
+                    return Err(ColumnError::Malformed { column: self.column });
+                }
+                Ok(Some(value))
+            }
         }
     }
 
@@ -244,7 +327,13 @@ impl<'a, T: Cell<'a>> Rle<'a, T> {
     }
 
     fn finish(self) -> Result<(), ColumnError> {
-        if self.left > 0 || self.rest.remaining() > 0 { Err(ColumnError::Rows { column: self.column }) } else { Ok(()) }
+        if self.left > 0 || self.rest.remaining() > 0 {
+            Err(ColumnError::Rows { column: self.column })
+        } else if self.only_nulls && !self.empty {
+            Err(ColumnError::Malformed { column: self.column })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -263,38 +352,78 @@ impl Delta<'_> {
     }
 }
 
-/// A column of run lengths of false and true in turn, beginning with false.
+/// A column of run lengths of false and true in turn, beginning with false. A column of no bytes is all false.
 struct Booleans<'a> {
     rest: Reader<'a>,
+    empty: bool,
     left: u64,
-    value: bool,
+    runs: u64,
     column: &'static str,
 }
 
 impl<'a> Booleans<'a> {
     fn new(columns: &Columns<'a>, column: usize) -> Self {
-        Self { rest: Reader::new(columns.data[column]), left: 0, value: true, column: KNOWN[column].1 }
+        let rest = Reader::new(columns.data[column]);
+        Self { empty: rest.remaining() == 0, rest, left: 0, runs: 0, column: KNOWN[column].1 }
     }
 
-    fn next(&mut self) -> Result<Option<bool>, ColumnError> {
-        let mut first = self.value && self.left == 0;
+    fn next(&mut self) -> Result<bool, ColumnError> {
+        if self.empty {
+            return Ok(false);
+        }
         while self.left == 0 {
             if self.rest.remaining() == 0 {
-                return Ok(None);
+                return Err(ColumnError::Rows { column: self.column });
             }
             self.left = self.rest.varint(self.column)?;
-            self.value = !self.value;
+            self.runs += 1;
             // Only the very first run, of false, may be empty.
-            if self.left == 0 && !std::mem::take(&mut first) {
+            if self.left == 0 && self.runs > 1 {
                 return Err(ColumnError::Malformed { column: self.column });
             }
         }
         self.left -= 1;
-        Ok(Some(self.value))
+        Ok(self.runs.is_multiple_of(2))
     }
 
     fn finish(self) -> Result<(), ColumnError> {
         if self.left > 0 || self.rest.remaining() > 0 { Err(ColumnError::Rows { column: self.column }) } else { Ok(()) }
+    }
+}
+
+/// The actor table of a chunk: the author at 0, then the others in order of their bytes.
+pub(super) struct ActorTable {
+    /// Entries, the author included.
+    len: u64,
+    /// How many of the others come before the author in order of their bytes.
+    before_author: u64,
+    /// One bit an entry that an op names. The author's is always set.
+    used: SmallVec<[u64; 1]>,
+}
+
+impl ActorTable {
+    pub(super) fn new(author: &Actor, others: &[Actor]) -> Self {
+        let before_author = others.iter().filter(|other| *other < author).count() as u64;
+        let mut used = SmallVec::from_elem(0, others.len() / 64 + 1);
+        used[0] = 1;
+        Self { len: 1 + others.len() as u64, before_author, used }
+    }
+
+    fn name(&mut self, actor: u64) -> bool {
+        let known = actor < self.len;
+        if known {
+            self.used[actor as usize / 64] |= 1 << (actor % 64);
+        }
+        known
+    }
+
+    /// Orders entries by their actors' bytes, provided that the others are sorted.
+    fn rank(&self, actor: u64) -> u64 {
+        if actor == 0 { 2 * self.before_author } else { 2 * actor - 1 }
+    }
+
+    fn all_used(&self) -> bool {
+        self.used.iter().map(|word| u64::from(word.count_ones())).sum::<u64>() == self.len
     }
 }
 
@@ -314,7 +443,8 @@ struct RowReader<'a> {
     pred_ctr: Delta<'a>,
     expand: Booleans<'a>,
     mark_name: Rle<'a, &'a str>,
-    actors: u64,
+    actors: ActorTable,
+    expands: bool,
     preds: u64,
     names: u64,
     max_preds: u64,
@@ -322,7 +452,7 @@ struct RowReader<'a> {
 }
 
 impl<'a> RowReader<'a> {
-    fn new(columns: &Columns<'a>, actors: u64, limits: &ChunkLimits) -> Self {
+    fn new(columns: &Columns<'a>, actors: ActorTable, limits: &ChunkLimits) -> Self {
         Self {
             obj_actor: columns.rle(OBJ_ACTOR),
             obj_ctr: columns.rle(OBJ_CTR),
@@ -339,6 +469,7 @@ impl<'a> RowReader<'a> {
             expand: Booleans::new(columns, EXPAND),
             mark_name: columns.rle(MARK_NAME),
             actors,
+            expands: false,
             preds: 0,
             names: 0,
             max_preds: limits.max_ops,
@@ -349,20 +480,29 @@ impl<'a> RowReader<'a> {
     /// Checks one op, whose own counter is `own`.
     fn check_op(&mut self, own: u64) -> Result<(), ColumnError> {
         self.check_object(own)?;
-        let insert = self.insert.next()?.ok_or(ColumnError::Rows { column: KNOWN[INSERT].1 })?;
+        let insert = self.insert.next()?;
         self.check_key(own, insert)?;
         let action = self.action.need()?;
-        let numeric = self.check_value()?;
-        // 0 to 7 are all the actions there are; 5 is an increment.
-        if action > 7 || (action == 5 && !numeric) {
-            return Err(ColumnError::Meaningless);
-        }
-        self.check_preds(own)?;
-        self.expand.next()?;
-        if let Some(name) = self.mark_name.next()? {
+        let value = self.check_value()?;
+        let preds = self.check_preds(own)?;
+        let expand = self.expand.next()?;
+        self.expands |= expand;
+        let mark = self.mark_name.next()?;
+        if let Some(name) = mark {
             self.count_name(name)?;
         }
-        Ok(())
+        let plain = !expand && mark.is_none();
+        let meant = match Action::of(action) {
+            Some(Action::Make) => plain && value == VALUE_NULL,
+            Some(Action::Set) => plain,
+            // Automerge keeps no row of a deletion, only its number with what it deletes.
+            Some(Action::Delete) => plain && value == VALUE_NULL && preds > 0 && !insert,
+            Some(Action::Increment) => plain && matches!(value, VALUE_UINT | VALUE_INT),
+            // A mark begins with a name and a value, and ends with neither.
+            Some(Action::Mark) => mark.is_some() || value == VALUE_NULL,
+            None => false,
+        };
+        if meant { Ok(()) } else { Err(ColumnError::Meaningless) }
     }
 
     fn check_object(&mut self, own: u64) -> Result<(), ColumnError> {
@@ -384,47 +524,54 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    fn check_preds(&mut self, own: u64) -> Result<(), ColumnError> {
+    /// Checks the predecessors of one op and tells how many there are.
+    fn check_preds(&mut self, own: u64) -> Result<u64, ColumnError> {
         let count = self.pred_count.need()?;
         self.preds = self.preds.saturating_add(count);
         if self.preds > self.max_preds {
             return Err(ColumnError::TooMany { what: "predecessors", max: self.max_preds });
         }
+        let mut last = None;
         for _ in 0..count {
             let actor = self.pred_actor.need()?;
             let counter = self.pred_ctr.next()?.ok_or(ColumnError::Rows { column: KNOWN[PRED_CTR].1 })?;
             self.check_id(actor, counter, own, PRED_CTR)?;
+            let rank = Some((counter, self.actors.rank(actor)));
+            if last.is_some() && last >= rank {
+                return Err(ColumnError::Malformed { column: "predecessor" });
+            }
+            last = rank;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// An op can only name ops that were there before it, and counters grow along every dependency.
-    fn check_id(&self, actor: u64, counter: u64, own: u64, column: usize) -> Result<(), ColumnError> {
-        if actor < self.actors && (1..own).contains(&counter) {
+    fn check_id(&mut self, actor: u64, counter: u64, own: u64, column: usize) -> Result<(), ColumnError> {
+        if (1..own).contains(&counter) && self.actors.name(actor) {
             Ok(())
         } else {
             Err(ColumnError::Reference { column: KNOWN[column].1 })
         }
     }
 
-    /// Checks the value of one op and tells whether it is an integer.
-    fn check_value(&mut self) -> Result<bool, ColumnError> {
+    /// Checks the value of one op and tells its type.
+    fn check_value(&mut self) -> Result<u64, ColumnError> {
         let meta = self.value_meta.need()?;
-        let bytes = self.value.bytes_of(meta >> 4)?;
-        let mut r = Reader::new(bytes);
+        let len = usize::try_from(meta >> 4).map_err(|_| ColumnError::Malformed { column: "value" })?;
+        let mut r = Reader::new(self.value.take(len, "value")?);
         match meta & 0xf {
-            // Null, false and true have no bytes.
-            0..=2 => {}
-            3 => drop(r.varint("value")?),
-            // Integer, counter, timestamp.
-            4 | 8 | 9 => drop(read_i64(&mut r, "value")?),
-            5 => drop(r.array::<8>("value")?),
-            6 => drop(std::str::from_utf8(r.rest()).map_err(|_| ColumnError::Malformed { column: "value" })?),
+            VALUE_NULL..=VALUE_TRUE => {}
+            VALUE_UINT => drop(r.varint("value")?),
+            VALUE_INT | VALUE_COUNTER | VALUE_TIMESTAMP => drop(read_i64(&mut r, "value")?),
+            VALUE_FLOAT => drop(r.array::<8>("value")?),
+            VALUE_STRING => {
+                std::str::from_utf8(r.rest()).map_err(|_| ColumnError::Malformed { column: "value" })?;
+            }
             // Bytes, and types of later versions, which are kept as they are.
             _ => drop(r.rest()),
         }
         r.finish()?;
-        Ok(matches!(meta & 0xf, 3 | 4))
+        Ok(meta & 0xf)
     }
 
     fn count_name(&mut self, name: &str) -> Result<(), ColumnError> {
@@ -446,22 +593,17 @@ impl<'a> RowReader<'a> {
         for names in [self.key_str, self.mark_name] {
             names.finish()?;
         }
+        // An expand column that is all false is left out.
+        if !self.expand.empty && !self.expands {
+            return Err(ColumnError::Malformed { column: KNOWN[EXPAND].1 });
+        }
         for booleans in [self.insert, self.expand] {
             booleans.finish()?;
         }
-        if self.value.remaining() > 0 { Err(ColumnError::Rows { column: KNOWN[VALUE].1 }) } else { Ok(()) }
-    }
-}
-
-/// Reads lengths that come from the metadata column.
-trait BytesOf<'a> {
-    fn bytes_of(&mut self, len: u64) -> Result<&'a [u8], ColumnError>;
-}
-
-impl<'a> BytesOf<'a> for Reader<'a> {
-    fn bytes_of(&mut self, len: u64) -> Result<&'a [u8], ColumnError> {
-        let len = usize::try_from(len).map_err(|_| ColumnError::Malformed { column: "value" })?;
-        Ok(self.take(len, "value")?)
+        if self.value.remaining() > 0 {
+            return Err(ColumnError::Rows { column: KNOWN[VALUE].1 });
+        }
+        if self.actors.all_used() { Ok(()) } else { Err(ColumnError::UnusedActor) }
     }
 }
 
