@@ -1,1 +1,49 @@
-//! To be written.
+//! Who may do what, proved by signatures alone.
+//!
+//! The network is hostile by default: Noise proves which peer is at the other end, and the signed statements in here say
+//! what that peer's device may do. Everything is pure: keys, time and randomness come in as arguments.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`device`] | keys, and signatures that carry what kind of statement they sign |
+//! | [`grant`] | roles, prefixes, delegation, and the one rule that says which grant allows which |
+//! | [`fact`] | the signed facts of a space, one chain a device |
+//! | [`statement`] | facts whose format is fixed and whose effect is not built yet |
+//! | [`roster`] | the admitted facts of a space and every question about them |
+//! | [`endorsement`] | one signature for the whole chain of an actor's changes |
+//! | [`tombstone`] | signed deletions |
+//! | [`invitation`] | a link that makes its reader a member |
+//! | [`membership`] | the proof of membership in the handshake |
+//! | [`seal`] | when a store may go on with its incarnation |
+//! | [`bootstrap`] | a new space |
+//!
+//! **Invariants.** What is admitted is a function of the set of facts alone, never of their order of arrival or of a
+//! clock. Every statement is signed under a context of its own, so none passes for another. Every decoder bounds what it
+//! reads, and whatever decodes re-encodes to the same bytes.
+//!
+//! **Not here.** Transport encryption (Noise), the admission of changes under an endorsement (the cold log), and the
+//! effects of revocations and equivocation proofs.
+
+pub mod bootstrap;
+pub mod device;
+pub mod endorsement;
+pub mod fact;
+pub mod grant;
+pub mod invitation;
+pub mod membership;
+pub mod roster;
+pub mod seal;
+pub mod statement;
+pub mod tombstone;
+
+pub use bootstrap::{Bootstrap, create_space};
+pub use device::{DeviceKey, RootKey, ShortDeviceId, Signature, SignatureError};
+pub use endorsement::{ActorPreimage, Endorsement, EndorsementKind, actor_for};
+pub use fact::{Fact, FactBody, FactError};
+pub use grant::{Delegation, Grant, Role};
+pub use invitation::{Invitation, InvitationError};
+pub use membership::{Handshake, Present, PresentError, Side, Verified, space_tag};
+pub use roster::{Insert, Member, Roster, RosterError};
+pub use seal::{HostEpoch, Seal, SealVerdict, SequenceDigest};
+pub use statement::{EquivocationProof, Generation, Revocation, Succession};
+pub use tombstone::{Tombstone, TombstoneError, TombstoneHash};

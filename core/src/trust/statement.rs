@@ -1,0 +1,240 @@
+//! Facts whose format is fixed and whose effect is not built yet: revocations, root successions, equivocation proofs and
+//! group generations. They are admitted, stored and replicated by the rules of [`super::roster`], and change no answer.
+//!
+//! ```text
+//! revocation       subject 32 · grants: varint count, then 32 each; none: every grant of the subject
+//!                  frontier: digest 32 · entries varint · chain: presence byte, then seq varint · hash 32
+//! succession       successor 32 · consent signature 64, by the successor over space 32 · old root 32
+//! equivocation     0 changes: document 16 · device 32 · actor preimage · seq varint
+//!                             then twice: seq varint · hash 32 · signature 64, the hashes in ascending order
+//!                  1 facts:   device 32 · seq varint · hash 32 · hash 32, ascending
+//! generation       n varint · voters: varint count, then peer 32 · store u64 LE each, ascending · digest 32
+//! ```
+//!
+//! A frontier names what counts of a revoked device: the last of its endorsements and of its facts. The list itself is
+//! fetched by its digest; the count bounds the fetch. In an equivocation proof the two endorsements need not end at the
+//! contested sequence number, since an endorsement covers the chain below it; whoever serves the proof serves both chains
+//! down to there.
+
+use crate::id::{ChangeHash, DeviceId, DocumentId, FactHash, PeerId, SpaceId};
+use crate::trust::device::{Context, RootKey, Signature, SignatureError, verify};
+use crate::trust::endorsement::ActorPreimage;
+use crate::wire::{Codec, DecodeError, Reader, Writer};
+
+/// Most grants that one revocation names; to revoke more, revoke them all.
+pub const MAX_REVOKED_GRANTS: usize = 64;
+
+/// Most voters of a consensus group. Raft groups are useful up to 7; 32 leaves room for joint configurations.
+pub const MAX_VOTERS: usize = 32;
+
+/// What counts of a revoked device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    /// The digest of the list of its last endorsements and unchained facts.
+    pub digest: [u8; 32],
+    /// How many entries the list has.
+    pub entries: u64,
+    /// The last fact of its chain that counts, if any does.
+    pub chain: Option<(u64, FactHash)>,
+}
+
+/// Takes grants from a device, as of a frontier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Whose.
+    pub subject: DeviceId,
+    /// Which, ascending; empty: all.
+    pub grants: Vec<FactHash>,
+    /// What it had done by then, and is kept.
+    pub frontier: Frontier,
+}
+
+impl Codec for Revocation {
+    fn encode(&self, w: &mut Writer) {
+        w.array(&self.subject.0).list(&self.grants, |w, hash| {
+            w.array(&hash.0);
+        });
+        w.array(&self.frontier.digest).varint(self.frontier.entries);
+        w.option(self.frontier.chain.as_ref(), |w, (seq, hash)| {
+            w.varint(*seq).array(&hash.0);
+        });
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let subject = DeviceId(r.array("revoked device")?);
+        let grants = r.list(MAX_REVOKED_GRANTS, "revoked grants", |r| r.array("revoked grant").map(FactHash))?;
+        ascending(&grants, "revoked grants")?;
+        let digest = r.array("frontier digest")?;
+        let entries = r.varint("frontier entries")?;
+        let chain =
+            r.option("frontier chain", |r| Ok((r.varint("frontier seq")?, FactHash(r.array("frontier fact")?))))?;
+        Ok(Self { subject, grants, frontier: Frontier { digest, entries, chain } })
+    }
+}
+
+/// Names the key that follows a space's root. The space keeps its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The new root.
+    pub successor: DeviceId,
+    /// The new root's own signature, so that nobody hands a space to a key that nobody holds.
+    pub consent: Signature,
+}
+
+impl Succession {
+    /// A succession from `root` to `successor`, with the latter's consent.
+    pub fn new(space: &SpaceId, root: &DeviceId, successor: &RootKey) -> Self {
+        let consent = successor.signer().sign(Context::Consent, &consent_bytes(space, root));
+        Self { successor: successor.signer().device(), consent }
+    }
+
+    /// Checks the successor's consent.
+    pub fn verify_consent(&self, space: &SpaceId, root: &DeviceId) -> Result<(), SignatureError> {
+        verify(&self.successor, Context::Consent, &consent_bytes(space, root), &self.consent)
+    }
+}
+
+fn consent_bytes(space: &SpaceId, root: &DeviceId) -> Vec<u8> {
+    [space.0, root.0].concat()
+}
+
+impl Codec for Succession {
+    fn encode(&self, w: &mut Writer) {
+        w.array(&self.successor.0);
+        self.consent.encode(w);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { successor: DeviceId(r.array("successor")?), consent: Signature::decode(r)? })
+    }
+}
+
+/// One side of an equivocation over changes: an endorsement whose chain holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The endorsement's sequence number.
+    pub seq: u64,
+    /// The endorsed hash.
+    pub hash: ChangeHash,
+    /// The endorsement's signature.
+    pub signature: Signature,
+}
+
+/// Proof that a device said two different things in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EquivocationProof {
+    /// Two chains of one actor that differ at a sequence number.
+    Changes {
+        /// The document.
+        document: DocumentId,
+        /// The device that signed both.
+        device: DeviceId,
+        /// Whose actor it is.
+        actor: ActorPreimage,
+        /// The contested sequence number.
+        seq: u64,
+        /// Both endorsements, by ascending hash.
+        sides: [Contradiction; 2],
+    },
+    /// Two facts of one device with one sequence number.
+    Facts {
+        /// The device that signed both.
+        device: DeviceId,
+        /// The contested sequence number.
+        seq: u64,
+        /// Both facts, ascending.
+        sides: [FactHash; 2],
+    },
+}
+
+impl Codec for EquivocationProof {
+    fn encode(&self, w: &mut Writer) {
+        match self {
+            Self::Changes { document, device, actor, seq, sides } => {
+                w.u8(0).array(&document.0).array(&device.0);
+                actor.encode(w);
+                w.varint(*seq);
+                for side in sides {
+                    w.varint(side.seq).array(&side.hash.0);
+                    side.signature.encode(w);
+                }
+            }
+            Self::Facts { device, seq, sides } => {
+                w.u8(1).array(&device.0).varint(*seq).array(&sides[0].0).array(&sides[1].0);
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let side = |r: &mut Reader<'_>| -> Result<Contradiction, DecodeError> {
+            Ok(Contradiction {
+                seq: r.varint("contradiction seq")?,
+                hash: ChangeHash(r.array("contradiction hash")?),
+                signature: Signature::decode(r)?,
+            })
+        };
+        match r.u8("equivocation kind")? {
+            0 => {
+                let document = DocumentId(r.array("document")?);
+                let device = DeviceId(r.array("device")?);
+                let actor = ActorPreimage::decode(r)?;
+                let seq = r.varint("contested seq")?;
+                let sides = [side(r)?, side(r)?];
+                let in_place = sides.iter().all(|side| side.seq >= seq) && sides[0].hash < sides[1].hash;
+                in_place.then_some(()).ok_or(DecodeError::Invalid { field: "contradiction" })?;
+                Ok(Self::Changes { document, device, actor, seq, sides })
+            }
+            1 => {
+                let device = DeviceId(r.array("device")?);
+                let seq = r.varint("contested seq")?;
+                let sides = [FactHash(r.array("fact")?), FactHash(r.array("fact")?)];
+                ascending(&sides, "contradicting facts")?;
+                Ok(Self::Facts { device, seq, sides })
+            }
+            _ => Err(DecodeError::Invalid { field: "equivocation kind" }),
+        }
+    }
+}
+
+/// One voter of a consensus group. The store id keeps a wiped or copied store from voting as the one it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Voter {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its store.
+    pub store: u64,
+}
+
+/// A consensus group rebuilt after it lost its quorum for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The generation's number; fencing tokens begin with it.
+    pub n: u64,
+    /// Who votes in it, ascending, at most [`MAX_VOTERS`].
+    pub voters: Vec<Voter>,
+    /// The digest of the state it begins with.
+    pub digest: [u8; 32],
+}
+
+impl Codec for Generation {
+    fn encode(&self, w: &mut Writer) {
+        w.varint(self.n).list(&self.voters, |w, voter| {
+            w.array(&voter.peer.0).u64_le(voter.store);
+        });
+        w.array(&self.digest);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let n = r.varint("generation")?;
+        let voters = r.list(MAX_VOTERS, "voters", |r| {
+            Ok(Voter { peer: PeerId(r.array("voter")?), store: r.u64_le("voter store")? })
+        })?;
+        ascending(&voters, "voters")?;
+        Ok(Self { n, voters, digest: r.array("generation digest")? })
+    }
+}
+
+/// Refuses lists that are not strictly ascending: one set has one spelling.
+pub(crate) fn ascending<T: Ord>(items: &[T], field: &'static str) -> Result<(), DecodeError> {
+    if items.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(DecodeError::Invalid { field }) }
+}
