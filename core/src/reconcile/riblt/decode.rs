@@ -3,7 +3,7 @@
 use super::{Symbol, Walk, check_of};
 use crate::reconcile::item::IdKey;
 
-/// The ids that one side has and the other lacks, each list sorted.
+/// The ids that one side has and the other lacks, each list sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     /// Ids that only the decoding side has.
@@ -23,10 +23,12 @@ impl Diff {
         self.only_mine.is_empty() && self.only_theirs.is_empty()
     }
 
-    /// Sorts both lists.
+    /// Sorts both lists and leaves each id once.
     pub(in crate::reconcile) fn sort(&mut self) {
-        self.only_mine.sort_unstable();
-        self.only_theirs.sort_unstable();
+        for ids in [&mut self.only_mine, &mut self.only_theirs] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
     }
 }
 
