@@ -1,6 +1,7 @@
 //! What crosses crates: editing traces, processes, crashes.
 #![deny(missing_docs)]
 
+pub mod cable;
 pub mod traces;
 
 /// Whether the long form of tests is asked for (`cargo xtask test --long`): more seeds, more kills, larger sizes.
