@@ -3,12 +3,21 @@
 pub mod chunk;
 #[cfg(test)]
 mod craft;
+pub mod edit;
+pub mod hot;
 pub mod ingest;
 pub mod layer;
 pub mod local;
 pub mod log;
+pub mod patch;
 pub mod row;
+pub mod template;
+pub mod value;
 
 pub use chunk::Chunk;
+pub use edit::{EditError, PutMode};
+pub use hot::{EditOptions, HotCell, HotDocument, HotError};
 pub use local::LocalChange;
 pub use log::Log;
+pub use template::{Template, TemplateError};
+pub use value::Value;

@@ -1,0 +1,141 @@
+//! Drafts of maps, and what leads from the root to any place.
+
+use automerge::transaction::Transactable;
+use automerge::{ObjId, ROOT, ReadDoc};
+
+use super::{CounterDraft, EditError, Found, ListDraft, Place, PutMode, TextDraft, Tx, check_key, reconcile};
+use crate::document::value::{Kind, Value};
+
+/// A map inside an edit. The root of every document is one.
+pub struct MapDraft<'d> {
+    pub(super) tx: &'d mut Tx,
+    pub(super) obj: ObjId,
+}
+
+impl<'d> MapDraft<'d> {
+    pub(in crate::document) fn root(tx: &'d mut Tx) -> Self {
+        Self { tx, obj: ROOT }
+    }
+
+    /// The whole value under `key`.
+    pub fn get(&self, key: &str) -> Result<Option<Value>, EditError> {
+        self.tx.value(&self.obj, key.into())
+    }
+
+    /// The whole map as it stands in this edit.
+    pub fn value(&self) -> Value {
+        self.tx.ask(|tx| {
+            let kind = automerge::ObjType::Map;
+            crate::document::value::read_object(tx, &self.obj, kind, None, crate::document::value::MAX_DEPTH)
+        })
+    }
+
+    /// The keys, in order.
+    pub fn keys(&self) -> Vec<String> {
+        self.tx.ask(|tx| tx.keys(&self.obj).collect())
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.tx.ask(|tx| tx.length(&self.obj))
+    }
+
+    /// Whether the map has no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What kind of thing is under `key`.
+    pub fn kind(&self, key: &str) -> Result<Option<Kind>, EditError> {
+        Ok(self.tx.look(&self.obj, key.into())?.map(|found| found.kind()))
+    }
+
+    /// Sets `key`. A scalar that is there already is not written again; lists, maps, texts and counters are replaced,
+    /// which drops what others do to the old one meanwhile: edit those in place, or [`MapDraft::reconcile`].
+    pub fn put(&mut self, key: &str, value: impl Into<Value>) -> Result<(), EditError> {
+        check_key(key)?;
+        let value = value.into();
+        if value.kind() == Kind::Scalar && self.get(key)?.is_some_and(|old| old == value) && !self.conflicted(key)? {
+            return Ok(());
+        }
+        self.tx.write(&self.obj, Place::Key(key), &value)?;
+        Ok(())
+    }
+
+    fn conflicted(&self, key: &str) -> Result<bool, EditError> {
+        Ok(self.tx.ask(|tx| tx.get_all(&self.obj, key).map(|all| all.len() > 1))?)
+    }
+
+    /// Removes `key`; `false` if there was nothing.
+    pub fn delete(&mut self, key: &str) -> Result<bool, EditError> {
+        if self.tx.look(&self.obj, key.into())?.is_none() {
+            return Ok(false);
+        }
+        self.tx.tell(|tx| tx.delete(&self.obj, key))?;
+        Ok(true)
+    }
+
+    /// Makes what is under `key` equal to `value` with the smallest set of edits: objects of the same kind are edited in
+    /// place, text by its difference, a counter by an increment.
+    pub fn reconcile(&mut self, key: &str, value: impl Into<Value>) -> Result<(), EditError> {
+        check_key(key)?;
+        let value = value.into();
+        super::check_value(&value)?;
+        reconcile::key(self.tx, &self.obj, key, &value)
+    }
+
+    /// Makes this map equal to `value`, which is a map, with the smallest set of edits.
+    pub fn reconcile_all(&mut self, value: &Value) -> Result<(), EditError> {
+        super::check_value(value)?;
+        match value {
+            Value::Map(map) => reconcile::map(self.tx, &self.obj, map, true),
+            other => Err(EditError::WrongKind { at: "the value".into(), expected: Kind::Map, found: other.kind() }),
+        }
+    }
+
+    /// Writes JSON at a JSON Pointer (RFC 6901) below this map; the empty pointer is the map itself. All but the last
+    /// segment must exist; `-` appends to a list.
+    pub fn put_json(&mut self, pointer: &str, json: &serde_json::Value, mode: PutMode) -> Result<(), EditError> {
+        let value = Value::from_json(json)?;
+        reconcile::put_at(self.tx, &self.obj, pointer, &value, mode)
+    }
+
+    /// Writes a value at a JSON Pointer; see [`MapDraft::put_json`].
+    pub fn put_at(&mut self, pointer: &str, value: &Value, mode: PutMode) -> Result<(), EditError> {
+        reconcile::put_at(self.tx, &self.obj, pointer, value, mode)
+    }
+
+    /// Removes what is at a JSON Pointer; `false` if there was nothing.
+    pub fn delete_at(&mut self, pointer: &str) -> Result<bool, EditError> {
+        reconcile::delete_at(self.tx, &self.obj, pointer)
+    }
+
+    /// The map under `key`.
+    pub fn map(&mut self, key: &str) -> Result<MapDraft<'_>, EditError> {
+        let obj = self.tx.object(&self.obj, key.into(), Kind::Map)?;
+        Ok(MapDraft { tx: self.tx, obj })
+    }
+
+    /// The list under `key`.
+    pub fn list(&mut self, key: &str) -> Result<ListDraft<'_>, EditError> {
+        let obj = self.tx.object(&self.obj, key.into(), Kind::List)?;
+        Ok(ListDraft { tx: self.tx, obj })
+    }
+
+    /// The text under `key`.
+    pub fn text(&mut self, key: &str) -> Result<TextDraft<'_>, EditError> {
+        let obj = self.tx.object(&self.obj, key.into(), Kind::Text)?;
+        Ok(TextDraft { tx: self.tx, obj })
+    }
+
+    /// The counter under `key`.
+    pub fn counter(&mut self, key: &str) -> Result<CounterDraft<'_>, EditError> {
+        match self.tx.look(&self.obj, key.into())? {
+            Some(Found::Scalar(Value::Counter(_))) => {
+                Ok(CounterDraft { tx: self.tx, obj: self.obj.clone(), prop: key.into() })
+            }
+            Some(found) => Err(EditError::WrongKind { at: key.into(), expected: Kind::Counter, found: found.kind() }),
+            None => Err(EditError::NotFound { at: key.into() }),
+        }
+    }
+}

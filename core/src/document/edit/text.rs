@@ -1,0 +1,188 @@
+//! Drafts of collaborative text.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use automerge::marks::{ExpandMark, Mark as AutomergeMark};
+use automerge::transaction::Transactable;
+use automerge::{ObjId, ReadDoc};
+
+use super::{EditError, Tx, check_key, check_value, diff};
+use crate::document::patch::TextEdit;
+use crate::document::value::{Kind, Value, from_scalar, to_scalar};
+
+/// Text inside an edit. All indexes are UTF-16 code units.
+pub struct TextDraft<'d> {
+    pub(super) tx: &'d mut Tx,
+    pub(super) obj: ObjId,
+}
+
+/// Which insertions at the ends of a mark become part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expand {
+    /// Those at its start.
+    Before,
+    /// Those at its end: what people expect of bold.
+    #[default]
+    After,
+    /// Both.
+    Both,
+    /// Neither: what people expect of links.
+    None,
+}
+
+/// A mark on a range of text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// First code unit.
+    pub from: usize,
+    /// End, not included.
+    pub to: usize,
+    /// Its name, such as `bold`.
+    pub name: String,
+    /// Its value, a scalar.
+    pub value: Value,
+}
+
+/// A run of text with the same marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The text.
+    pub text: String,
+    /// Marks by name.
+    pub marks: BTreeMap<String, Value>,
+}
+
+impl std::fmt::Display for TextDraft<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.read())
+    }
+}
+
+impl TextDraft<'_> {
+    /// Length in UTF-16 code units.
+    pub fn len(&self) -> usize {
+        self.tx.ask(|tx| tx.length(&self.obj))
+    }
+
+    /// Whether the text is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read(&self) -> String {
+        self.tx.ask(|tx| tx.text(&self.obj)).unwrap_or_default()
+    }
+
+    /// Replaces `range` by `insert`.
+    pub fn splice(&mut self, range: Range<usize>, insert: &str) -> Result<(), EditError> {
+        let from = self.settle(range.start)?;
+        let to = if range.end <= range.start { from } else { self.settle(range.end)? };
+        self.splice_settled(from, to.saturating_sub(from), insert)
+    }
+
+    fn splice_settled(&mut self, from: usize, remove: usize, insert: &str) -> Result<(), EditError> {
+        if remove == 0 && insert.is_empty() {
+            return Ok(());
+        }
+        let remove = isize::try_from(remove).map_err(|_| EditError::Full)?;
+        Ok(self.tx.tell(|tx| tx.splice_text(&self.obj, from, remove, insert))?)
+    }
+
+    /// Appends.
+    pub fn push(&mut self, insert: &str) -> Result<(), EditError> {
+        let len = self.len();
+        self.splice_settled(len, 0, insert)
+    }
+
+    /// Carries out several edits whose positions are all in the text before them, sorted and disjoint.
+    pub fn edit(&mut self, edits: &[TextEdit]) -> Result<(), EditError> {
+        let len = self.len();
+        let mut end = 0;
+        for edit in edits {
+            if edit.from < end || edit.to < edit.from || edit.to > len {
+                return Err(EditError::OutOfRange { index: edit.to.max(edit.from), len });
+            }
+            end = edit.to;
+        }
+        edits.iter().rev().try_for_each(|edit| self.splice(edit.from..edit.to, &edit.insert))
+    }
+
+    /// Makes the text equal to `next` with the smallest difference.
+    pub fn update(&mut self, next: &str) -> Result<(), EditError> {
+        let old = self.read();
+        for edit in diff::text(&old, next).iter().rev() {
+            self.splice_settled(edit.from, edit.to - edit.from, &edit.insert)?;
+        }
+        Ok(())
+    }
+
+    /// Marks a range. Marking with `Null` unmarks.
+    pub fn mark(
+        &mut self,
+        range: Range<usize>,
+        name: &str,
+        value: impl Into<Value>,
+        expand: Expand,
+    ) -> Result<(), EditError> {
+        check_key(name)?;
+        let value = value.into();
+        check_value(&value)?;
+        let found = value.kind();
+        let wrong = || EditError::WrongKind { at: name.into(), expected: Kind::Scalar, found };
+        let scalar = to_scalar(&value).ok_or_else(wrong)?;
+        let (from, to) = (self.settle(range.start)?, self.settle(range.end)?);
+        if from >= to {
+            return Ok(());
+        }
+        let expand = match expand {
+            Expand::Before => ExpandMark::Before,
+            Expand::After => ExpandMark::After,
+            Expand::Both => ExpandMark::Both,
+            Expand::None => ExpandMark::None,
+        };
+        Ok(self.tx.tell(|tx| tx.mark(&self.obj, AutomergeMark::new(name.to_owned(), scalar, from, to), expand))?)
+    }
+
+    /// Removes a mark from a range.
+    pub fn unmark(&mut self, range: Range<usize>, name: &str) -> Result<(), EditError> {
+        self.mark(range, name, Value::Null, Expand::None)
+    }
+
+    /// The marks as they stand in this edit.
+    pub fn marks(&self) -> Result<Vec<Mark>, EditError> {
+        Ok(self.tx.ask(|tx| tx.marks(&self.obj))?.iter().map(from_mark).collect())
+    }
+
+    /// An index inside a surrogate pair moves to its end; one past the end is refused.
+    fn settle(&self, index: usize) -> Result<usize, EditError> {
+        let len = self.len();
+        if index == 0 || index == len {
+            return Ok(index);
+        }
+        if index > len {
+            return Err(EditError::OutOfRange { index, len });
+        }
+        self.tx.ask(|tx| {
+            let Some((value, id)) = tx.get(&self.obj, index)? else { return Ok(index) };
+            let width = value.as_str().map_or(1, |s| s.encode_utf16().count());
+            if width < 2 {
+                return Ok(index);
+            }
+            // The element covers several units: find how many of them lie before the index.
+            let mut start = index;
+            while start > 0 && index - start < width {
+                match tx.get(&self.obj, start - 1)? {
+                    Some((_, before)) if before == id => start -= 1,
+                    _ => break,
+                }
+            }
+            Ok(if start == index { index } else { start + width })
+        })
+    }
+}
+
+/// An Automerge mark as our own.
+pub(in crate::document) fn from_mark(mark: &AutomergeMark) -> Mark {
+    Mark { from: mark.start, to: mark.end, name: mark.name().to_owned(), value: from_scalar(mark.value()) }
+}

@@ -1,0 +1,157 @@
+//! Bringing changes into a hot document, under guard.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{Automerge, Change, LoadOptions, ReadDoc, TextEncoding};
+
+use super::{HotDocument, HotError, their_hash};
+
+/// Chunk type of a snapshot, in the byte after magic and checksum.
+const SNAPSHOT: u8 = 0;
+
+impl HotDocument {
+    /// Takes changes that were admitted to the log. They are applied in one batch before the next read or edit.
+    ///
+    /// [`HotError::Backlog`]: none of them is taken, and the document is to be reloaded.
+    pub fn push_remote(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
+        let bytes = self.pending_bytes + chunks.iter().map(Vec::len).sum::<usize>();
+        if bytes > self.pending_max {
+            return Err(HotError::Backlog { bytes, max: self.pending_max });
+        }
+        self.pending_bytes = bytes;
+        self.pending.extend(chunks);
+        Ok(())
+    }
+
+    /// Whether changes wait to be applied.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Makes the object anew from chunks: after a quarantine, without what is hidden, or after a backlog. Own changes
+    /// that were made here and are not among the chunks stay.
+    pub fn reload(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
+        let mut fresh = Self::load(self.author, self.template.clone(), chunks)?;
+        if let (Some(old), Some(new)) = (&self.doc, &fresh.doc) {
+            let actors: Vec<_> = self.own.iter().flatten().map(|(n, _)| self.author.actor(*n)).collect();
+            let mut kept = new.get_changes_added(old);
+            kept.retain(|change| actors.iter().any(|actor| actor.as_bytes() == change.actor_id().to_bytes()));
+            fresh.apply(kept.iter_mut().map(|change| change.bytes().to_vec()).collect())?;
+        }
+        let blocked = std::mem::take(&mut self.blocked);
+        *self = Self { pending_max: self.pending_max, blocked, ..fresh };
+        Ok(())
+    }
+
+    /// Applies what waits.
+    pub(in crate::document) fn ready(&mut self) -> Result<&Automerge, HotError> {
+        if !self.pending.is_empty() && self.doc.is_some() {
+            let pending = std::mem::take(&mut self.pending);
+            self.pending_bytes = 0;
+            if let Err(error) = self.apply(pending) {
+                let detail = error.to_string();
+                return Err(self.quarantine(detail));
+            }
+        }
+        self.doc.as_ref().ok_or_else(|| HotError::Quarantined { detail: self.quarantined.clone() })
+    }
+
+    /// Runs something on the object; a panic discards it.
+    pub(in crate::document) fn guard<R>(&mut self, f: impl FnOnce(&mut Automerge) -> R) -> Result<R, HotError> {
+        let Some(doc) = self.doc.as_mut() else {
+            return Err(HotError::Quarantined { detail: self.quarantined.clone() });
+        };
+        match catch_unwind(AssertUnwindSafe(|| f(doc))) {
+            Ok(result) => Ok(result),
+            Err(payload) => {
+                let detail = panic_text(&*payload);
+                Err(self.quarantine(detail))
+            }
+        }
+    }
+
+    pub(super) fn quarantine(&mut self, detail: String) -> HotError {
+        self.doc = None;
+        self.pending = Vec::new();
+        self.pending_bytes = 0;
+        self.own = None;
+        self.quarantined.clone_from(&detail);
+        HotError::Quarantined { detail }
+    }
+
+    /// First fill: chunks and the template's layers.
+    pub(super) fn fill(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
+        self.apply(chunks)?;
+        let missing = self.guard(|doc| doc.get_missing_deps(&[]).len())?;
+        if missing > 0 {
+            return Err(HotError::MissingDependencies { count: missing });
+        }
+        let layers: Vec<_> = self.template.layers().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
+        let doc = self.doc.as_ref();
+        let absent = |hash| doc.is_some_and(|doc| doc.get_change_meta_by_hash(&their_hash(hash)).is_none());
+        let floating: Vec<_> = layers.iter().filter(|(hash, _)| absent(hash)).collect();
+        self.floating = floating.iter().map(|(hash, _)| *hash).collect();
+        // Floating layers stay out of `apply`, which takes what it is given for committed.
+        let changes =
+            floating.iter().filter_map(|(_, bytes)| Change::from_bytes(bytes.clone()).ok()).collect::<Vec<_>>();
+        self.apply_changes(changes)
+    }
+
+    fn apply(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
+        let mut changes = Vec::with_capacity(chunks.len());
+        for (index, chunk) in chunks.iter().enumerate() {
+            self.chunk_bytes += chunk.len();
+            let parsed = if chunk.get(8) == Some(&SNAPSHOT) { self.snapshot(chunk)? } else { change(chunk)? };
+            match parsed {
+                Ok(parsed) => changes.extend(parsed),
+                Err(detail) => return Err(HotError::Chunk { index, detail }),
+            }
+        }
+        for change in &changes {
+            self.floating.remove(&super::own_hash(&change.hash()));
+        }
+        self.apply_changes(changes)
+    }
+
+    fn apply_changes(&mut self, changes: Vec<Change>) -> Result<(), HotError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        match self.guard(|doc| doc.apply_changes(changes))? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.quarantine(error.to_string())),
+        }
+    }
+
+    /// A snapshot becomes the object itself while that is empty, and its changes otherwise.
+    fn snapshot(&mut self, chunk: &[u8]) -> Result<Result<Vec<Change>, String>, HotError> {
+        let options = || LoadOptions::new().text_encoding(TextEncoding::Utf16CodeUnit);
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            Automerge::load_with_options(chunk, options()).map_err(|error| error.to_string())
+        }));
+        match loaded {
+            Err(payload) => Err(HotError::Quarantined { detail: panic_text(&*payload) }),
+            Ok(Err(detail)) => Ok(Err(detail)),
+            Ok(Ok(doc)) if self.doc.as_ref().is_some_and(Automerge::is_empty) => {
+                self.doc = Some(doc);
+                Ok(Ok(Vec::new()))
+            }
+            Ok(Ok(doc)) => Ok(Ok(doc.get_changes(&[]))),
+        }
+    }
+}
+
+/// One change chunk, compressed or not.
+fn change(chunk: &[u8]) -> Result<Result<Vec<Change>, String>, HotError> {
+    match catch_unwind(AssertUnwindSafe(|| Change::from_bytes(chunk.to_vec()))) {
+        Ok(Ok(change)) => Ok(Ok(vec![change])),
+        Ok(Err(error)) => Ok(Err(error.to_string())),
+        Err(payload) => Ok(Err(panic_text(&*payload))),
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message"))
+}

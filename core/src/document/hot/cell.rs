@@ -1,0 +1,49 @@
+//! A hot document that the engine and any number of handles share.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{HotDocument, HotError};
+
+std::thread_local! {
+    /// Whether this thread is inside [`HotCell::with`].
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Shares a [`HotDocument`]. Reading and editing happen on the caller's thread, one at a time; opening a document inside
+/// another's closure is an error, never a deadlock.
+#[derive(Clone)]
+pub struct HotCell(Arc<Mutex<HotDocument>>);
+
+impl HotCell {
+    /// Shares a document.
+    pub fn new(document: HotDocument) -> Self {
+        Self(Arc::new(Mutex::new(document)))
+    }
+
+    /// Runs something on the document. A panic of `f` leaves it whole: edits roll back.
+    pub fn with<R>(&self, f: impl FnOnce(&mut HotDocument) -> R) -> Result<R, HotError> {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                INSIDE.set(false);
+            }
+        }
+        if INSIDE.replace(true) {
+            return Err(HotError::Reentrant);
+        }
+        let _leave = Leave;
+        Ok(f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// How many handles share it, this one included. One means that nobody else looks and it may be let go.
+    pub fn shares(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+impl std::fmt::Debug for HotCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HotCell").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,289 @@
+//! Edits of a hot document: choosing the actor, the transaction, and what it leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use automerge::transaction::{CommitOptions, OwnedTransaction, Transactable};
+use automerge::{ActorId, Automerge, Change, ReadDoc};
+
+use super::apply::panic_text;
+use super::{ACTORS, HotDocument, HotError, own_hash, their_hash};
+use crate::document::edit::{EditError, MAX_OP, MapDraft, Tx};
+use crate::document::local::LocalChange;
+use crate::id::{Actor, ChangeHash};
+use crate::time::WallTime;
+
+/// Furthest that a change's first operation may lie beyond its dependencies; ingest refuses more, because Automerge
+/// allocates such gaps when it reads a document back.
+const MAX_GAP: u64 = 1 << 16;
+
+/// How an edit is labelled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EditOptions {
+    /// Wall time. Changes keep it in whole seconds, as Automerge's convention is and as it compresses.
+    pub time: WallTime,
+    /// A message for the history.
+    pub message: Option<String>,
+}
+
+impl EditOptions {
+    /// An edit made at `time`.
+    pub fn at(time: WallTime) -> Self {
+        Self { time, message: None }
+    }
+
+    fn commit(&self) -> CommitOptions {
+        let options = CommitOptions::default().with_time(self.time.0.div_euclid(1000));
+        match &self.message {
+            Some(message) => options.with_message(message.clone()),
+            None => options,
+        }
+    }
+}
+
+/// Where a change goes: its actor, and its heads when they are not the present.
+struct Plan {
+    n: u32,
+    actor: Actor,
+    heads: Option<Vec<automerge::ChangeHash>>,
+    /// The greatest operation counter that the change's first one follows.
+    top: u64,
+    fork: bool,
+}
+
+impl HotDocument {
+    /// One edit at the present heads: everything the closure does is one change, or nothing is. `None` when it changed
+    /// nothing. A panic of the closure goes on after the edit was rolled back.
+    pub fn edit<R>(
+        &mut self,
+        options: &EditOptions,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Option<LocalChange>), HotError> {
+        let doc = self.ready()?;
+        let top = max_op(doc, &doc.get_heads());
+        let n = self.free_actor(None)?;
+        let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
+        self.run(&plan, options, f)
+    }
+
+    /// One edit as seen at `heads`: the closure reads and changes what was there, and the change merges with everything
+    /// since. At the present heads it is [`HotDocument::edit`].
+    pub fn edit_at<R>(
+        &mut self,
+        heads: &[ChangeHash],
+        options: &EditOptions,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Option<LocalChange>), HotError> {
+        if self.view_heads(heads)?.is_none() {
+            return self.edit(options, f);
+        }
+        let n = self.free_actor(Some(heads))?;
+        let own_last = self.own_chains()?.get(&n).copied();
+        let mut deps: BTreeSet<ChangeHash> = heads.iter().copied().chain(own_last).collect();
+        deps.extend(&self.floating);
+        // Layers that changes depend on may still be missing below older heads, and what the page saw had them.
+        let layers: Vec<_> = self.template().layers().map(|(hash, _)| hash).collect();
+        for layer in layers {
+            if !deps.contains(&layer) && !self.covers(heads, &layer)? {
+                deps.insert(layer);
+            }
+        }
+        let heads: Vec<_> = deps.iter().map(their_hash).collect();
+        let doc = self.ready()?;
+        let (below, above) = (max_op(doc, &heads), max_op(doc, &doc.get_heads()));
+        let fork = above + 1 > below + MAX_GAP;
+        let top = if fork { below } else { above };
+        let plan = Plan { n, actor: self.author().actor(n), heads: Some(heads), top, fork };
+        self.run(&plan, options, f)
+    }
+
+    fn run<R>(
+        &mut self,
+        plan: &Plan,
+        options: &EditOptions,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Option<LocalChange>), HotError> {
+        let actor = ActorId::from(plan.actor.as_bytes());
+        let begun = if plan.fork {
+            let heads = plan.heads.clone().unwrap_or_default();
+            let forked = self.guard(|doc| doc.fork_at(&heads).map(|fork| begin(fork, actor, None)))?;
+            forked.map_err(EditError::from)?
+        } else {
+            let doc = self.take()?;
+            catch_unwind(AssertUnwindSafe(|| begin(doc, actor, plan.heads.as_deref())))
+                .map_err(|payload| self.quarantine(panic_text(&*payload)))?
+        };
+        let mut tx = Tx::new(begun);
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut MapDraft::root(&mut tx))));
+        match outcome {
+            Ok(Ok(result)) if tx.inner.pending_ops() > 0 => {
+                let change = self.finish(tx, plan, options)?;
+                Ok((result, Some(change)))
+            }
+            Ok(Ok(result)) => self.roll_back(tx, plan).map(|()| (result, None)),
+            Ok(Err(error)) => {
+                self.roll_back(tx, plan)?;
+                Err(HotError::Edit(error))
+            }
+            // Automerge's own panic leaves the object in an unknown state; the program's does not.
+            Err(payload) if tx.inside.get() => Err(self.quarantine(panic_text(&*payload))),
+            Err(payload) => {
+                self.roll_back(tx, plan)?;
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    fn finish(&mut self, tx: Tx, plan: &Plan, options: &EditOptions) -> Result<LocalChange, HotError> {
+        if plan.top + tx.inner.pending_ops() as u64 >= MAX_OP {
+            self.roll_back(tx, plan)?;
+            return Err(EditError::Full.into());
+        }
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            let (doc, hash, _) = tx.inner.commit_with(options.commit());
+            let change = hash.and_then(|hash| doc.get_change_by_hash(&hash));
+            (doc, change)
+        }));
+        let (doc, mut change) = match committed {
+            Ok((doc, Some(change))) => (doc, change),
+            Ok((_, None)) => return Err(self.quarantine("a commit left no change".into())),
+            Err(payload) => return Err(self.quarantine(panic_text(&*payload))),
+        };
+        if plan.fork {
+            let again = change.clone();
+            match self.guard(|doc| doc.apply_changes([again]))? {
+                Ok(()) => {}
+                Err(error) => return Err(self.quarantine(error.to_string())),
+            }
+        } else {
+            self.doc = Some(doc);
+        }
+        Ok(self.describe(&mut change, plan))
+    }
+
+    /// The change as the engine wants it; the layers it brings are committed from here on.
+    fn describe(&mut self, change: &mut Change, plan: &Plan) -> LocalChange {
+        let hash = own_hash(&change.hash());
+        self.own.get_or_insert_default().insert(plan.n, hash);
+        let deps: Vec<ChangeHash> = change.deps().iter().map(own_hash).collect();
+        let floating = &mut self.floating;
+        let brought = |(hash, bytes): (ChangeHash, &[u8])| floating.remove(&hash).then(|| bytes.to_vec());
+        let layers: Vec<_> =
+            self.template.layers().filter(|(hash, _)| deps.contains(hash)).filter_map(brought).collect();
+        let bytes = change.bytes().to_vec();
+        self.chunk_bytes += bytes.len();
+        LocalChange {
+            document: self.author.document,
+            actor: plan.actor.clone(),
+            actor_n: plan.n,
+            hash,
+            deps,
+            seq: change.seq(),
+            start_op: change.start_op().get(),
+            max_op: change.max_op(),
+            bytes,
+            layers,
+        }
+    }
+
+    fn roll_back(&mut self, tx: Tx, plan: &Plan) -> Result<(), HotError> {
+        if plan.fork {
+            return Ok(());
+        }
+        match catch_unwind(AssertUnwindSafe(|| tx.inner.rollback().0)) {
+            Ok(doc) => {
+                self.doc = Some(doc);
+                Ok(())
+            }
+            Err(payload) => Err(self.quarantine(panic_text(&*payload))),
+        }
+    }
+
+    fn take(&mut self) -> Result<Automerge, HotError> {
+        self.doc.take().ok_or_else(|| HotError::Quarantined { detail: self.quarantined.clone() })
+    }
+
+    /// The lowest own actor that can commit at `heads` (`None`: at the present), preferring those in use.
+    fn free_actor(&mut self, heads: Option<&[ChangeHash]>) -> Result<u32, HotError> {
+        let chains = self.own_chains()?.clone();
+        let mut fresh = None;
+        for n in 0.. {
+            if self.blocked.contains(&n) {
+                continue;
+            }
+            match (chains.get(&n), heads) {
+                (None, _) if fresh.is_none() => fresh = Some(n),
+                (None, _) => {}
+                (Some(_), None) => return Ok(n),
+                (Some(last), Some(heads)) if self.covers(heads, last)? => return Ok(n),
+                _ => {}
+            }
+            if let Some(fresh) = fresh.filter(|_| n + 1 >= ACTORS) {
+                return Ok(fresh);
+            }
+        }
+        unreachable!("a document has fewer actors than 2³²")
+    }
+
+    /// The last change of each own actor.
+    fn own_chains(&mut self) -> Result<&BTreeMap<u32, ChangeHash>, HotError> {
+        if self.own.is_none() {
+            let author = self.author;
+            let doc = self.ready()?;
+            let mut last: BTreeMap<Vec<u8>, (u64, ChangeHash)> = BTreeMap::new();
+            for meta in doc.get_changes_meta(&[]) {
+                let seen = last.entry(meta.actor.to_bytes().to_vec()).or_insert((0, own_hash(&meta.hash)));
+                if meta.seq > seen.0 {
+                    *seen = (meta.seq, own_hash(&meta.hash));
+                }
+            }
+            let mut own = BTreeMap::new();
+            let mut unused = 0;
+            for n in 0.. {
+                match last.get(author.actor(n).as_bytes()) {
+                    Some((_, hash)) => drop(own.insert(n, *hash)),
+                    None => unused += 1,
+                }
+                if n >= ACTORS && unused > ACTORS {
+                    break;
+                }
+            }
+            self.own = Some(own);
+        }
+        Ok(self.own.get_or_insert_default())
+    }
+
+    /// Whether `change` is one of `heads` or an ancestor. Counters grow along dependencies, so nothing below the
+    /// change's own counter is visited.
+    pub(in crate::document) fn covers(&mut self, heads: &[ChangeHash], change: &ChangeHash) -> Result<bool, HotError> {
+        let doc = self.ready()?;
+        let Some(floor) = doc.get_change_meta_by_hash(&their_hash(change)).map(|meta| meta.max_op) else {
+            return Ok(false);
+        };
+        let mut todo: Vec<automerge::ChangeHash> = heads.iter().map(their_hash).collect();
+        let mut seen: BTreeSet<automerge::ChangeHash> = BTreeSet::new();
+        while let Some(hash) = todo.pop() {
+            if hash.0 == change.0 {
+                return Ok(true);
+            }
+            if !seen.insert(hash) {
+                continue;
+            }
+            if let Some(meta) = doc.get_change_meta_by_hash(&hash).filter(|meta| meta.max_op > floor) {
+                todo.extend(meta.deps);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The greatest operation counter of some changes.
+fn max_op(doc: &Automerge, hashes: &[automerge::ChangeHash]) -> u64 {
+    hashes.iter().filter_map(|hash| doc.get_change_meta_by_hash(hash)).map(|meta| meta.max_op).max().unwrap_or(0)
+}
+
+/// Starts the transaction on one actor.
+fn begin(mut doc: Automerge, actor: ActorId, heads: Option<&[automerge::ChangeHash]>) -> OwnedTransaction {
+    doc.set_actor(actor);
+    doc.into_transaction(None, heads).expect("a transaction without a patch log has none to mismatch")
+}

@@ -1,0 +1,158 @@
+//! Reading parts of a hot document without copying all of it.
+
+use automerge::{Automerge, ObjId, ObjType, Prop, ROOT, ReadDoc};
+
+use super::{HotDocument, HotError};
+use crate::document::edit::{EditError, object_kind, parse_pointer};
+use crate::document::value::{self, Kind, MAX_DEPTH, Value};
+use crate::id::ChangeHash;
+
+/// One object of a document, for reading: a map (the root is one), a list or a text.
+pub struct View<'d> {
+    doc: &'d Automerge,
+    heads: Option<&'d [automerge::ChangeHash]>,
+    obj: ObjId,
+    kind: ObjType,
+}
+
+impl HotDocument {
+    /// Reads parts of the document.
+    pub fn read<R>(&mut self, f: impl FnOnce(&View<'_>) -> R) -> Result<R, HotError> {
+        self.ready()?;
+        self.guard(|doc| f(&View { doc, heads: None, obj: ROOT, kind: ObjType::Map }))
+    }
+
+    /// Reads parts of the document as it was at `heads`.
+    pub fn read_at<R>(&mut self, heads: &[ChangeHash], f: impl FnOnce(&View<'_>) -> R) -> Result<R, HotError> {
+        let heads = self.view_heads(heads)?;
+        self.guard(|doc| f(&View { doc, heads: heads.as_deref(), obj: ROOT, kind: ObjType::Map }))
+    }
+}
+
+impl<'d> View<'d> {
+    /// The kind of object this is.
+    pub fn kind(&self) -> Kind {
+        object_kind(self.kind)
+    }
+
+    /// The whole value of this object.
+    pub fn value(&self) -> Value {
+        value::read_object(self.doc, &self.obj, self.kind, self.heads, MAX_DEPTH)
+    }
+
+    /// Number of keys, elements or UTF-16 code units.
+    pub fn len(&self) -> usize {
+        match self.heads {
+            Some(heads) => self.doc.length_at(&self.obj, heads),
+            None => self.doc.length(&self.obj),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The keys of a map, in order.
+    pub fn keys(&self) -> Vec<String> {
+        match (self.kind, self.heads) {
+            (ObjType::List | ObjType::Text, _) => Vec::new(),
+            (_, Some(heads)) => self.doc.keys_at(&self.obj, heads).collect(),
+            (_, None) => self.doc.keys(&self.obj).collect(),
+        }
+    }
+
+    /// The whole value under a key.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        self.at(key)
+    }
+
+    /// The whole value of an element.
+    pub fn element(&self, index: usize) -> Option<Value> {
+        self.at(index)
+    }
+
+    fn at(&self, prop: impl Into<Prop>) -> Option<Value> {
+        Some(match self.look(prop.into())? {
+            (automerge::Value::Object(kind), id) => value::read_object(self.doc, &id, kind, self.heads, MAX_DEPTH),
+            (automerge::Value::Scalar(scalar), _) => value::from_scalar(&scalar),
+        })
+    }
+
+    fn look(&self, prop: Prop) -> Option<(automerge::Value<'d>, ObjId)> {
+        let fits =
+            matches!((&prop, self.kind), (Prop::Map(_), ObjType::Map | ObjType::Table) | (Prop::Seq(_), ObjType::List));
+        if !fits {
+            return None;
+        }
+        let found = match self.heads {
+            Some(heads) => self.doc.get_at(&self.obj, prop, heads),
+            None => self.doc.get(&self.obj, prop),
+        };
+        found.ok().flatten()
+    }
+
+    fn child(&self, prop: Prop, expected: Kind) -> Result<View<'d>, EditError> {
+        let at = prop.to_string();
+        match self.look(prop) {
+            Some((automerge::Value::Object(kind), obj)) if object_kind(kind) == expected => {
+                Ok(View { doc: self.doc, heads: self.heads, obj, kind })
+            }
+            Some((automerge::Value::Object(kind), _)) => {
+                Err(EditError::WrongKind { at, expected, found: object_kind(kind) })
+            }
+            Some((automerge::Value::Scalar(scalar), _)) => {
+                Err(EditError::WrongKind { at, expected, found: value::from_scalar(&scalar).kind() })
+            }
+            None => Err(EditError::NotFound { at }),
+        }
+    }
+
+    /// The map under a key.
+    pub fn map(&self, key: &str) -> Result<View<'d>, EditError> {
+        self.child(key.into(), Kind::Map)
+    }
+
+    /// The list under a key.
+    pub fn list(&self, key: &str) -> Result<View<'d>, EditError> {
+        self.child(key.into(), Kind::List)
+    }
+
+    /// The text under a key.
+    pub fn text(&self, key: &str) -> Result<View<'d>, EditError> {
+        self.child(key.into(), Kind::Text)
+    }
+
+    /// The value at a JSON Pointer (RFC 6901) below this object; `None` if there is nothing.
+    pub fn pointer(&self, pointer: &str) -> Result<Option<Value>, EditError> {
+        let mut here = View { doc: self.doc, heads: self.heads, obj: self.obj.clone(), kind: self.kind };
+        let mut segments = parse_pointer(pointer)?.into_iter().peekable();
+        while let Some(segment) = segments.next() {
+            let prop = match here.kind {
+                ObjType::List => match segment.parse::<usize>() {
+                    Ok(index) => Prop::from(index),
+                    Err(_) => return Ok(None),
+                },
+                _ => Prop::from(segment),
+            };
+            match here.look(prop) {
+                Some((automerge::Value::Object(kind), obj)) => here = View { obj, kind, ..here },
+                Some((automerge::Value::Scalar(scalar), _)) if segments.peek().is_none() => {
+                    return Ok(Some(value::from_scalar(&scalar)));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(here.value()))
+    }
+}
+
+impl std::fmt::Display for View<'_> {
+    /// Text as it is, anything else as JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.value() {
+            Value::Text(text) => f.write_str(&text),
+            other => write!(f, "{}", other.to_json()),
+        }
+    }
+}
