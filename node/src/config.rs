@@ -1,0 +1,188 @@
+//! Configuration: one table of keys, four layers, and for every value where it came from.
+//!
+//! Layers, strongest first: flags, environment (`FORESHORE_…`), a TOML file, defaults. A key has the same name in all of
+//! them: `hot_memory` in the file is `FORESHORE_HOT_MEMORY` and `--hot-memory`. Values are kept as text until the layers
+//! are merged, so that an error can name the key, the place and what was expected, whichever layer it came from.
+//!
+//! The file is `--config FILE`, else `FORESHORE_CONFIG`, else `foreshore.toml` in the data directory if it is there.
+
+mod layer;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+pub use self::layer::{Layers, Raw, Source};
+pub use self::value::{HttpListen, ListenAddress, LogFormat, StorageKind, parse_duration};
+
+/// A key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the file. The flag has dashes for underscores, the environment variable is its upper case behind
+    /// `FORESHORE_`.
+    pub name: &'static str,
+    /// Whether it holds a list: an array in the file, a repeated flag, commas in the environment.
+    pub list: bool,
+    /// The default as text, for people.
+    pub default: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key { name, list: false, default, about }
+}
+
+const fn list(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key { name, list: true, default, about }
+}
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    key("data", "./foreshore-data", "data directory"),
+    key("space", "default", "the space that commands work in: its local name or its id"),
+    key("storage", "redb", "redb, or memory to keep nothing"),
+    key("cache", "16MiB", "page cache of the store; counts as resident memory"),
+    list(
+        "listen",
+        "127.0.0.1",
+        "where peers may connect: an IP address (TCP and QUIC on port 4801, WebSocket on 4802) or a multiaddr; `off`",
+    ),
+    list("dial", "", "peers to stay connected to, as multiaddrs"),
+    key("http", "127.0.0.1:4800", "address of health, metrics and status; `off`"),
+    list("http_hosts", "", "host names that the HTTP port answers to, besides IP addresses and localhost"),
+    key("log", "info", "what is logged: a level, or a filter such as foreshore=debug"),
+    key("log_format", "auto", "auto (human on a terminal, JSON otherwise), human or json"),
+    key("hot_memory", "256MiB", "memory for documents in use; documents that a handle holds are kept beyond it"),
+    key("reconcile_period", "15s", "how often neighbours compare roots without any other reason"),
+    key("max_connections", "256", "connections to peers at once"),
+];
+
+/// Finds a key by its name in the file.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+impl Key {
+    /// The environment variable of this key.
+    pub fn variable(&self) -> String {
+        format!("FORESHORE_{}", self.name.to_uppercase())
+    }
+
+    /// The flag of this key.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name.replace('_', "-"))
+    }
+}
+
+/// Why a configuration is refused. Nothing has been opened or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {}: {why}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The file is not TOML.
+    #[error("configuration file {}, line {line}: {why}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What the parser said.
+        why: String,
+    },
+    /// The file sets a key that there is not.
+    #[error("{origin}: there is no key `{key}`{}", similar(nearest))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it is set.
+        origin: Source,
+        /// The key that was meant, perhaps.
+        nearest: Option<&'static str>,
+    },
+    /// A value is not what its key takes.
+    #[error("{origin}: `{key}` is {value:?}, but {expected}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// Where it is set.
+        origin: Source,
+        /// What it is set to.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+}
+
+fn similar(nearest: &Option<&'static str>) -> String {
+    nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// The merged configuration of a peer.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "KEYS documents each")]
+pub struct Config {
+    pub data: Setting<PathBuf>,
+    pub space: Setting<String>,
+    pub storage: Setting<StorageKind>,
+    pub cache: Setting<u64>,
+    pub listen: Setting<Vec<ListenAddress>>,
+    pub dial: Setting<Vec<ListenAddress>>,
+    pub http: Setting<HttpListen>,
+    pub http_hosts: Setting<Vec<String>>,
+    pub log: Setting<String>,
+    pub log_format: Setting<LogFormat>,
+    pub hot_memory: Setting<u64>,
+    pub reconcile_period: Setting<Duration>,
+    pub max_connections: Setting<u32>,
+    /// Each key's text after merging, for `foreshore config`.
+    pub raw: Vec<(&'static Key, Setting<Raw>)>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Merges and parses the layers.
+    pub fn load(layers: Layers) -> Result<Self, ConfigError> {
+        let (layers, file) = layers.with_file()?;
+        Ok(Self {
+            data: layers.one("data", value::path)?,
+            space: layers.one("space", value::name)?,
+            storage: layers.one("storage", value::storage)?,
+            cache: layers.one("cache", value::bytes(1 << 20, 64 << 30))?,
+            listen: layers.many("listen", value::listen)?,
+            dial: layers.many("dial", value::dial)?,
+            http: layers.one("http", value::http)?,
+            http_hosts: layers.many("http_hosts", |text| value::host(text).map(|host| vec![host]))?,
+            log: layers.one("log", value::filter)?,
+            log_format: layers.one("log_format", value::log_format)?,
+            hot_memory: layers.one("hot_memory", value::bytes(1 << 20, 1 << 40))?,
+            reconcile_period: layers.one("reconcile_period", value::duration(1, 24 * 3600))?,
+            max_connections: layers.one("max_connections", value::count(1, 100_000))?,
+            raw: layers.merged(),
+            file,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! What a command asks of a peer, and what it is told: one vocabulary for the control socket and for a peer inside the
+//! command's own process.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::failure::Failure;
+
+/// How a value is put into a document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PutMode {
+    /// The place becomes equal to the value by the smallest set of edits.
+    #[default]
+    Diff,
+    /// The place is written anew.
+    Replace,
+    /// JSON Merge Patch (RFC 7396).
+    Merge,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the variants mirror the subcommands, whose help documents them")]
+pub enum Request {
+    /// → [`Written`].
+    Put { space: String, path: String, at: String, value: Json, mode: PutMode, synced: usize },
+    /// → [`Document`].
+    Get { space: String, path: String, at: String, tagged: bool },
+    /// Items: [`Listed`]; → [`Page`].
+    List { space: String, prefix: String, after: Option<String>, limit: usize },
+    /// Items: [`Change`], until the caller goes away or `count` is reached.
+    Watch { space: String, prefix: String, values: bool, count: Option<u64> },
+    /// → [`Removed`].
+    Delete { space: String, path: String },
+    /// Items: [`Revision`], newest first.
+    History { space: String, path: String, limit: usize },
+    /// → a list of [`SpaceLine`].
+    Spaces,
+    /// → [`SpaceLine`].
+    CreateSpace { name: String },
+    /// → [`Invitation`].
+    Invite { space: String, role: String, prefix: String, expires_seconds: Option<u64>, addresses: Vec<String> },
+    /// → [`SpaceLine`].
+    Join { invitation: String, name: Option<String> },
+    /// Items: [`Member`].
+    Members { space: String },
+    /// → a list of [`Neighbour`].
+    Peers,
+    /// → [`Status`].
+    Status,
+    /// Items: [`Page64`]; → [`Transferred`].
+    Export { space: String },
+    /// Takes [`Page64`] lines; → [`Transferred`].
+    Import { space: String },
+    /// Gives space back to the file system. → null.
+    Compact,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Written {
+    pub path: String,
+    pub document: String,
+    pub heads: Vec<String>,
+    /// `false`: the document was that way already.
+    pub changed: bool,
+}
+
+/// A document's value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Document {
+    pub path: String,
+    pub heads: Vec<String>,
+    pub value: Json,
+}
+
+/// A line of a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Listed {
+    pub path: String,
+    pub document: String,
+    pub heads: Vec<String>,
+    pub bytes: u64,
+    /// Milliseconds since 1970.
+    pub changed_at: i64,
+}
+
+/// Where the next page starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// Pass as `after`; absent: that was all.
+    pub next: Option<String>,
+}
+
+/// A change that a watcher is told of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Change {
+    pub path: String,
+    pub kind: String,
+    /// Whether a peer's bytes caused it.
+    pub remote: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Json>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Removed {
+    pub path: String,
+    pub deleted: bool,
+}
+
+/// One change of a document's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Revision {
+    pub hash: String,
+    pub actor: String,
+    pub seq: u64,
+    /// Milliseconds since 1970, as its author's clock had it; 0: none.
+    pub time: i64,
+    pub ops: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A space of this store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SpaceLine {
+    pub name: String,
+    pub id: String,
+    pub documents: u64,
+    pub root: bool,
+}
+
+/// An invitation. The link is a secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Invitation {
+    pub link: String,
+    pub role: String,
+    pub prefix: String,
+    pub expires_at: Option<i64>,
+}
+
+/// A member of a space.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Member {
+    pub device: String,
+    pub me: bool,
+    pub roles: Vec<MemberRole>,
+}
+
+/// One role of a member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct MemberRole {
+    pub role: String,
+    pub prefix: String,
+    pub not_after: Option<i64>,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Neighbour {
+    pub peer: String,
+    pub device: Option<String>,
+    pub address: Option<String>,
+    pub spaces: Vec<String>,
+    pub in_step: bool,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub round_trips: u64,
+}
+
+/// Figures of a peer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Status {
+    pub version: String,
+    pub peer: String,
+    pub device: String,
+    pub data: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub listen: Vec<String>,
+    pub http: Option<String>,
+    pub spaces: Vec<SpaceStatus>,
+    pub peers: Vec<Neighbour>,
+    pub hot_documents: u64,
+    pub hot_bytes: u64,
+    pub log_bytes: u64,
+    pub orphans: u64,
+    pub refused_changes: u64,
+    pub storage_writes: u64,
+    pub storage_bytes: u64,
+    pub signatures_checked: u64,
+    pub connections: u64,
+    pub refused_connections: u64,
+    pub violations: u64,
+    pub resident_bytes: u64,
+    /// What keeps writes from succeeding, if anything.
+    pub trouble: Option<String>,
+}
+
+/// Figures of a space.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SpaceStatus {
+    pub name: String,
+    pub id: String,
+    pub documents: u64,
+    pub members: u64,
+    pub pending: u64,
+    pub root: String,
+}
+
+/// One page of a portable copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page64 {
+    /// The page in base64.
+    pub page: String,
+}
+
+/// What an export or import moved.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Transferred {
+    pub pages: u64,
+    pub bytes: u64,
+    pub changes: u64,
+    pub refused: u64,
+}
+
+/// One line from the peer to the command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// One of several.
+    Item(Json),
+    /// The last line of a success.
+    Done(Json),
+    /// The last line of a failure.
+    Failed(Failure),
+}
