@@ -29,9 +29,9 @@ pub use self::redb::{OpenError, Redb, RedbOptions};
 pub use self::thread::{MAX_GROUP_BYTES, MAX_GROUP_TASKS, StorageCounters, StorageThread};
 
 /// Version of the row formats that this build writes, kept under [`FORMAT_KEY`]. Raised together with a migration.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u64 = 1;
 
-/// Key in [`Table::Meta`](crate::io::Table::Meta) of the format version, four bytes little-endian. Owned by the backend.
+/// Key in [`Table::Meta`](crate::io::Table::Meta) of the format version, a [`varint`](crate::wire::Writer::varint).
 pub const FORMAT_KEY: &[u8] = b"format";
 
 /// Key in [`Table::Meta`](crate::io::Table::Meta) of the host epoch that guarded writes name. Written by the engine.
@@ -74,6 +74,13 @@ pub trait Backend: Send {
     fn allocated_bytes(&self) -> u64 {
         0
     }
+}
+
+/// The value under [`FORMAT_KEY`].
+fn format_row(format: u64) -> Vec<u8> {
+    let mut w = crate::wire::Writer::new();
+    w.varint(format);
+    w.finish()
 }
 
 /// A refused read: over [`MAX_READ_BYTES`].

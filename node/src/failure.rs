@@ -28,6 +28,8 @@ pub enum Code {
     Timeout,
     /// Stopped by a signal.
     Interrupted,
+    /// Whoever read the output has read enough (`foreshore list | head`). Not worth a word.
+    ReaderGone,
 }
 
 /// The exit statuses, for `--help` and the documentation.
@@ -46,6 +48,7 @@ impl Code {
     /// The exit status of the process.
     pub const fn exit_status(self) -> u8 {
         match self {
+            Code::ReaderGone => 0,
             Code::Failed => 1,
             Code::Invalid => 2,
             Code::NotFound => 3,

@@ -1,1 +1,3 @@
+//! The `foreshore` binary.
+
 fn main() {}

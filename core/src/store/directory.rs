@@ -36,15 +36,15 @@ pub enum OpenError {
     #[error("the store has format {found}, this release reads up to {supported}: use a newer release of foreshore")]
     NewerFormat {
         /// The store's format.
-        found: u32,
+        found: u64,
         /// The newest that this build reads.
-        supported: u32,
+        supported: u64,
     },
     /// An older store could not be brought to this format. It is unchanged.
     #[error("migrating the store from format {from} to {FORMAT} failed: {source}")]
     Migration {
         /// The store's format.
-        from: u32,
+        from: u64,
         /// What went wrong.
         source: StorageFailure,
     },

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, read_too_large};
+use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, format_row, read_too_large};
 use crate::io::{ReadOp, Rows, StorageFailure, Table, WriteOp};
 
 /// A [`Backend`] of ordered maps.
@@ -18,7 +18,7 @@ impl Memory {
     /// An empty store. `identity` stands for the file's own identity: draw it at random, and draw it anew wherever a
     /// file would have been copied or restored.
     pub fn new(identity: [u8; 16]) -> Self {
-        let meta = BTreeMap::from([(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec())]);
+        let meta = BTreeMap::from([(FORMAT_KEY.to_vec(), format_row(FORMAT))]);
         Self { identity, tables: BTreeMap::from([(Table::Meta, meta)]) }
     }
 

@@ -25,8 +25,9 @@ use redb::{
 
 pub use super::directory::OpenError;
 use super::directory::{Directory, is_full, open_error};
-use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, read_too_large};
+use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, format_row, read_too_large};
 use crate::io::{ReadOp, Rows, StorageFailure, Table, WriteOp};
+use crate::wire::Reader;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Rw<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
@@ -78,7 +79,7 @@ impl RedbOptions {
 
 /// What runs in one transaction with the format number: brings rows of `from` to `from + 1`.
 struct Migration {
-    from: u32,
+    from: u64,
     run: fn(&WriteTransaction) -> Result<(), redb::Error>,
 }
 
@@ -266,7 +267,7 @@ fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result
         for migration in migrations.iter().filter(|m| found.is_some_and(|found| m.from >= found)) {
             (migration.run)(&txn)?;
         }
-        txn.open_table(definition(Table::Meta))?.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+        txn.open_table(definition(Table::Meta))?.insert(FORMAT_KEY, format_row(FORMAT).as_slice())?;
         Ok(txn.commit()?)
     };
     contained(|| write().map_err(failure)).map_err(|source| match found {
@@ -276,7 +277,7 @@ fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result
 }
 
 /// The store's format; `None` if the file is new.
-fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
+fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
     let txn = database.begin_read()?;
     let meta = match txn.open_table(definition(Table::Meta)) {
         Ok(meta) => meta,
@@ -284,10 +285,11 @@ fn format_of(database: &Database) -> Result<Option<u32>, redb::Error> {
         Err(e) => return Err(e.into()),
     };
     let bytes = meta.get(FORMAT_KEY)?.map(|guard| guard.value().to_vec());
-    match bytes.as_deref().map(<[u8; 4]>::try_from) {
-        None => Ok(None),
-        Some(Ok(format)) => Ok(Some(u32::from_le_bytes(format))),
-        Some(Err(_)) => Err(redb::Error::Corrupted("the format number is not four bytes".into())),
+    let Some(bytes) = bytes else { return Ok(None) };
+    let mut r = Reader::new(&bytes);
+    match r.varint("format").and_then(|format| r.finish().map(|()| format)) {
+        Ok(format) => Ok(Some(format)),
+        Err(e) => Err(redb::Error::Corrupted(format!("the format number: {e}"))),
     }
 }
 

@@ -207,7 +207,7 @@ fn a_second_opener_is_told_who_holds_the_directory() {
 fn a_newer_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Redb::open(directory.path()).unwrap();
-    let newer = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), (FORMAT + 1).to_le_bytes().to_vec());
+    let newer = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), format_row(FORMAT + 1));
     store.write(&[(&[newer, put(b"k", b"v")], None)]);
     drop(store);
     for _ in 0..2 {
@@ -228,7 +228,7 @@ fn an_older_format_migrates_in_one_transaction() {
     }
     let directory = tempfile::tempdir().unwrap();
     let mut store = Redb::open(directory.path()).unwrap();
-    let older = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), 0u32.to_le_bytes().to_vec());
+    let older = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), format_row(0));
     store.write(&[(&[older], None)]);
     let path = directory.path();
     let migrate = |run| store.with(|db| Ok(prepare(db, &[Migration { from: 0, run }], path))).unwrap();

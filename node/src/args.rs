@@ -1,0 +1,385 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::config::{Layers, parse_duration};
+use crate::failure::EXIT_HELP;
+use crate::request::PutMode;
+
+/// A replicated store that keeps working when the network does not.
+#[derive(Debug, Parser)]
+#[command(name = "foreshore", version, after_help = EXIT_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Global {
+    /// Data directory [default: ./foreshore-data]
+    #[arg(long, short, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data: Option<PathBuf>,
+    /// Configuration file [default: foreshore.toml in the data directory]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// The space to work in: its local name or its id [default: default]
+    #[arg(long, short, global = true)]
+    pub space: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What is logged to stderr: a level, or a filter such as foreshore=debug [default: info when running a peer]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look: auto, human or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a peer until it is told to stop
+    Run(Box<RunArgs>),
+    /// Write a JSON value into a document by the smallest set of edits
+    Put(PutArgs),
+    /// Print a document, or a part of it, as JSON
+    Get(GetArgs),
+    /// List documents under a prefix
+    List(ListArgs),
+    /// Print a line for every change under a prefix
+    Watch(WatchArgs),
+    /// Delete a document on every peer
+    Delete {
+        /// The document
+        path: String,
+    },
+    /// Print the changes of a document, newest first
+    History(HistoryArgs),
+    /// Show or create spaces
+    Space {
+        /// What to do; without it, the spaces are listed
+        #[command(subcommand)]
+        command: Option<SpaceCommand>,
+    },
+    /// Make an invitation into a space; it is a secret
+    Invite(InviteArgs),
+    /// Become a member of a space by an invitation
+    Join(JoinArgs),
+    /// List the members of a space
+    Members,
+    /// List connected peers
+    Peers,
+    /// Print figures of the peer
+    Status,
+    /// Write a portable copy of a space: its facts and every document with its history
+    Export {
+        /// The file; `-` or nothing: standard output
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Take in a portable copy
+    Import {
+        /// The file; `-` or nothing: standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Print the configuration and where each value came from
+    Config(Box<RunArgs>),
+    /// Check a store, also one that does not open, and say what was found
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of a peer. Each is also a key of the configuration file and an environment variable.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// Where peers may connect: an IP address for TCP, QUIC and WebSocket, a multiaddr, or off; repeatable
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<String>,
+    /// A peer to stay connected to, as a multiaddr; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub dial: Vec<String>,
+    /// Address of health, metrics and status, or off
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// A host name that the HTTP port answers to, besides IP addresses and localhost; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub http_hosts: Vec<String>,
+    /// redb, or memory to keep nothing
+    #[arg(long, value_name = "KIND")]
+    pub storage: Option<String>,
+    /// Page cache of the store
+    #[arg(long, value_name = "SIZE")]
+    pub cache: Option<String>,
+    /// Memory for documents in use
+    #[arg(long, value_name = "SIZE")]
+    pub hot_memory: Option<String>,
+    /// How often neighbours compare roots without any other reason
+    #[arg(long, value_name = "DURATION")]
+    pub reconcile_period: Option<String>,
+    /// Connections to peers at once
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<String>,
+}
+
+/// Options of `put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The document
+    pub path: String,
+    /// The value as JSON; `-` or nothing: standard input
+    pub value: Option<String>,
+    /// A JSON Pointer (RFC 6901) to the part to write
+    #[arg(long, value_name = "POINTER", default_value = "")]
+    pub at: String,
+    /// Write the place anew instead of editing what is there
+    #[arg(long, conflicts_with = "merge")]
+    pub replace: bool,
+    /// Change only the keys that the value names; null removes one (RFC 7396)
+    #[arg(long)]
+    pub merge: bool,
+    /// Take the value as plain text instead of JSON
+    #[arg(long)]
+    pub text: bool,
+    /// Wait until this many other peers have stored it durably
+    #[arg(long, value_name = "PEERS", default_value_t = 0)]
+    pub synced: usize,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<std::time::Duration>,
+}
+
+impl PutArgs {
+    /// How the value is put.
+    pub fn mode(&self) -> PutMode {
+        match (self.replace, self.merge) {
+            (true, _) => PutMode::Replace,
+            (_, true) => PutMode::Merge,
+            _ => PutMode::Diff,
+        }
+    }
+}
+
+/// Options of `get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The document
+    pub path: String,
+    /// A JSON Pointer (RFC 6901) to a part
+    #[arg(long, value_name = "POINTER", default_value = "")]
+    pub at: String,
+    /// Print a string without quotes
+    #[arg(long)]
+    pub raw: bool,
+    /// Tag kinds that JSON lacks, so that `put` restores them exactly
+    #[arg(long)]
+    pub tagged: bool,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only documents here and below
+    #[arg(default_value = "/")]
+    pub prefix: String,
+    /// At most this many documents
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    pub limit: usize,
+    /// Only paths after this one
+    #[arg(long, value_name = "PATH")]
+    pub after: Option<String>,
+    /// Also sizes, times and heads
+    #[arg(long, short)]
+    pub long: bool,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Only documents here and below
+    #[arg(default_value = "/")]
+    pub prefix: String,
+    /// Print each document's value with its change
+    #[arg(long)]
+    pub values: bool,
+    /// Stop after this many lines
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The document
+    pub path: String,
+    /// At most this many changes
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// What `space` can do.
+#[derive(Debug, Subcommand)]
+pub enum SpaceCommand {
+    /// List the spaces of this store
+    List,
+    /// Create a space
+    Create {
+        /// Its local name
+        name: String,
+    },
+}
+
+/// Roles that an invitation can hand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InviteRole {
+    /// May read
+    Reader,
+    /// May read and write
+    Writer,
+    /// May also invite and grant
+    Admin,
+}
+
+impl InviteRole {
+    /// The role's name in the protocol.
+    pub const fn name(self) -> &'static str {
+        match self {
+            InviteRole::Reader => "reader",
+            InviteRole::Writer => "writer",
+            InviteRole::Admin => "admin",
+        }
+    }
+}
+
+/// Options of `invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// What its holder may do
+    #[arg(long, default_value = "writer")]
+    pub role: InviteRole,
+    /// Where
+    #[arg(long, default_value = "/")]
+    pub prefix: String,
+    /// How long it can be accepted; `never` for ever
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = expiry)]
+    pub expires: Expiry,
+    /// An address of a peer to put into it, as a multiaddr; default: where this peer listens; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub address: Vec<String>,
+    /// Print the secret even if the output is not a terminal
+    #[arg(long)]
+    pub print: bool,
+    /// No QR code
+    #[arg(long)]
+    pub no_qr: bool,
+}
+
+/// How long an invitation lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// For ever.
+    Never,
+    /// This long.
+    After(std::time::Duration),
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The invitation; `-` or nothing: read from standard input, where other users of the machine cannot see it
+    pub invitation: Option<String>,
+    /// Local name of the space
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Skip the checksums of every page, which take a full read of the file
+    #[arg(long)]
+    pub quick: bool,
+    /// Print at most this many findings
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    parse_duration(text).ok_or_else(|| "write it as 500ms, 30s, 5m, 2h or 7d".into())
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    match text {
+        "never" => Ok(Expiry::Never),
+        _ => duration(text).map(Expiry::After),
+    }
+}
+
+impl Cli {
+    /// The configuration layers that flags and the environment make.
+    pub fn layers(&self, environment: impl IntoIterator<Item = (String, String)>) -> Layers {
+        let mut layers = Layers::new(environment);
+        let Global { data, config, space, log, log_format, .. } = &self.global;
+        layers
+            .file(config.clone())
+            .flag("data", data.as_ref().map(|data| data.to_string_lossy()))
+            .flag("space", space.clone())
+            .flag("log", log.clone())
+            .flag("log_format", log_format.clone());
+        if let Command::Run(run) | Command::Config(run) = &self.command {
+            layers
+                .flags("listen", &run.listen)
+                .flags("dial", &run.dial)
+                .flags("http_hosts", &run.http_hosts)
+                .flag("http", run.http.clone())
+                .flag("storage", run.storage.clone())
+                .flag("cache", run.cache.clone())
+                .flag("hot_memory", run.hot_memory.clone())
+                .flag("reconcile_period", run.reconcile_period.clone())
+                .flag("max_connections", run.max_connections.clone());
+        }
+        layers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_a_flag() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let flags: Vec<_> = command.get_arguments().chain(run.get_arguments()).filter_map(|a| a.get_long()).collect();
+        for key in crate::config::KEYS {
+            assert!(flags.contains(&&key.flag()[2..]), "{} has no flag", key.name);
+        }
+    }
+
+    #[test]
+    fn a_negative_or_unitless_duration_is_refused() {
+        for bad in ["7", "-1s", "soon"] {
+            assert!(Cli::try_parse_from(["foreshore", "invite", "--expires", bad]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What `foreshore run` says first.
+
+use crate::output::{plain, short};
+use crate::request::Status;
+
+/// Facts that the status does not hold.
+#[derive(Debug, Clone, Default)]
+pub struct FirstWords {
+    /// Whether the data directory was made just now.
+    pub created: bool,
+    /// Whether every listener is on loopback.
+    pub loopback: bool,
+    /// What had to be arranged otherwise than usual, as whole sentences.
+    pub notes: Vec<String>,
+}
+
+/// The banner.
+pub fn banner(status: &Status, words: &FirstWords) -> String {
+    let new = if words.created { "new peer" } else { "peer" };
+    let created = if words.created { " (created)" } else { "" };
+    let mut lines = vec![format!(
+        "foreshore {} · {new} {} · data {}{created}",
+        status.version,
+        short(&status.peer),
+        plain(&status.data)
+    )];
+    let mut line = |name: &str, value: &str, note: &str| {
+        lines.push(format!("  {name:<8}{value:<31} {note}").trim_end().to_owned());
+    };
+    if let Some(http) = &status.http {
+        line("open", &format!("http://{http}/status"), "health, metrics and status");
+    }
+    for space in &status.spaces {
+        let documents = match space.documents {
+            0 => "empty".to_owned(),
+            1 => "1 document".to_owned(),
+            n => format!("{n} documents"),
+        };
+        line("space", &format!("{} ({})", plain(&space.name), short(&space.id)), &documents);
+    }
+    let share = if words.loopback { "loopback only; --listen 0.0.0.0 to share" } else { "" };
+    match status.listen.is_empty() {
+        true => line("listen", "nowhere", "--listen 127.0.0.1 to be reached"),
+        false => line("listen", &listeners(&status.listen), share),
+    }
+    line("invite", "foreshore invite", "writer link and QR");
+    line("try", "foreshore put /hello '{\"hi\":1}'  ·  foreshore watch /", "");
+    lines.extend(words.notes.iter().map(|note| format!("  note    {note}")));
+    lines.push("Ctrl-C stops; nothing acknowledged is lost.".to_owned());
+    lines.join("\n")
+}
+
+/// `tcp 4801 · quic 4801 · ws 4802` from multiaddrs; anything unusual is shown whole.
+fn listeners(addresses: &[String]) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    for address in addresses {
+        let text = brief(address).unwrap_or_else(|| plain(address));
+        if !shown.contains(&text) {
+            shown.push(text);
+        }
+    }
+    shown.join(" · ")
+}
+
+fn brief(address: &str) -> Option<String> {
+    let parts: Vec<&str> = address.split('/').collect();
+    let (kind, port) = match parts.get(3..)? {
+        ["tcp", port, "ws", ..] => ("ws", port),
+        ["tcp", port] | ["tcp", port, "p2p", _] => ("tcp", port),
+        ["udp", port, "quic-v1", ..] => ("quic", port),
+        _ => return None,
+    };
+    Some(format!("{kind} {port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_minute_reads_as_documented() {
+        let status = Status {
+            version: "0.1.0".into(),
+            peer: "12D3KooWabcdefghikQ2".into(),
+            data: "./foreshore-data".into(),
+            http: Some("127.0.0.1:4800".into()),
+            listen: ["tcp/4801", "udp/4801/quic-v1", "tcp/4802/ws/p2p/12D3"]
+                .map(|a| format!("/ip4/127.0.0.1/{a}"))
+                .into(),
+            spaces: vec![crate::request::SpaceStatus {
+                name: "default".into(),
+                id: "fs1qxxxxxxxxx9x".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let text = banner(&status, &FirstWords { created: true, loopback: true, notes: vec![] });
+        assert_eq!(
+            text,
+            "foreshore 0.1.0 · new peer 12D3…kQ2 · data ./foreshore-data (created)
+  open    http://127.0.0.1:4800/status    health, metrics and status
+  space   default (fs1q…x9x)              empty
+  listen  tcp 4801 · quic 4801 · ws 4802  loopback only; --listen 0.0.0.0 to share
+  invite  foreshore invite                writer link and QR
+  try     foreshore put /hello '{\"hi\":1}'  ·  foreshore watch /
+Ctrl-C stops; nothing acknowledged is lost."
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! The HTTP port: `/healthz`, `/readyz`, `/metrics` (Prometheus) and `/status` (JSON), on loopback unless told otherwise.
+//!
+//! A port on loopback is reachable from every page that a browser on this machine shows. So a request is answered only
+//! if its `Host` is an IP address, `localhost` or a configured name (a page that points its own name at 127.0.0.1 has
+//! none of these), and, where a browser adds an `Origin`, only if that is the port's own.
+//!
+//! Nothing here changes anything. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
+
+mod guard;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, body::Body};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::failure::Failure;
+use crate::request::Status;
+
+/// Requests answered at once.
+pub const MAX_REQUESTS: usize = 64;
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the figures come from.
+pub trait Figures: Clone + Send + Sync + 'static {
+    /// The peer's figures now.
+    fn status(&self) -> impl Future<Output = Result<Status, Failure>> + Send;
+}
+
+#[derive(Clone)]
+struct Port<F> {
+    figures: F,
+    hosts: Arc<[String]>,
+    room: Arc<Semaphore>,
+}
+
+/// Serves until `stop` resolves.
+pub async fn serve(
+    listener: TcpListener,
+    figures: impl Figures,
+    hosts: Vec<String>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(figures, hosts)).with_graceful_shutdown(stop).await
+}
+
+fn router<F: Figures>(figures: F, hosts: Vec<String>) -> Router {
+    let port = Port { figures, hosts: hosts.into(), room: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready::<F>))
+        .route("/metrics", get(scrape::<F>))
+        .route("/status", get(status::<F>))
+        .route("/", get(index))
+        .layer(middleware::from_fn_with_state(port.clone(), admit::<F>))
+        .with_state(port)
+}
+
+/// Lets a request in, or says why not.
+async fn admit<F: Figures>(State(port): State<Port<F>>, request: Request<Body>, next: Next) -> Response {
+    if let Err(why) = guard::check(request.headers(), &port.hosts) {
+        return (StatusCode::FORBIDDEN, format!("{why}\n")).into_response();
+    }
+    let Ok(_permit) = port.room.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "busy\n").into_response();
+    };
+    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(mut response) => {
+            let headers = response.headers_mut();
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+            headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+            response
+        }
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the peer did not answer in time\n").into_response(),
+    }
+}
+
+async fn index() -> &'static str {
+    "foreshore: /healthz /readyz /metrics /status\n"
+}
+
+/// Ready: the store is open, the driver answers, and writes succeed.
+async fn ready<F: Figures>(State(port): State<Port<F>>) -> Response {
+    match port.figures.status().await {
+        Ok(Status { trouble: None, .. }) => "ready\n".into_response(),
+        Ok(Status { trouble: Some(trouble), .. }) => unavailable(&trouble),
+        Err(failure) => unavailable(&failure.message),
+    }
+}
+
+async fn status<F: Figures>(State(port): State<Port<F>>) -> Response {
+    match port.figures.status().await {
+        Ok(status) => Json(status).into_response(),
+        Err(failure) => unavailable(&failure.message),
+    }
+}
+
+async fn scrape<F: Figures>(State(port): State<Port<F>>) -> Response {
+    match port.figures.status().await {
+        Ok(status) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&status)).into_response(),
+        Err(failure) => unavailable(&failure.message),
+    }
+}
+
+fn unavailable(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests;

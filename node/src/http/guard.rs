@@ -1,0 +1,74 @@
+//! Who may ask: the check of `Host` and `Origin`.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+/// Whether a request's `Host` and `Origin` are this port's own. The error says which is not.
+pub(super) fn check(headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {
+    let host = single(headers, &header::HOST)?.ok_or("the request names no host")?;
+    let name = name_of(host);
+    if !is_ours(name, hosts) {
+        return Err(format!("host {name:?} is not one of this port's; see `http_hosts`"));
+    }
+    match single(headers, &header::ORIGIN)? {
+        None => Ok(()),
+        // Same scheme or not: behind a proxy that ends TLS the origin is https.
+        Some(origin) if origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host)) => Ok(()),
+        Some(origin) => Err(format!("origin {origin:?} is not this port's")),
+    }
+}
+
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, String> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(format!("{name} is given twice"));
+    }
+    first.map(|value| value.to_str().map_err(|_| format!("{name} is not text"))).transpose()
+}
+
+/// A host without its port: `[::1]:4800`, `127.0.0.1:4800`, `localhost`.
+fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+fn is_ours(name: &str, hosts: &[String]) -> bool {
+    name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(host: Option<&str>, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(header::HOST, host), (header::ORIGIN, origin)] {
+            if let Some(value) = value {
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        check(&headers, &["node.example.org".into()]).is_ok()
+    }
+
+    #[test]
+    fn only_the_ports_own_pages_may_ask() {
+        for host in ["127.0.0.1:4800", "[::1]:4800", "localhost:4800", "LOCALHOST", "192.0.2.1", "node.example.org:80"]
+        {
+            assert!(verdict(Some(host), None), "{host}");
+            assert!(verdict(Some(host), Some(&format!("http://{host}"))), "{host}");
+        }
+        // A page that points its own name at this machine.
+        assert!(!verdict(Some("evil.example:4800"), None));
+        assert!(!verdict(Some("localhost.evil.example"), None));
+        assert!(!verdict(None, None));
+        for origin in ["null", "http://evil.example", "http://localhost:9", "http://127.0.0.1:4800.evil.example", ""] {
+            assert!(!verdict(Some("127.0.0.1:4800"), Some(origin)), "{origin}");
+        }
+    }
+}

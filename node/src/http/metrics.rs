@@ -1,0 +1,113 @@
+//! Figures in the text format of Prometheus (OpenMetrics 1.0), made anew for each scrape.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, info::Info};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::request::Status;
+
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Spaces and peers that get rows of their own; what a scrape costs stays bounded.
+const MAX_ROWS: usize = 256;
+
+type Level = Gauge<i64>;
+type Total = Counter<u64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpaceLabel {
+    space: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+/// The figures as text.
+pub(super) fn text(status: &Status) -> String {
+    let mut registry = Registry::with_prefix("foreshore");
+    let build = Info::new(vec![("version".to_owned(), status.version.clone())]);
+    registry.register("build", "Version of this peer", build);
+    process(&mut registry, status);
+    spaces(&mut registry, status);
+    peers(&mut registry, status);
+    let mut out = String::new();
+    match encode(&mut out, &registry) {
+        Ok(()) => out,
+        // Writing to a string does not fail.
+        Err(_) => String::from("# EOF\n"),
+    }
+}
+
+fn level(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Level::default();
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+fn bytes(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Level::default();
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    registry.register_with_unit(name, help, Unit::Bytes, gauge);
+}
+
+fn total(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Total::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+fn process(registry: &mut Registry, status: &Status) {
+    level(registry, "uptime_seconds", "Seconds since the start", status.uptime_seconds);
+    bytes(registry, "resident", "Resident memory of the process", status.resident_bytes);
+    bytes(registry, "storage", "Bytes that the store occupies on its device", status.storage_bytes);
+    level(registry, "storage_trouble", "1 while writes fail", u64::from(status.trouble.is_some()));
+    total(registry, "storage_writes", "Durable storage transactions", status.storage_writes);
+    level(registry, "hot_documents", "Documents in use", status.hot_documents);
+    bytes(registry, "hot", "Estimated memory of documents in use", status.hot_bytes);
+    bytes(registry, "log", "Estimated memory of loaded logs", status.log_bytes);
+    level(registry, "orphans", "Changes that wait for their dependencies", status.orphans);
+    total(registry, "refused_changes", "Changes refused by the ingest checks", status.refused_changes);
+    total(registry, "signatures_checked", "Signatures checked", status.signatures_checked);
+    level(registry, "connections", "Connections to peers", status.connections);
+    total(registry, "refused_connections", "Connections refused", status.refused_connections);
+    total(registry, "violations", "Links closed because their bytes were not the protocol", status.violations);
+}
+
+fn spaces(registry: &mut Registry, status: &Status) {
+    let [documents, members, pending] = std::array::from_fn(|_| Family::<SpaceLabel, Level>::default());
+    for space in status.spaces.iter().take(MAX_ROWS) {
+        let label = SpaceLabel { space: space.id.clone() };
+        for (family, value) in [(&documents, space.documents), (&members, space.members), (&pending, space.pending)] {
+            family.get_or_create(&label).set(value.try_into().unwrap_or(i64::MAX));
+        }
+    }
+    registry.register("documents", "Live documents", documents);
+    registry.register("members", "Known members", members);
+    registry.register("pending_documents", "Documents with changes that no other peer is known to hold", pending);
+}
+
+fn peers(registry: &mut Registry, status: &Status) {
+    let [sent, received, trips] = std::array::from_fn(|_| Family::<PeerLabel, Total>::default());
+    let in_step = Family::<PeerLabel, Level>::default();
+    for peer in status.peers.iter().take(MAX_ROWS) {
+        let label = PeerLabel { peer: peer.peer.clone() };
+        for (family, value) in [(&sent, peer.bytes_sent), (&received, peer.bytes_received), (&trips, peer.round_trips)]
+        {
+            family.get_or_create(&label).inc_by(value);
+        }
+        in_step.get_or_create(&label).set(i64::from(peer.in_step));
+    }
+    registry.register("peer_sent_bytes", "Bytes of frames sent to a peer", sent);
+    registry.register("peer_received_bytes", "Bytes of frames received from a peer", received);
+    registry.register("peer_round_trips", "Reconciliation round trips with a peer", trips);
+    registry.register("peer_in_step", "1 while everything was equal when last compared", in_step);
+}
