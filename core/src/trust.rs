@@ -47,3 +47,8 @@ pub use roster::{Insert, Member, Roster, RosterError};
 pub use seal::{HostEpoch, Seal, SealVerdict, SequenceDigest};
 pub use statement::{EquivocationProof, Generation, Revocation, Succession};
 pub use tombstone::{Tombstone, TombstoneError, TombstoneHash};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;

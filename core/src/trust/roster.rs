@@ -99,6 +99,8 @@ pub struct Roster {
     /// The newest fact of each signer's chain.
     chains: BTreeMap<DeviceId, (u64, FactHash)>,
     voters: BTreeSet<DeviceId>,
+    /// Subjects with a grant of their own.
+    members: usize,
     pending: Pending,
 }
 
@@ -119,6 +121,7 @@ impl Roster {
             by_subject: BTreeMap::new(),
             chains: BTreeMap::new(),
             voters: BTreeSet::new(),
+            members: 0,
             pending: Pending::default(),
         }
     }
@@ -227,6 +230,7 @@ impl Roster {
     fn admit(&mut self, hash: FactHash, fact: Fact) {
         let index = u32::try_from(self.facts.len()).expect("a roster holds at most MAX_FACTS facts");
         if let Some(grant) = fact.grant() {
+            self.members += usize::from(grant.is_own() && !self.is_member(&grant.subject));
             self.by_subject.entry(grant.subject).or_default().push(index);
             if grant.is_own() && grant.role == Role::Voter {
                 self.voters.insert(grant.subject);
@@ -376,6 +380,11 @@ impl Roster {
     /// What the device may read by grants that have not ended: disjoint prefixes, ascending. For handshakes.
     pub fn read_prefixes_at(&self, device: &DeviceId, now: WallTime) -> Vec<Prefix> {
         outermost(self.grants_of(device).filter(|grant| grant.role.reads() && !grant.expired(now)))
+    }
+
+    /// Number of members.
+    pub fn member_count(&self) -> usize {
+        self.members
     }
 
     /// At most `limit` members after `after`, by ascending device.

@@ -11,12 +11,12 @@
 //! generation       n varint · voters: varint count, then peer 32 · store u64 LE each, ascending · digest 32
 //! ```
 //!
-//! A frontier names what counts of a revoked device: the last of its endorsements and of its facts. The list itself is
-//! fetched by its digest; the count bounds the fetch. In an equivocation proof the two endorsements need not end at the
+//! A frontier names what counts of a revoked device: the last of its endorsements and of its facts ([`FrontierDigest`]
+//! says what is hashed). The list itself is fetched by its digest; the count bounds the fetch. In an equivocation proof the two endorsements need not end at the
 //! contested sequence number, since an endorsement covers the chain below it; whoever serves the proof serves both chains
 //! down to there.
 
-use crate::id::{ChangeHash, DeviceId, DocumentId, FactHash, PeerId, SpaceId};
+use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, FactHash, PeerId, SpaceId};
 use crate::trust::device::{Context, RootKey, Signature, SignatureError, verify};
 use crate::trust::endorsement::ActorPreimage;
 use crate::wire::{Codec, DecodeError, Reader, Writer};
@@ -36,6 +36,53 @@ pub struct Frontier {
     pub entries: u64,
     /// The last fact of its chain that counts, if any does.
     pub chain: Option<(u64, FactHash)>,
+}
+
+/// Digests the list behind a frontier: a device's last endorsements by ascending (document, actor), then its unchained
+/// facts by ascending hash.
+///
+/// ```text
+/// BLAKE3-derive("foreshore 1 frontier", entries)
+///   endorsement   0 · document 16 · actor length 1 · actor · seq u64 LE · hash 32
+///   fact          1 · hash 32
+/// ```
+#[derive(Clone, Debug)]
+pub struct FrontierDigest {
+    hasher: blake3::Hasher,
+    entries: u64,
+}
+
+impl Default for FrontierDigest {
+    fn default() -> Self {
+        Self { hasher: blake3::Hasher::new_derive_key("foreshore 1 frontier"), entries: 0 }
+    }
+}
+
+impl FrontierDigest {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the last endorsement of an actor.
+    pub fn endorsement(&mut self, document: &DocumentId, actor: &Actor, seq: u64, hash: &ChangeHash) -> &mut Self {
+        self.entries += 1;
+        self.hasher.update(&[0]).update(&document.0).update(&[actor.as_bytes().len() as u8]).update(actor.as_bytes());
+        self.hasher.update(&seq.to_le_bytes()).update(&hash.0);
+        self
+    }
+
+    /// Adds an unchained fact.
+    pub fn fact(&mut self, hash: &FactHash) -> &mut Self {
+        self.entries += 1;
+        self.hasher.update(&[1]).update(&hash.0);
+        self
+    }
+
+    /// The frontier, with the last fact of the device's chain that counts.
+    pub fn finish(&self, chain: Option<(u64, FactHash)>) -> Frontier {
+        Frontier { digest: *self.hasher.finalize().as_bytes(), entries: self.entries, chain }
+    }
 }
 
 /// Takes grants from a device, as of a frontier.
