@@ -145,6 +145,8 @@ pub struct Log {
     actor_index: BTreeMap<Actor, u32>,
     sets: ActorSets,
     chunk_bytes: u64,
+    /// Number of hidden rows.
+    hidden: usize,
 }
 
 impl Log {
@@ -202,10 +204,13 @@ impl Log {
         let ancestry = self.sets.extend(deps.iter().map(|d: &RowIx| self.rows[*d as usize].ancestry), actor);
         self.actors[actor as usize].rows.push(index);
         self.by_hash.insert(hash, index);
-        self.heads.retain(|head| !chunk.deps().contains(head));
+        // Ingest admits sorted dependencies only.
+        self.heads.retain(|head| chunk.deps().binary_search(head).is_err());
         let at = self.heads.partition_point(|head| *head < hash);
         self.heads.insert(at, hash);
         self.chunk_bytes += chunk.bytes().len() as u64;
+        let hidden = hidden || deps.iter().any(|dep: &RowIx| self.rows[*dep as usize].hidden);
+        self.hidden += usize::from(hidden);
         self.rows.push(Row {
             hash,
             arrival,
@@ -319,6 +324,26 @@ impl Log {
             + self.actors.len() * per_actor
             + self.heads.capacity() * size_of::<ChangeHash>()
             + self.sets.bytes()
+    }
+
+    /// Whether any change is hidden from the view.
+    pub fn has_hidden(&self) -> bool {
+        self.hidden > 0
+    }
+
+    /// Hides every row that is picked or depends on a hidden one; returns those that were not hidden before.
+    pub(super) fn hide_where(&mut self, pick: impl Fn(&ChangeHash) -> bool) -> Vec<ChangeHash> {
+        let mut fresh = Vec::new();
+        for index in 0..self.rows.len() {
+            let row = &self.rows[index];
+            let hide = pick(&row.hash) || row.deps.iter().any(|dep| self.rows[*dep as usize].hidden);
+            if hide && !row.hidden {
+                fresh.push(row.hash);
+                self.rows[index].hidden = true;
+            }
+        }
+        self.hidden += fresh.len();
+        fresh
     }
 
     pub(super) fn at(&self, index: RowIx) -> &Row {
