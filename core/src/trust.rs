@@ -17,6 +17,36 @@
 //! | [`seal`] | when a store may go on with its incarnation |
 //! | [`bootstrap`] | a new space |
 //!
+//! ```
+//! use foreshore::id::{Path, Prefix};
+//! use foreshore::time::WallTime;
+//! use foreshore::trust::{DeviceKey, Invitation, Role, RootKey, Roster, create_space, invitation::Offer};
+//! use rand_core::SeedableRng;
+//!
+//! let rng = &mut rand_chacha::ChaCha12Rng::from_seed([7; 32]); // the driver seeds it from the system
+//! let (alice, bob) = (DeviceKey::generate(rng), DeviceKey::generate(rng));
+//! let mut space = create_space(&RootKey::generate(rng), &alice.device(), true);
+//!
+//! let offer = Offer {
+//!     grants: vec![(Role::Writer, Prefix::parse("/lists")?)],
+//!     expires: Some(WallTime(1_900_000_000_000)),
+//!     grants_end: None,
+//!     addresses: vec!["/ip4/192.0.2.7/tcp/4801".into()],
+//! };
+//! let (invitation, _facts) = Invitation::create(&mut space.roster, &alice, offer, rng)?;
+//! let link = invitation.to_link();
+//!
+//! // At Bob's, who knows nothing but the link:
+//! let invitation = Invitation::parse(&link)?;
+//! let mut roster = Roster::new(*invitation.space());
+//! for fact in invitation.accept(&bob.device(), WallTime(1_800_000_000_000))? {
+//!     roster.insert(fact)?;
+//! }
+//! assert!(roster.can_write(&bob.device(), &Path::parse("/lists/food")?));
+//! assert!(!roster.can_read(&bob.device(), &Path::parse("/diary")?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Invariants.** What is admitted is a function of the set of facts alone, never of their order of arrival or of a
 //! clock. Every statement is signed under a context of its own, so none passes for another. Every decoder bounds what it
 //! reads, and whatever decodes re-encodes to the same bytes.

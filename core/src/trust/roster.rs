@@ -332,6 +332,13 @@ impl Roster {
         self.all_grants_of(device).filter(|grant| grant.is_own())
     }
 
+    /// The facts that give a device its rights, in order of admission: what a revocation names.
+    pub fn grant_facts_of(&self, device: &DeviceId) -> impl Iterator<Item = &Fact> + use<'_> {
+        let indexes = self.by_subject.get(device).map(SmallVec::as_slice).unwrap_or_default();
+        let facts = indexes.iter().map(|index| &self.facts[*index as usize]);
+        facts.filter(|fact| fact.grant().is_some_and(Grant::is_own))
+    }
+
     /// Whether the device has any right of its own.
     pub fn is_member(&self, device: &DeviceId) -> bool {
         self.grants_of(device).next().is_some()
