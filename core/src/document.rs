@@ -3,7 +3,9 @@
 pub mod chunk;
 #[cfg(test)]
 mod craft;
+pub mod cursor;
 pub mod edit;
+pub mod history;
 pub mod hot;
 pub mod ingest;
 pub mod layer;
@@ -17,9 +19,12 @@ pub mod template;
 pub mod value;
 
 pub use chunk::Chunk;
-pub use edit::{EditError, PutMode};
+pub use cursor::{Cursor, Side};
+pub use edit::{EditError, PutMode, TextDraft};
+pub use history::{ChangeInfo, Conflict};
 pub use hot::{EditOptions, HotCell, HotDocument, HotError};
 pub use local::LocalChange;
 pub use log::Log;
+pub use patch::{At, Patch, Step, TextEdit};
 pub use template::{Template, TemplateError};
 pub use value::Value;

@@ -24,10 +24,12 @@ use automerge::ReadDoc;
 use automerge::transaction::{OwnedTransaction, Transactable};
 use automerge::{ObjId, ObjType, Prop};
 
+pub(super) use diff::text as diff_text;
 pub use list::{CounterDraft, ListDraft};
 pub use map::MapDraft;
 pub use reconcile::PutMode;
 pub(super) use reconcile::parse_pointer;
+pub(super) use text::from_mark;
 pub use text::{Expand, Mark, Span, TextDraft};
 
 use super::value::{self, Kind, MAX_DEPTH, Value, ValueError};

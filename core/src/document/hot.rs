@@ -32,7 +32,8 @@ use automerge::{Automerge, ReadDoc, TextEncoding};
 
 pub use cell::HotCell;
 pub use commit::EditOptions;
-pub use view::View;
+pub use view::{ObjectId, View};
+pub(super) use view::{is_op_id, resolve};
 
 use super::edit::EditError;
 use super::template::Template;
@@ -212,7 +213,7 @@ impl HotDocument {
     }
 
     /// The heads to read at; `None` for the present.
-    fn view_heads(&mut self, heads: &[ChangeHash]) -> Result<Option<Vec<automerge::ChangeHash>>, HotError> {
+    pub(super) fn view_heads(&mut self, heads: &[ChangeHash]) -> Result<Option<Vec<automerge::ChangeHash>>, HotError> {
         let mut now = self.heads()?;
         let mut asked = heads.to_vec();
         asked.sort_unstable();

@@ -28,7 +28,7 @@ pub(super) fn sequences<T: PartialEq>(old: &[T], new: &[T]) -> Vec<(Range<usize>
 }
 
 /// Text edits that lead from `old` to `new`, in UTF-16 positions of `old`. Surrogate pairs stay whole.
-pub(super) fn text(old: &str, new: &str) -> Vec<TextEdit> {
+pub(in crate::document) fn text(old: &str, new: &str) -> Vec<TextEdit> {
     let (old_chars, new_chars): (Vec<char>, Vec<char>) = (old.chars().collect(), new.chars().collect());
     let (mut units, mut seen) = (0, 0);
     let mut position = |chars: usize| {

@@ -1,9 +1,12 @@
 //! Drafts of maps, and what leads from the root to any place.
 
 use automerge::transaction::Transactable;
-use automerge::{ObjId, ROOT, ReadDoc};
+use automerge::{ObjId, ObjType, ROOT, ReadDoc};
 
-use super::{CounterDraft, EditError, Found, ListDraft, Place, PutMode, TextDraft, Tx, check_key, reconcile};
+use super::{
+    CounterDraft, EditError, Found, ListDraft, Place, PutMode, TextDraft, Tx, check_key, object_kind, reconcile,
+};
+use crate::document::hot::ObjectId;
 use crate::document::value::{Kind, Value};
 
 /// A map inside an edit. The root of every document is one.
@@ -126,6 +129,19 @@ impl<'d> MapDraft<'d> {
     pub fn text(&mut self, key: &str) -> Result<TextDraft<'_>, EditError> {
         let obj = self.tx.object(&self.obj, key.into(), Kind::Text)?;
         Ok(TextDraft { tx: self.tx, obj })
+    }
+
+    /// A text of this document by its name, wherever it is.
+    pub fn text_of(&mut self, text: &ObjectId) -> Result<TextDraft<'_>, EditError> {
+        let obj = text.obj();
+        match self.tx.ask(|tx| tx.object_type(&obj)) {
+            Ok(ObjType::Text) => Ok(TextDraft { tx: self.tx, obj }),
+            Ok(kind) => {
+                let found = object_kind(kind);
+                Err(EditError::WrongKind { at: text.to_string(), expected: Kind::Text, found })
+            }
+            Err(_) => Err(EditError::NotFound { at: text.to_string() }),
+        }
     }
 
     /// The counter under `key`.

@@ -4,8 +4,10 @@ use automerge::{Automerge, ObjId, ObjType, Prop, ROOT, ReadDoc};
 
 use super::{HotDocument, HotError};
 use crate::document::edit::{EditError, object_kind, parse_pointer};
+use crate::document::patch::Step;
 use crate::document::value::{self, Kind, MAX_DEPTH, Value};
-use crate::id::ChangeHash;
+use crate::error::IdError;
+use crate::id::{Actor, ChangeHash};
 
 /// One object of a document, for reading: a map (the root is one), a list or a text.
 pub struct View<'d> {
@@ -15,7 +17,120 @@ pub struct View<'d> {
     kind: ObjType,
 }
 
+/// Names an object of a document, wherever it moves. Survives as a string.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(String);
+
+impl ObjectId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Automerge's id of the name, to be looked up in a document.
+    pub(in crate::document) fn obj(&self) -> ObjId {
+        match self.0.split_once('@').and_then(|(counter, actor)| Some((counter.parse().ok()?, actor.try_into().ok()?)))
+        {
+            // The index of the actor is a hint that a document checks.
+            Some((counter, actor)) => ObjId::Id(counter, actor, 0),
+            None => ROOT,
+        }
+    }
+
+    pub(in crate::document) fn of(obj: &ObjId) -> Self {
+        Self(obj.to_string())
+    }
+}
+
+impl std::str::FromStr for ObjectId {
+    type Err = IdError;
+
+    /// Whether a document has such an object shows when it is used.
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text == "_root" || is_op_id(text) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(IdError::Encoding),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether text is `counter@actor` with an actor in hexadecimal, as Automerge writes operation ids.
+pub(in crate::document) fn is_op_id(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(counter, actor)| {
+        (1..=10).contains(&counter.len())
+            && counter.bytes().all(|b| b.is_ascii_digit())
+            && (2..=2 * Actor::MAX_LEN).contains(&actor.len())
+            && actor.len().is_multiple_of(2)
+            && actor.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+/// The object and the last step of a way from the root.
+pub(in crate::document) fn resolve<D: ReadDoc>(doc: &D, at: &[Step]) -> Option<(ObjId, Prop)> {
+    let (last, path) = at.split_last()?;
+    let mut obj = ROOT;
+    for step in path {
+        match doc.get(&obj, prop(step)).ok()?? {
+            (automerge::Value::Object(_), id) => obj = id,
+            _ => return None,
+        }
+    }
+    Some((obj, prop(last)))
+}
+
+fn prop(step: &Step) -> Prop {
+    match step {
+        Step::Key(key) => Prop::from(key.as_str()),
+        Step::Index(index) => Prop::from(*index),
+    }
+}
+
 impl HotDocument {
+    /// The name of the object at a place; `None` if there is none.
+    pub fn object_id(&mut self, at: &[Step]) -> Result<Option<ObjectId>, HotError> {
+        self.ready()?;
+        self.guard(|doc| {
+            let Some((obj, prop)) = resolve(doc, at) else { return at.is_empty().then(|| ObjectId::of(&ROOT)) };
+            match doc.get(&obj, prop).ok()?? {
+                (automerge::Value::Object(_), id) => Some(ObjectId::of(&id)),
+                _ => None,
+            }
+        })
+    }
+
+    /// Reads one object by its name, at `heads` or now.
+    pub fn read_object<R>(
+        &mut self,
+        object: &ObjectId,
+        heads: Option<&[ChangeHash]>,
+        f: impl FnOnce(&View<'_>) -> R,
+    ) -> Result<R, HotError> {
+        let heads = match heads {
+            Some(heads) => self.view_heads(heads)?,
+            None => None,
+        };
+        let obj = self.object(object)?;
+        self.guard(|doc| {
+            let kind = doc.object_type(&obj).unwrap_or(ObjType::Map);
+            f(&View { doc, heads: heads.as_deref(), obj, kind })
+        })
+    }
+
+    /// Automerge's id of a name.
+    pub(in crate::document) fn object(&mut self, object: &ObjectId) -> Result<ObjId, HotError> {
+        let obj = object.obj();
+        match self.ready()?.object_type(&obj) {
+            Ok(_) => Ok(obj),
+            Err(_) => Err(EditError::NotFound { at: object.0.clone() }.into()),
+        }
+    }
+
     /// Reads parts of the document.
     pub fn read<R>(&mut self, f: impl FnOnce(&View<'_>) -> R) -> Result<R, HotError> {
         self.ready()?;
