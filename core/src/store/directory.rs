@@ -4,11 +4,11 @@
 //! first start leaves nothing that does not open), `lock` (held with an advisory lock while open; its text is the holder's process id),
 //! `life` (present only between a clean close and the next open).
 //!
-//! The *life record* ties a clean close to the file it closed. It holds a random life number and the store file's size
-//! and change time. On open it is taken away; only if both still match does the life go on. Copying another file over
-//! the store in place keeps device, inode and birth time, but not the change time, so a restored backup gets a new life
-//! and with it another [`identity`](super::Backend::identity). A snapshot of a whole block device cannot be told apart
-//! from inside it; whoever rolls one back must remove `life`.
+//! The *life record* ties a clean close to the file it closed. It holds the store's [`identity`](super::Backend::identity),
+//! which is 32 random bytes, and where and how the file was left: device, inode, birth time, size and change time. On open
+//! it is taken away; only if all of them still match does the identity live on. Copying another file over the store in
+//! place keeps device, inode and birth time, but not the change time, so a restored backup gets a new identity. A snapshot
+//! of a whole block device cannot be told apart from inside it; whoever rolls one back must remove `life`.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -106,7 +106,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    life: [u8; 16],
+    identity: [u8; 32],
     /// Released by the system when the file is closed, also when the process is killed.
     _lock: File,
 }
@@ -121,10 +121,10 @@ impl Directory {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         make_directory(path)?;
         let lock = lock(path)?;
-        let mut directory = Self { path: path.to_owned(), life: [0; 16], _lock: lock };
-        directory.life = match directory.take_life() {
-            Some(life) => life,
-            None => fresh_life().map_err(|e| open_error(path, e))?,
+        let mut directory = Self { path: path.to_owned(), identity: [0; 32], _lock: lock };
+        directory.identity = match directory.take_life() {
+            Some(identity) => identity,
+            None => fresh_identity().map_err(|e| open_error(path, e))?,
         };
         // Without this a power cut could bring the taken record back beside a store that has moved on.
         sync_directory(path).map_err(|e| open_error(path, e))?;
@@ -149,6 +149,11 @@ impl Directory {
             .map_err(|e| open_error(&path, e))
     }
 
+    /// Removes a new file that did not get finished.
+    pub(super) fn discard_new_file(&self) {
+        let _ = std::fs::remove_file(self.path.join(Self::NEW));
+    }
+
     /// Makes the finished new file the store.
     pub(super) fn adopt_new_file(&self) -> Result<(), OpenError> {
         let (new, store) = (self.path.join(Self::NEW), self.store_path());
@@ -167,16 +172,9 @@ impl Directory {
         }
     }
 
-    /// Device, inode, birth time and life number of the store, hashed.
+    /// The store's identity: stable from a clean close to the next open, random otherwise.
     pub(super) fn identity(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        if let Ok(metadata) = std::fs::metadata(self.store_path()) {
-            let [device, inode] = place(&metadata);
-            let born = metadata.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-            w.u64_le(device).u64_le(inode).varint(born.map_or(0, |d| d.as_nanos() as u64));
-        }
-        w.array(&self.life);
-        blake3::derive_key("foreshore 1 store identity", &w.finish()).to_vec()
+        self.identity.to_vec()
     }
 
     /// Records that the store was closed cleanly. Failing to is harmless: the next open begins a new life.
@@ -185,30 +183,30 @@ impl Directory {
             let state = closed_state(&std::fs::metadata(self.store_path())?);
             let path = self.path.join(Self::LIFE);
             let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)?;
-            file.write_all(&[&self.life[..], &state].concat())?;
+            file.write_all(&[&self.identity[..], &state].concat())?;
             file.sync_all()?;
             sync_directory(&self.path)
         };
         let _ = record();
     }
 
-    /// Removes the life record and returns its number if it describes the store file as it is now.
-    fn take_life(&self) -> Option<[u8; 16]> {
+    /// Removes the life record and returns its identity if it describes the store file as it is now.
+    fn take_life(&self) -> Option<[u8; 32]> {
         let path = self.path.join(Self::LIFE);
         let record = std::fs::read(&path).ok()?;
         // A record that cannot be removed could be believed twice, so it counts only once it is gone.
         std::fs::remove_file(&path).ok()?;
         let mut r = Reader::new(&record);
-        let life = r.array::<16>("life").ok()?;
+        let identity = r.array::<32>("identity").ok()?;
         let state = closed_state(&std::fs::metadata(self.store_path()).ok()?);
-        (r.rest() == state).then_some(life)
+        (r.rest() == state).then_some(identity)
     }
 }
 
-fn fresh_life() -> io::Result<[u8; 16]> {
-    let mut life = [0; 16];
-    getrandom::fill(&mut life).map_err(io::Error::other)?;
-    Ok(life)
+fn fresh_identity() -> io::Result<[u8; 32]> {
+    let mut identity = [0; 32];
+    getrandom::fill(&mut identity).map_err(io::Error::other)?;
+    Ok(identity)
 }
 
 fn make_directory(path: &Path) -> Result<(), OpenError> {
@@ -262,30 +260,21 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-#[cfg(unix)]
-fn place(metadata: &Metadata) -> [u64; 2] {
-    use std::os::unix::fs::MetadataExt;
-    [metadata.dev(), metadata.ino()]
-}
-
-#[cfg(not(unix))]
-fn place(_: &Metadata) -> [u64; 2] {
-    [0; 2]
-}
-
-/// What no writer leaves as it was: size and change time.
+/// What a copy does not share and no writer leaves as it was.
 fn closed_state(metadata: &Metadata) -> Vec<u8> {
+    let nanos = |time: io::Result<std::time::SystemTime>| {
+        let since = time.ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    };
     let mut w = Writer::new();
-    w.u64_le(metadata.len());
+    w.u64_le(metadata.len()).u64_le(nanos(metadata.created()));
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
+        w.u64_le(metadata.dev()).u64_le(metadata.ino());
         w.u64_le(metadata.ctime() as u64).u64_le(metadata.ctime_nsec() as u64);
     }
     #[cfg(not(unix))]
-    {
-        let changed = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-        w.u64_le(changed.map_or(0, |d| d.as_nanos() as u64));
-    }
+    w.u64_le(nanos(metadata.modified()));
     w.finish()
 }

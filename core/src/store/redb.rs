@@ -160,6 +160,34 @@ impl Redb {
         result
     }
 
+    fn rewrite(&mut self) -> Result<(), StorageFailure> {
+        let options = self.options.clone();
+        let directory = match &self.place {
+            Place::Directory(directory) => directory,
+            #[cfg(test)]
+            Place::Device => return Ok(()),
+        };
+        let copied = self.with(|old| {
+            let file = directory.new_file().map_err(|e| redb::Error::Io(std::io::Error::other(e)))?;
+            let mut builder = Database::builder();
+            let mut new = builder.set_cache_size(options.cache_bytes).create_with_backend(FileBackend::new(file)?)?;
+            copy(old, &new)?;
+            while new.compact()? {}
+            Ok(new.close()?)
+        });
+        if let Err(failure) = copied {
+            directory.discard_new_file();
+            return Err(failure);
+        }
+        // Closed first, so that no late write can reach the old file's name.
+        let old = self.database.take();
+        let _ = contained(|| {
+            drop(old);
+            Ok(())
+        });
+        directory.adopt_new_file().map_err(|e| StorageFailure::Io { detail: e.to_string() })
+    }
+
     fn reopen(&self) -> Result<Database, StorageFailure> {
         match &self.place {
             Place::Directory(directory) => {
@@ -203,8 +231,17 @@ impl Backend for Redb {
         .ok_or_else(read_too_large)
     }
 
+    /// Writes all rows into a new file in key order and puts it in the place of the old one. Rows that came in random
+    /// order leave a third of their pages empty; in key order redb fills them (268 against 189 bytes for 174 of data,
+    /// measured). Needs room for both files, and takes about 10 s for a gigabyte. A crash leaves the old file.
     fn compact(&mut self) -> Result<bool, StorageFailure> {
-        self.with(|database| Ok(database.compact()?))
+        let before = self.allocated_bytes();
+        match &self.place {
+            Place::Directory(_) => self.rewrite()?,
+            #[cfg(test)]
+            Place::Device => return self.with(|database| Ok(database.compact()?)),
+        }
+        Ok(self.allocated_bytes() < before)
     }
 
     fn check(&mut self) -> Result<(), StorageFailure> {
@@ -311,6 +348,37 @@ fn commit(
         txn.abort()?;
     }
     Ok(answers)
+}
+
+/// Bytes of one transaction of [`copy`].
+const COPY_BYTES: usize = 32 << 20;
+
+/// Copies every table in key order.
+fn copy(from: &Database, to: &Database) -> Result<(), redb::Error> {
+    let source = from.begin_read()?;
+    for table in Table::ALL {
+        let mut rows = source.open_table(definition(table))?.range::<&[u8]>(..)?.peekable();
+        // Once at least, so that empty tables exist.
+        loop {
+            let txn = to.begin_write()?;
+            {
+                let mut target = txn.open_table(definition(table))?;
+                let mut bytes = 0;
+                while bytes < COPY_BYTES
+                    && let Some(row) = rows.next()
+                {
+                    let (key, value) = row?;
+                    bytes += key.value().len() + value.value().len();
+                    target.insert(key.value(), value.value())?;
+                }
+            }
+            txn.commit()?;
+            if rows.peek().is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The tables of one transaction, opened when first used: each open costs a lookup in redb's root.

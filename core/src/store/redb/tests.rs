@@ -298,6 +298,31 @@ fn a_copied_directory_is_another_store() {
     assert_ne!(Redb::open(&b).unwrap().identity(), original);
 }
 
+#[test]
+fn compaction_packs_rows_and_keeps_the_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(directory.path()).unwrap();
+    let identity = store.identity();
+    let mut roll = dice(7);
+    for _ in 0..20 {
+        let keys: Vec<[u8; 8]> =
+            (0..400).map(|_| [roll().to_le_bytes(), roll().to_le_bytes()].concat().try_into().unwrap()).collect();
+        let ops: Vec<_> = keys.iter().map(|key| put(key, &[7; 200])).collect();
+        store.write(&[(&ops, None)]);
+    }
+    let rows = contents(&store);
+    let raw: usize = rows.iter().map(|(k, v)| k.len() + v.len()).sum();
+    assert_eq!(store.compact(), Ok(true));
+    assert_eq!(contents(&store), rows);
+    assert!(store.allocated_bytes() < raw as u64 * 13 / 10, "{} for {raw}", store.allocated_bytes());
+    assert_eq!(store.write(&[(&[put(b"after", b"x")], None)]), [Ok(())]);
+    assert_eq!(store.check(), Ok(()));
+    drop(store);
+    let store = Redb::open(directory.path()).unwrap();
+    assert_eq!((store.identity(), contents(&store).len()), (identity, rows.len() + 1));
+    assert!(!directory.path().join("store.new").exists());
+}
+
 /// A store of about a megabyte, as bytes.
 fn sample() -> Vec<u8> {
     let device = Device::default();
