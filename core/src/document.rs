@@ -1,6 +1,7 @@
 //! Documents: cold chunks at rest, an Automerge object only while someone looks.
 
 pub mod chunk;
+pub mod compaction;
 #[cfg(test)]
 mod craft;
 pub mod cursor;

@@ -2,7 +2,7 @@
 //!
 //! A row holds what the ingest checks and reconciliation need: hash, dependencies, actor, seq, op counters, and the set
 //! of actors in the change's ancestry. The chunk stays on disk under the row's arrival number. Rows stand in order of
-//! arrival, which is a topological order, since nothing is admitted before its dependencies; so "all ancestors of X"
+//! arrival, those of the snapshot first. That is a topological order, since nothing is admitted before its dependencies; so "all ancestors of X"
 //! and "everything that these heads lack" are one backward sweep.
 //!
 //! Ancestry sets are interned bit sets: most changes have the very set of their one dependency, so a document of A
@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::chunk::{Chunk, ChunkError};
+use super::compaction::{self, CompactionError};
 use super::row::{RowError, RowKind, StoredRow};
 use crate::id::{Actor, ChangeHash};
 use crate::io::Rows;
@@ -62,7 +63,15 @@ pub enum LogError {
         /// The change.
         hash: ChangeHash,
     },
-    /// Arrival numbers do not grow.
+    /// A snapshot does not give its changes back.
+    #[error("the snapshot at arrival {arrival} is damaged: {error}")]
+    Snapshot {
+        /// Where it is.
+        arrival: u64,
+        /// What is wrong.
+        error: CompactionError,
+    },
+    /// Arrival numbers do not grow, or a snapshot is not the first entry.
     #[error("arrival {arrival} does not follow its predecessor's")]
     Order {
         /// The number.
@@ -87,6 +96,7 @@ pub struct Row {
     /// Which set of actors occurs in the ancestry, the change itself included.
     ancestry: u32,
     hidden: bool,
+    packed: bool,
     deps: SmallVec<[RowIx; 2]>,
 }
 
@@ -125,6 +135,12 @@ impl Row {
     pub fn is_hidden(&self) -> bool {
         self.hidden
     }
+
+    /// Whether its chunk is in the document's snapshot and not in an entry of its own. Its arrival number is then that
+    /// of the snapshot's last change.
+    pub fn is_packed(&self) -> bool {
+        self.packed
+    }
 }
 
 /// The rows of one actor, by seq from 1.
@@ -147,6 +163,10 @@ pub struct Log {
     chunk_bytes: u64,
     /// Number of hidden rows.
     hidden: usize,
+    /// Number of packed rows, which stand before all others.
+    packed: usize,
+    /// Under which arrival number the snapshot is stored.
+    snapshot_at: Option<u64>,
 }
 
 impl Log {
@@ -173,9 +193,31 @@ impl Log {
                         Chunk::parse_stored(row.bytes.to_vec()).map_err(|error| LogError::Chunk { arrival, error })?;
                     self.push(&chunk, arrival, row.hidden)?;
                 }
-                RowKind::Snapshot => return Err(LogError::Row { index, error: RowError::Kind }),
+                RowKind::Snapshot => self.unpack(&row)?,
             }
         }
+        Ok(())
+    }
+
+    /// Takes in the changes of a snapshot, which is the first entry of a document or there is none.
+    fn unpack(&mut self, row: &StoredRow<'_>) -> Result<(), LogError> {
+        let arrival = row.arrival;
+        let (last_arrival, changes) = row.covers.unwrap_or((arrival, 0));
+        if !self.rows.is_empty() {
+            return Err(LogError::Order { arrival });
+        }
+        let chunks = compaction::expand(row.bytes).map_err(|error| LogError::Snapshot { arrival, error })?;
+        if chunks.len() as u64 != changes {
+            let missing = changes.saturating_sub(chunks.len() as u64) as usize;
+            let error =
+                CompactionError::Unfaithful { missing, invented: chunks.len().saturating_sub(changes as usize) };
+            return Err(LogError::Snapshot { arrival, error });
+        }
+        for chunk in &chunks {
+            self.append(chunk, last_arrival, false, true)?;
+        }
+        self.packed = chunks.len();
+        self.snapshot_at = Some(arrival);
         Ok(())
     }
 
@@ -188,12 +230,16 @@ impl Log {
     }
 
     fn push(&mut self, chunk: &Chunk, arrival: u64, hidden: bool) -> Result<(), LogError> {
+        if self.loose_rows().last().is_some_and(|last| last.arrival >= arrival) {
+            return Err(LogError::Order { arrival });
+        }
+        self.append(chunk, arrival, hidden, false)
+    }
+
+    fn append(&mut self, chunk: &Chunk, arrival: u64, hidden: bool, packed: bool) -> Result<(), LogError> {
         let hash = chunk.hash();
         if self.by_hash.contains_key(&hash) {
             return Err(LogError::Twice { hash });
-        }
-        if self.rows.last().is_some_and(|last| last.arrival >= arrival) {
-            return Err(LogError::Order { arrival });
         }
         let mut deps = SmallVec::with_capacity(chunk.deps().len());
         for dep in chunk.deps() {
@@ -221,6 +267,7 @@ impl Log {
             bytes: chunk.bytes().len() as u32,
             ancestry,
             hidden,
+            packed,
             deps,
         });
         Ok(())
@@ -261,7 +308,7 @@ impl Log {
         self.by_hash.get(hash).map(|index| self.at(*index))
     }
 
-    /// All rows in order of arrival, which is a topological order.
+    /// All rows in a topological order: those in the snapshot, then the others by arrival.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -304,7 +351,23 @@ impl Log {
 
     /// Number of the last arrival, zero for an empty log.
     pub fn last_arrival(&self) -> u64 {
-        self.rows.last().map_or(0, |row| row.arrival)
+        let packed = self.rows.first().filter(|row| row.packed).map_or(0, |row| row.arrival);
+        self.rows.last().map_or(0, |row| row.arrival.max(packed))
+    }
+
+    /// Number of changes in the snapshot.
+    pub fn packed_len(&self) -> usize {
+        self.packed
+    }
+
+    /// Under which arrival number the snapshot is stored, if there is one.
+    pub fn snapshot_arrival(&self) -> Option<u64> {
+        self.snapshot_at
+    }
+
+    /// The changes that have entries of their own, in order of arrival.
+    pub fn loose_rows(&self) -> &[Row] {
+        &self.rows[self.packed..]
     }
 
     /// Bytes of all chunks on disk.

@@ -49,12 +49,17 @@ pub enum ApplyError {
 pub fn open<'a>(changes: impl IntoIterator<Item = &'a [u8]>) -> Result<Automerge, ApplyError> {
     let changes = changes.into_iter();
     guarded(move || {
-        let changes: Result<Vec<Change>, _> = changes.map(Change::try_from).collect();
-        let changes = changes.map_err(|e| ApplyError::Refused { detail: e.to_string() })?;
         let mut doc = Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit);
-        doc.apply_changes(changes).map_err(|e| ApplyError::Refused { detail: e.to_string() })?;
+        apply(&mut doc, changes)?;
         Ok(doc)
     })
+}
+
+/// Applies change chunks in one batch. To be called under [`guarded`].
+pub(super) fn apply<'a>(doc: &mut Automerge, changes: impl Iterator<Item = &'a [u8]>) -> Result<(), ApplyError> {
+    let changes: Result<Vec<Change>, _> = changes.map(Change::try_from).collect();
+    let changes = changes.map_err(|e| ApplyError::Refused { detail: e.to_string() })?;
+    doc.apply_changes(changes).map_err(|e| ApplyError::Refused { detail: e.to_string() })
 }
 
 /// Runs something that may unwind out of Automerge.

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! key    document (16)   arrival (u64, big endian)
-//! value  kind (1)        the chunk's bytes
-//!        0x01 a change   0x02 a snapshot   bit 0x80: hidden from the view
+//! value  0x01   the change's chunk                            bit 0x80: hidden from the view
+//!        0x02   last covered arrival, number of changes (LEB128 each), the snapshot
 //! ```
 //!
 //! Rows (hash, dependencies, actor, seq, counters) are not stored: reading the fields of a chunk again costs about as
@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::id::DocumentId;
 use crate::io::{ReadOp, Table, WriteOp};
+use crate::wire::{DecodeError, Reader, Writer};
 
 /// Length of a key of the table.
 pub const KEY_LEN: usize = DocumentId::LEN + 8;
@@ -37,6 +38,9 @@ pub enum RowError {
     /// An empty value or an unknown kind.
     #[error("a value of table chunks has an unknown kind")]
     Kind,
+    /// What stands before a snapshot is damaged.
+    #[error("a snapshot's beginning is damaged: {0}")]
+    Snapshot(#[from] DecodeError),
 }
 
 /// One entry of table `chunks`, borrowed from what storage answered.
@@ -48,7 +52,9 @@ pub struct StoredRow<'a> {
     pub kind: RowKind,
     /// Whether it stays out of the view; see [`super::quarantine`].
     pub hidden: bool,
-    /// The change chunk, or the snapshot as [`super::compaction`] wrote it.
+    /// Of a snapshot: the arrival of the last change that it covers, and how many it covers.
+    pub covers: Option<(u64, u64)>,
+    /// The change chunk or the snapshot: something that Automerge reads.
     pub bytes: &'a [u8],
 }
 
@@ -67,12 +73,15 @@ impl<'a> StoredRow<'a> {
         let arrival = arrival_of(key).ok_or(RowError::Key { bytes: key.len() })?;
         let (&kind, bytes) = value.split_first().ok_or(RowError::Kind)?;
         let hidden = kind & HIDDEN != 0;
-        let kind = match kind & !HIDDEN {
-            KIND_CHANGE => RowKind::Change,
-            KIND_SNAPSHOT => RowKind::Snapshot,
-            _ => return Err(RowError::Kind),
-        };
-        Ok(Self { arrival, kind, hidden, bytes })
+        match kind & !HIDDEN {
+            KIND_CHANGE => Ok(Self { arrival, kind: RowKind::Change, hidden, covers: None, bytes }),
+            KIND_SNAPSHOT => {
+                let mut r = Reader::new(bytes);
+                let covers = Some((r.varint("last arrival")?, r.varint("changes")?));
+                Ok(Self { arrival, kind: RowKind::Snapshot, hidden, covers, bytes: r.rest() })
+            }
+            _ => Err(RowError::Kind),
+        }
     }
 }
 
@@ -92,19 +101,17 @@ pub fn arrival_of(key: &[u8]) -> Option<u64> {
 
 /// The write that stores a change.
 pub fn put_change(document: &DocumentId, arrival: u64, bytes: &[u8], hidden: bool) -> WriteOp {
-    put(document, arrival, KIND_CHANGE | if hidden { HIDDEN } else { 0 }, bytes)
-}
-
-/// The write that stores a snapshot.
-pub fn put_snapshot(document: &DocumentId, arrival: u64, bytes: &[u8]) -> WriteOp {
-    put(document, arrival, KIND_SNAPSHOT, bytes)
-}
-
-fn put(document: &DocumentId, arrival: u64, kind: u8, bytes: &[u8]) -> WriteOp {
     let mut value = Vec::with_capacity(1 + bytes.len());
-    value.push(kind);
+    value.push(KIND_CHANGE | if hidden { HIDDEN } else { 0 });
     value.extend_from_slice(bytes);
     WriteOp::Put(Table::Chunks, key(document, arrival).to_vec(), value)
+}
+
+/// The write that stores a snapshot of `changes` changes, the last of which arrived as `last`, in the place of `first`.
+pub fn put_snapshot(document: &DocumentId, first: u64, last: u64, changes: usize, snapshot: &[u8]) -> WriteOp {
+    let mut w = Writer::new();
+    w.u8(KIND_SNAPSHOT).varint(last).varint(changes as u64).raw(snapshot);
+    WriteOp::Put(Table::Chunks, key(document, first).to_vec(), w.finish())
 }
 
 /// The read that finds one entry.
@@ -146,9 +153,16 @@ mod tests {
         let document = DocumentId([7; 16]);
         let WriteOp::Put(_, key, value) = put_change(&document, 9, b"chunk", true) else { panic!("a put") };
         let row = StoredRow::read(&key, &value).unwrap();
-        assert_eq!(row, StoredRow { arrival: 9, kind: RowKind::Change, hidden: true, bytes: b"chunk" });
+        assert_eq!(row, StoredRow { arrival: 9, kind: RowKind::Change, hidden: true, covers: None, bytes: b"chunk" });
+        let WriteOp::Put(_, key, value) = put_snapshot(&document, 9, 300, 70, b"doc") else { panic!("a put") };
+        let row = StoredRow::read(&key, &value).unwrap();
+        assert_eq!(
+            (row.arrival, row.kind, row.covers, row.bytes),
+            (9, RowKind::Snapshot, Some((300, 70)), &b"doc"[..])
+        );
         assert_eq!(StoredRow::read(&key, &[]), Err(RowError::Kind));
         assert_eq!(StoredRow::read(&key[1..], &value), Err(RowError::Key { bytes: 23 }));
+        assert!(matches!(StoredRow::read(&key, &value[..2]), Err(RowError::Snapshot(_))));
     }
 
     #[test]

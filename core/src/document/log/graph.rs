@@ -37,9 +37,11 @@ impl Log {
         indexes.into_iter().map(|index| self.at(index)).collect()
     }
 
-    /// What arrived after the arrival number `after`.
-    pub fn changes_since(&self, after: u64) -> &[Row] {
-        &self.rows[self.rows.partition_point(|row| row.arrival <= after)..]
+    /// What arrived after the arrival number `after`, in topological order. A snapshot's changes count as one arrival.
+    pub fn changes_since(&self, after: u64) -> impl Iterator<Item = &Row> {
+        let (packed, loose) = self.rows.split_at(self.packed);
+        let packed = if packed.first().is_some_and(|row| row.arrival > after) { packed } else { &[] };
+        packed.iter().chain(&loose[loose.partition_point(|row| row.arrival <= after)..])
     }
 
     /// The heads after each arrival, newest first: to recognise which of its own past states a neighbour is in. Cost a
