@@ -170,7 +170,7 @@ impl IdKey {
         self.name == KeyName::Epoch(0)
     }
 
-    /// The id of an item under this key. About 50 ns.
+    /// The id of an item under this key. About 60 ns.
     pub fn item_id(&self, item: &Item) -> u64 {
         let hash = blake3::keyed_hash(&self.key, &item.0);
         u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))

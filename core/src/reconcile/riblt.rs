@@ -15,7 +15,7 @@
 //!   answers that: a symbol of 257 ids still has to pass the check. So a count is one byte for sets of any size.
 //!
 //! Ids are [keyed](super::item::IdKey) hashes, so the walk of an id over the symbols starts from the id itself. Steps are
-//! computed in IEEE 754 doubles with operations that the standard rounds exactly (multiply, divide, square root, ceil), so
+//! computed in IEEE 754 doubles with operations that the standard rounds exactly (add, multiply, divide, square root), so
 //! every platform takes the same ones; frozen vectors hold that.
 //!
 //! - Invariant: symbols depend on the set and the key alone. A prefix kept up to date equals a fresh one.
@@ -95,16 +95,17 @@ impl Walk {
     /// Moves to the following symbol.
     ///
     /// From symbol *i*, the chance to map to none of *i+1 … n* is the product of 1 − 1/(1 + j/2), which telescopes to
-    /// (i+1)(i+2) / ((n+1)(n+2)). The next symbol is the least n for which that is at most a uniform r in (0, 1], so
-    /// n = ⌈√((i+1)(i+2)/r + ¼) − 1½⌉.
+    /// (i+1)(i+2) / ((n+1)(n+2)), and that is ((i+1½)/(n+1½))² within a hair. The next symbol is the least n for which it
+    /// is at most a uniform r: n = ⌈(i+1½)/√r − 1½⌉. The root depends on the generator alone, so a processor works on
+    /// several steps at once.
     fn advance(&mut self) {
         // A linear congruential generator with a multiplier of Steele and Vigna (2021); its upper half is used.
         self.state = self.state.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let uniform = (self.state >> 32) as f64 + 1.0;
-        let i = f64::from(self.next);
-        let least = (((i + 1.0) * (i + 2.0) * 4_294_967_296.0 / uniform + 0.25).sqrt() - 1.5).ceil();
-        // The conversion saturates: past 2³² there is no symbol anyone asks for.
-        self.next = (least as u32).max(self.next.saturating_add(1));
+        let uniform = (self.state >> 32) as i64 as f64 + 1.0;
+        let stretch = (4_294_967_296.0 / uniform).sqrt();
+        // Truncating and adding one is the ceiling but for whole numbers, and always moves on.
+        let least = ((f64::from(self.next) + 1.5) * stretch - 1.5) as i64 + 1;
+        self.next = least.min(i64::from(u32::MAX)) as u32;
     }
 
     /// Adds or removes the id in every symbol of `cells` from where it stands; `cells` begin with symbol `start`.

@@ -26,7 +26,7 @@ impl Summary {
         Self::default()
     }
 
-    /// Adds an item that is not in the set. About 1.5 µs.
+    /// Adds an item that is not in the set. About 0.5 µs, 0.7 µs with a prefix.
     pub fn add(&mut self, item: &Item) {
         self.hash.add(item);
         self.sketch.add(item);

@@ -142,3 +142,15 @@ fn id_twice_in_one_set_is_noticed_at_once() {
     let progress = decoder.push(&prefix(&key, &theirs, 64), &prefix(&key, &mine, 64));
     assert_eq!(progress, Progress::Inconsistent);
 }
+
+#[test]
+fn empty_symbols_tell_how_many_ids_differ() {
+    let key = key(8);
+    for d in [1_000usize, 10_000] {
+        let theirs = prefix(&key, &ids(11, d), d);
+        let mut decoder = Decoder::new(key.clone());
+        decoder.push(&theirs, &vec![Symbol::default(); d]);
+        let estimate = decoder.estimate().map(|estimate| estimate as f64 / d as f64);
+        assert!(estimate.is_some_and(|ratio| (0.8..1.25).contains(&ratio)), "{d}: {estimate:?}");
+    }
+}

@@ -21,11 +21,30 @@ const QUEUE_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Ranges {
     tree: RangeTree,
-    queue: VecDeque<(Range, Ask)>,
+    queue: VecDeque<Question>,
     queue_bytes: usize,
-    under_way: VecDeque<Vec<(Range, Ask)>>,
+    under_way: VecDeque<Vec<Question>>,
     asked: usize,
     diff: Diff,
+}
+
+#[derive(Debug, Clone)]
+struct Question {
+    range: Range,
+    ask: Ask,
+    /// Its answer did not fit into a message with others: it gets one for itself.
+    large: bool,
+}
+
+impl Question {
+    fn new(range: Range, ask: Ask) -> Self {
+        Self { range, ask, large: false }
+    }
+
+    /// What it holds in memory while it waits.
+    fn weight(&self) -> usize {
+        128 + self.range.from.path.len() + self.range.to.as_ref().map_or(0, |to| to.path.len())
+    }
 }
 
 impl Ranges {
@@ -44,7 +63,7 @@ impl Ranges {
             ranges.list_all();
         } else {
             let whole = ranges.tree.fingerprint(0..ranges.tree.len());
-            ranges.enqueue([(Range::whole(), Ask::Fingerprint(whole))]);
+            ranges.enqueue([Question::new(Range::whole(), Ask::Fingerprint(whole))]);
         }
         ranges
     }
@@ -57,9 +76,10 @@ impl Ranges {
         let mut batch = Vec::new();
         let (mut question_bytes, mut answer_bytes) = (16, 0);
         while batch.len() < MAX_RANGES_A_MESSAGE {
-            let Some((range, ask)) = self.queue.front() else { break };
+            let Some(Question { range, ask, large }) = self.queue.front() else { break };
             question_bytes += 20 + range.from.size_bound() + range.to.as_ref().map_or(0, |to| to.size_bound());
             answer_bytes += match ask {
+                _ if *large => ANSWER_BYTES,
                 Ask::Fingerprint(_) => FANOUT * 40,
                 Ask::List => 8 * self.tree.span(range).len().max(LEAF),
             };
@@ -67,13 +87,14 @@ impl Ranges {
                 break;
             }
             if let Some(question) = self.queue.pop_front() {
-                self.queue_bytes -= weight(&question);
+                self.queue_bytes -= question.weight();
                 batch.push(question);
             }
         }
         self.asked += batch.len();
-        self.under_way.push_back(batch.clone());
-        Some(batch)
+        let questions = batch.iter().map(|question| (question.range.clone(), question.ask)).collect();
+        self.under_way.push_back(batch);
+        Some(questions)
     }
 
     /// Takes the answers to the oldest questions.
@@ -82,9 +103,12 @@ impl Ranges {
         if answers.is_empty() || answers.len() > asked.len() {
             return Err(SessionError::Answer);
         }
-        let unanswered = asked.split_off(answers.len());
+        let mut unanswered = asked.split_off(answers.len());
+        for question in &mut unanswered {
+            question.large = question.ask == Ask::List;
+        }
         self.enqueue(unanswered);
-        for ((range, ask), answer) in asked.into_iter().zip(answers) {
+        for (Question { range, ask, .. }, answer) in asked.into_iter().zip(answers) {
             match (answer, ask) {
                 (Answer::Equal, Ask::Fingerprint(_)) => {}
                 (Answer::Equal, Ask::List) => return Err(SessionError::Answer),
@@ -110,9 +134,9 @@ impl Ranges {
     }
 
     /// Puts questions before all others: depth first, so that an honest comparison's queue stays short.
-    fn enqueue(&mut self, questions: impl IntoIterator<Item = (Range, Ask), IntoIter: DoubleEndedIterator>) {
+    fn enqueue(&mut self, questions: impl IntoIterator<Item = Question, IntoIter: DoubleEndedIterator>) {
         for question in questions.into_iter().rev() {
-            self.queue_bytes += weight(&question);
+            self.queue_bytes += question.weight();
             self.queue.push_front(question);
         }
     }
@@ -124,7 +148,7 @@ impl Ranges {
         let mut questions = Vec::with_capacity(pieces);
         let mut to = None;
         while let Some(from) = bounds.pop() {
-            questions.push((Range { from: from.clone(), to }, Ask::List));
+            questions.push(Question::new(Range { from: from.clone(), to }, Ask::List));
             to = Some(from);
         }
         questions.reverse();
@@ -160,35 +184,31 @@ impl Ranges {
             }
         }
         if differ.len() >= nearly_all.max(2) && self.tree.span(&range).len() <= DENSE {
-            let from = differ[0].0.from.clone();
-            let to = differ[differ.len() - 1].0.to.clone();
-            differ = vec![(Range { from, to }, Ask::List)];
+            let from = differ[0].range.from.clone();
+            let to = differ[differ.len() - 1].range.to.clone();
+            differ = vec![Question::new(Range { from, to }, Ask::List)];
         }
         if !ended && !rest.is_empty() {
             let ask = match ask {
                 Ask::List => Ask::List,
                 Ask::Fingerprint(_) => Ask::Fingerprint(self.tree.fingerprint(self.tree.span(&rest))),
             };
-            differ.push((rest, ask));
+            differ.push(Question { range: rest, ask, large: ask == Ask::List });
         }
         self.enqueue(differ);
         Ok(())
     }
 
     /// The question that follows from a peer's fingerprint, if the piece differs.
-    fn check(&self, piece: Range, theirs: u128) -> Option<(Range, Ask)> {
+    fn check(&self, piece: Range, theirs: u128) -> Option<Question> {
         let span = self.tree.span(&piece);
         let mine = self.tree.fingerprint(span.clone());
-        (mine != theirs).then_some((piece, if span.is_empty() { Ask::List } else { Ask::Fingerprint(mine) }))
+        let ask = if span.is_empty() { Ask::List } else { Ask::Fingerprint(mine) };
+        (mine != theirs).then(|| Question::new(piece, ask))
     }
 
     fn on_ids(&mut self, piece: &Range, mut theirs: Vec<u64>) {
         let mut mine = self.tree.ids(self.tree.span(piece)).to_vec();
         compare_ids(&mut mine, &mut theirs, &mut self.diff);
     }
-}
-
-/// What a waiting question holds in memory.
-fn weight((range, _): &(Range, Ask)) -> usize {
-    128 + range.from.path.len() + range.to.as_ref().map_or(0, |to| to.path.len())
 }

@@ -31,6 +31,9 @@ pub struct Requester {
     outbox: VecDeque<Message>,
 }
 
+/// Most messages of symbols in one session. [`MAX_SYMBOLS`] fill 114; the rest is for grants that end in between.
+const MAX_SYMBOL_MESSAGES: u32 = 1_000;
+
 /// How far the session has gone against ids that collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -53,6 +56,7 @@ struct Symbols {
     decoder: Decoder,
     target: u32,
     granted: u32,
+    messages: u32,
 }
 
 impl Requester {
@@ -206,6 +210,7 @@ impl Requester {
                 decoder: Decoder::new(self.key.clone()),
                 target,
                 granted: target.min(WINDOW),
+                messages: 0,
             }));
         }
         let State::Symbols(symbols) = &mut self.state else {
@@ -215,7 +220,9 @@ impl Requester {
         if start != expected {
             return Err(SessionError::Gap { expected, got: start });
         }
-        if theirs.is_empty() || start.saturating_add(theirs.len() as u32) > symbols.granted {
+        symbols.messages += 1;
+        let upto = start.saturating_add(theirs.len() as u32);
+        if theirs.is_empty() || upto > symbols.granted || symbols.messages > MAX_SYMBOL_MESSAGES {
             return Err(SessionError::Flood { message: "Symbols" });
         }
         let Ok(mine) = symbols.mine.next(source, theirs.len()) else {
@@ -227,12 +234,15 @@ impl Requester {
                 let diff = self.take_diff();
                 Ok(self.conclude(source, rng, diff, true, true))
             }
-            Progress::NeedMore if symbols.wants_more() => {
-                let upto = symbols.grant();
-                self.outbox.extend(upto.map(|upto| Message::More { serial: self.serial, upto }));
+            Progress::NeedMore => {
+                match symbols.next() {
+                    Next::Wait => {}
+                    Next::More(upto) => self.outbox.push_back(Message::More { serial: self.serial, upto }),
+                    Next::GiveUp => self.use_ranges(source),
+                }
                 Ok(None)
             }
-            Progress::NeedMore | Progress::Inconsistent => {
+            Progress::Inconsistent => {
                 self.use_ranges(source);
                 Ok(None)
             }
@@ -283,30 +293,50 @@ impl Requester {
     }
 }
 
+/// What follows from symbols that did not suffice yet.
+enum Next {
+    Wait,
+    More(u32),
+    GiveUp,
+}
+
 impl Symbols {
-    /// Symbols after which a session stops: four times the plan decodes whatever the sketch's error, unless something is
-    /// wrong that more symbols do not mend.
-    fn budget(&self) -> u32 {
-        self.target.saturating_mul(4).saturating_add(256).min(MAX_SYMBOLS)
-    }
-
-    fn wants_more(&self) -> bool {
-        (self.decoder.taken() as u32) < self.budget()
-    }
-
-    /// Raises the number of symbols that may come, if it is time to.
-    fn grant(&mut self) -> Option<u32> {
+    fn next(&mut self) -> Next {
         let taken = self.decoder.taken() as u32;
-        let upto = if taken < self.target {
-            // Still on the way to the plan: keep the window filled, half a window at a time.
-            let upto = self.target.min(taken + WINDOW);
-            (self.granted < upto && self.granted - taken <= WINDOW / 2).then_some(upto)?
-        } else if taken == self.granted {
-            taken + (taken / 8).clamp(16, WINDOW)
+        let known = self.decoder.estimate().map(needed_symbols);
+        if taken >= self.budget(known) {
+            return Next::GiveUp;
+        }
+        let target = known.unwrap_or(self.target);
+        let upto = if taken < target {
+            // Still on the way there: keep the window filled, half a window at a time.
+            let due = self.granted == taken || (taken >= WINDOW / 2 && self.granted - taken <= WINDOW / 2);
+            if due { target.min(taken + WINDOW) } else { self.granted }
+        } else if taken < self.granted {
+            self.granted
         } else {
-            return None;
+            // Past the plan. Where hardly a symbol is empty, the plan was far too low.
+            let step = if known.is_some() { taken / 16 } else { taken };
+            taken + step.clamp(16, WINDOW)
         };
-        self.granted = upto.min(self.budget());
-        Some(self.granted)
+        let upto = upto.min(self.budget(known));
+        if upto <= self.granted {
+            return Next::Wait;
+        }
+        self.granted = upto;
+        Next::More(upto)
     }
+
+    /// Symbols after which a session stops: eight times the sketch's plan, or twice what the symbols themselves ask for.
+    /// Past that something is wrong that more symbols do not mend.
+    fn budget(&self, known: Option<u32>) -> u32 {
+        let plan = self.target.saturating_mul(8).min(known.unwrap_or(u32::MAX).saturating_mul(2));
+        plan.saturating_add(256).min(MAX_SYMBOLS)
+    }
+}
+
+/// How many symbols decode this many differences: 1.36 a difference and four deviations of that.
+fn needed_symbols(differences: u64) -> u32 {
+    let needed = differences.saturating_mul(34) / 25 + 4 * differences.isqrt() + 8;
+    u32::try_from(needed).unwrap_or(u32::MAX)
 }

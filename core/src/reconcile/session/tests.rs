@@ -269,7 +269,7 @@ fn arbitrary_message() -> impl Strategy<Value = Message> {
     let part = (proptest::option::of(bound()), holds).prop_map(|(to, holds)| Part { to, holds });
     let answer = prop_oneof![Just(Answer::Equal), proptest::collection::vec(part, 1..16).prop_map(Answer::Parts)];
     let body = prop_oneof![
-        3 => (any::<bool>(), 0u32..9_000, any::<u64>(), any::<[u8; 24]>(), any::<[u8; 64]>()).prop_map(
+        3 => (any::<bool>(), 0u32..9_000, any::<u64>(), any::<[u8; 24]>(), any::<[u8; 80]>()).prop_map(
             |(fresh, at_least, count, root, sketch)| Message::Root {
                 serial: 0,
                 key: if fresh { KeyName::Session([1; 16]) } else { KeyName::Epoch(0) },
@@ -318,7 +318,7 @@ fn one_changed_document_costs_one_round_trip_and_few_bytes() {
     let (outcome, cost) = run(&mut first, &mut second, |_, _, _| {});
     assert_exact(&outcome, &first, &second);
     assert_eq!(cost.round_trips, 1);
-    assert!(cost.asked_bytes <= 100, "{cost:?}");
+    assert!(cost.asked_bytes <= 116, "{cost:?}");
     assert!(cost.answered_bytes <= 180, "{cost:?}");
 }
 
@@ -336,7 +336,7 @@ fn one_burst_suffices_nearly_always() {
         single += u64::from(cost.round_trips == 1);
         bytes += cost.answered_bytes as u64;
     }
-    assert!(single * 10 >= ROUNDS * 9, "{single} of {ROUNDS}");
+    assert!(single * 10 >= ROUNDS * 92 / 10, "{single} of {ROUNDS}");
     assert!(bytes / ROUNDS / 400 <= 30, "{} bytes a difference", bytes / ROUNDS / 400);
 }
 
