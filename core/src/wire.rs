@@ -7,6 +7,8 @@
 //! Extension rule: a struct that may grow ends in [`Writer::extensions`]; a reader skips extension fields it does not
 //! know. What may not be skipped gets a new message type or a new protocol version instead.
 
+pub mod v1;
+
 use thiserror::Error;
 
 /// Why bytes did not decode. The input is refused whole; no state has changed.

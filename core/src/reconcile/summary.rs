@@ -76,6 +76,11 @@ impl Summary {
         self.prefix = Some(prefix);
     }
 
+    /// A copy without the prefix: cheap, for working out what the summary will be.
+    pub fn without_prefix(&self) -> Self {
+        Self { hash: self.hash.clone(), sketch: self.sketch.clone(), count: self.count, prefix: None }
+    }
+
     /// Gives the prefix up, to stay within the number of prefixes a peer keeps.
     pub fn drop_prefix(&mut self) {
         self.prefix = None;

@@ -1,0 +1,493 @@
+//! What local programs ask of the engine, and what it tells them.
+
+use thiserror::Error;
+
+use crate::document::hot::HotCell;
+use crate::document::local::LocalChange;
+use crate::document::template::Template;
+use crate::document::value::Value;
+use crate::id::{ChangeHash, DeviceId, DocumentId, Incarnation, Path, PeerId, Prefix, SpaceId};
+use crate::io::{LinkId, RequestId, StorageFailure};
+use crate::time::WallTime;
+use crate::trust::Role;
+
+/// What a local program asks for. Every command is answered by exactly one [`Event::Reply`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Makes a space with this store's device as its first member. → [`Reply::Space`], durable.
+    CreateSpace {
+        /// A local name, e.g. `default`; at most 64 bytes, unique in the store.
+        name: String,
+    },
+    /// Becomes a member by an invitation (its text form). → [`Reply::Space`], durable; needs no network.
+    Join {
+        /// The text of the invitation.
+        invitation: String,
+        /// A local name; `None`: derived from the space id.
+        name: Option<String>,
+    },
+    /// The spaces of this store. → [`Reply::Spaces`].
+    Spaces,
+    /// Opens the live document at a path, hydrated. Never writes. → [`Reply::Document`].
+    Open {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// What the document is before anyone writes; the empty template asks for nothing.
+        template: Template,
+    },
+    /// Stores edits made through hot documents: all or nothing. → [`Reply::Committed`] once durable.
+    Commit {
+        /// The space.
+        space: SpaceId,
+        /// In the order they were made.
+        changes: Vec<LocalChange>,
+    },
+    /// The value at a path, read cold: hydrated for this read only unless it is hot anyway. → [`Reply::Value`].
+    Read {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// Documents under a prefix in path order, from the index alone. → [`Reply::List`].
+    List {
+        /// The space.
+        space: SpaceId,
+        /// Under here.
+        prefix: Prefix,
+        /// Only paths after this one.
+        after: Option<Path>,
+        /// At most this many, at most [`MAX_LIST`].
+        limit: usize,
+    },
+    /// Deletes the live document at a path by a tombstone. → [`Reply::Deleted`] once durable.
+    Delete {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// Makes an invitation. → [`Reply::Invitation`].
+    Invite {
+        /// The space.
+        space: SpaceId,
+        /// The role it hands out.
+        role: Role,
+        /// Where the role holds.
+        prefix: Prefix,
+        /// Until when it can be accepted and its grant opens handshakes.
+        not_after: Option<WallTime>,
+        /// Addresses of peers to dial, as multiaddr text.
+        addresses: Vec<String>,
+    },
+    /// Members of a space. → [`Reply::Members`].
+    Members {
+        /// The space.
+        space: SpaceId,
+        /// Only devices after this one.
+        after: Option<DeviceId>,
+        /// At most this many.
+        limit: usize,
+    },
+    /// What this store replicates of a space, from now on. Default: all it may read. → [`Reply::Done`], durable.
+    Interest {
+        /// The space.
+        space: SpaceId,
+        /// Prefixes; an empty list replicates nothing by itself.
+        prefixes: Vec<Prefix>,
+    },
+    /// Waits until `peers` other peers have stored these heads durably. → [`Reply::Done`]. No deadline of its own:
+    /// see [`Command::Cancel`].
+    Synced {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// Heads that must be covered.
+        heads: Vec<ChangeHash>,
+        /// How many other peers.
+        peers: usize,
+    },
+    /// Gives up waiting for an earlier command; that command is answered with [`CommandError::Cancelled`].
+    Cancel {
+        /// The command.
+        target: RequestId,
+    },
+    /// Starts anti-entropy on every link now (the network came back, the page is visible again). → [`Reply::Done`].
+    Reconcile,
+    /// Values of edits set aside by a deletion that was concurrent to them. → [`Reply::SetAside`].
+    SetAside {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// Discards locally what [`Command::SetAside`] lists. → [`Reply::Done`]. (Restoring is an edit of the live
+    /// generation with the listed value.)
+    DiscardSetAside {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// One page of a portable copy: facts first, then documents in path order. → [`Reply::Exported`].
+    Export {
+        /// The space.
+        space: SpaceId,
+        /// Where the previous page ended.
+        after: Option<Path>,
+    },
+    /// Takes in one page of a portable copy, with the same checks as for a peer's bytes. → [`Reply::Imported`], durable.
+    Import {
+        /// The space.
+        space: SpaceId,
+        /// A page from [`Reply::Exported`].
+        page: Vec<u8>,
+    },
+    /// Compacts what is due, now. → [`Reply::Done`].
+    Compact,
+    /// Figures for people and metrics. → [`Reply::Status`].
+    Status,
+    /// Flushes, writes the seal, and closes every link. → [`Reply::Done`]; afterwards everything is refused.
+    Close,
+}
+
+/// Most documents that one [`Command::List`] returns.
+pub const MAX_LIST: usize = 10_000;
+
+/// The answer to a [`Command`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Reply {
+    /// Nothing but success.
+    Done,
+    /// A space of this store.
+    Space(SpaceInfo),
+    /// All spaces of this store.
+    Spaces(Vec<SpaceInfo>),
+    /// An open document.
+    Document {
+        /// Its id.
+        document: DocumentId,
+        /// The generation of the path.
+        generation: u32,
+        /// The hydrated document.
+        cell: HotCell,
+    },
+    /// Durable heads of each document that the commit touched.
+    Committed(Vec<(DocumentId, Vec<ChangeHash>)>),
+    /// A value and its heads, or nothing where no document lives.
+    Value(Option<(Value, Vec<ChangeHash>)>),
+    /// A page of documents, and where the next one starts.
+    List {
+        /// The page.
+        items: Vec<DocumentInfo>,
+        /// Pass as `after` for the next page; `None`: this was the last.
+        next: Option<Path>,
+    },
+    /// Deleted; `false`: nothing was there.
+    Deleted(bool),
+    /// The text of an invitation. A secret.
+    Invitation(String),
+    /// Members.
+    Members(Vec<MemberInfo>),
+    /// Values of what was set aside, with their heads.
+    SetAside(Vec<(Value, Vec<ChangeHash>)>),
+    /// A page of a portable copy.
+    Exported {
+        /// The page.
+        page: Vec<u8>,
+        /// Pass as `after` for the next page; `None`: this was the last.
+        next: Option<Path>,
+    },
+    /// What an import page brought.
+    Imported {
+        /// Changes that were new.
+        changes: u64,
+        /// Changes refused by the ingest checks.
+        refused: u64,
+    },
+    /// Figures.
+    Status(Box<StatusReport>),
+}
+
+/// A space of this store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceInfo {
+    /// Its id.
+    pub id: SpaceId,
+    /// Its local name.
+    pub name: String,
+    /// Live documents.
+    pub documents: u64,
+    /// Whether this store holds the space's root key.
+    pub root: bool,
+    /// Addresses learnt from the invitation, as multiaddr text: the driver dials them.
+    pub addresses: Vec<String>,
+}
+
+/// A document, from the index alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentInfo {
+    /// Where.
+    pub path: Path,
+    /// Its id.
+    pub document: DocumentId,
+    /// The path's generation.
+    pub generation: u32,
+    /// Heads.
+    pub heads: Vec<ChangeHash>,
+    /// Bytes of changes stored.
+    pub bytes: u64,
+    /// When this store last admitted a change to it, by the local wall clock, to the second.
+    pub changed_at: WallTime,
+}
+
+/// A member of a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// The device.
+    pub device: DeviceId,
+    /// Its roles, each with its prefix and end.
+    pub roles: Vec<(Role, Prefix, Option<WallTime>)>,
+    /// Whether it is this store's own device.
+    pub me: bool,
+}
+
+/// What the engine tells local programs.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// The store is open: links and commands are welcome.
+    Opened {
+        /// This store's device.
+        device: DeviceId,
+        /// Seed of the Ed25519 key of this store's libp2p identity. A secret.
+        peer_seed: [u8; 32],
+        /// This life of the store.
+        incarnation: Incarnation,
+        /// Spaces found.
+        spaces: Vec<SpaceInfo>,
+    },
+    /// The store cannot be opened; nothing was changed.
+    OpenFailed(OpenError),
+    /// The answer to a command.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// What came of it.
+        result: Result<Reply, CommandError>,
+    },
+    /// Changes of a document were admitted (and are durable), or it was deleted.
+    DocumentChanged {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Which.
+        document: DocumentId,
+        /// Whether this was a deletion.
+        deleted: bool,
+        /// Whether a peer's bytes caused it.
+        remote: bool,
+    },
+    /// The members of a space changed.
+    MembersChanged {
+        /// The space.
+        space: SpaceId,
+    },
+    /// A peer proved that it is a member.
+    Joined {
+        /// Its stream.
+        link: LinkId,
+        /// The running peer.
+        peer: PeerId,
+        /// Its device.
+        device: DeviceId,
+        /// The space.
+        space: SpaceId,
+    },
+    /// A link and a space came back in step after a difference.
+    InStep {
+        /// Its stream.
+        link: LinkId,
+        /// The space.
+        space: SpaceId,
+        /// What it took.
+        stats: SyncStats,
+    },
+    /// A document's changes made the view fail; the culprits are hidden from the view and reported, never dropped.
+    Quarantined {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Hidden changes.
+        hidden: Vec<ChangeHash>,
+    },
+    /// A change that contradicts another one of the same author was refused.
+    Refused {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// The change.
+        change: ChangeHash,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Writing fails (`Some`) or works again (`None`). Reads go on; commits wait.
+    StorageTrouble(Option<StorageFailure>),
+}
+
+/// What one reconciliation took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncStats {
+    /// Bytes of frames sent since the difference showed.
+    pub bytes_sent: u64,
+    /// Bytes of frames received since the difference showed.
+    pub bytes_received: u64,
+    /// Messages of ours that had to be answered before we could go on.
+    pub round_trips: u32,
+    /// Microseconds from the difference showing to equal roots.
+    pub micros: u64,
+}
+
+/// Figures of an engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusReport {
+    /// Spaces.
+    pub spaces: Vec<SpaceStatus>,
+    /// Links.
+    pub links: Vec<LinkStatus>,
+    /// Hydrated documents.
+    pub hot_documents: u64,
+    /// Estimated bytes of hydrated documents.
+    pub hot_bytes: u64,
+    /// Estimated bytes of loaded logs.
+    pub log_bytes: u64,
+    /// Changes that wait for their dependencies.
+    pub orphans: u64,
+    /// Changes refused by the ingest checks since the start.
+    pub refused_changes: u64,
+    /// Storage writes since the start.
+    pub storage_writes: u64,
+    /// Signatures checked since the start.
+    pub signatures_checked: u64,
+}
+
+/// Figures of a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceStatus {
+    /// The space.
+    pub info: SpaceInfo,
+    /// Root of the item set of `/`, hexadecimal.
+    pub root: String,
+    /// Known members.
+    pub members: u64,
+    /// Documents with own changes that no other peer is known to have stored.
+    pub pending: u64,
+}
+
+/// Figures of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// The stream.
+    pub link: LinkId,
+    /// The peer.
+    pub peer: PeerId,
+    /// Its device, once it proved one.
+    pub device: Option<DeviceId>,
+    /// Spaces in common.
+    pub spaces: Vec<SpaceId>,
+    /// Whether every domain's roots were equal when last compared.
+    pub in_step: bool,
+    /// Bytes of frames sent.
+    pub bytes_sent: u64,
+    /// Bytes of frames received.
+    pub bytes_received: u64,
+    /// Reconciliation round trips so far.
+    pub round_trips: u64,
+    /// Changes received that were here already.
+    pub duplicates: u64,
+}
+
+/// Why a command was refused. Unless the variant says otherwise, nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// This store has no such space.
+    #[error("this store has no space {0}")]
+    UnknownSpace(SpaceId),
+    /// A space of that name is here already.
+    #[error("this store has a space named {0:?} already")]
+    SpaceExists(String),
+    /// No document lives at the path.
+    #[error("no document at {0}")]
+    NotFound(Path),
+    /// This device's grants do not allow it.
+    #[error("this device may not {action} {path}")]
+    Denied {
+        /// What was asked.
+        action: &'static str,
+        /// Where.
+        path: String,
+    },
+    /// An argument is not what it should be.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// Which argument.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An edit was made on a generation that has been deleted meanwhile.
+    #[error("the document at {0} was deleted while it was edited; open it again")]
+    Deleted(Path),
+    /// The document cannot be hydrated.
+    #[error("the document at {0} is quarantined; `foreshore doctor` says why")]
+    Quarantined(Path),
+    /// Something is at its bound.
+    #[error("{what} is at its bound of {bound}; try again later")]
+    Busy {
+        /// What.
+        what: &'static str,
+        /// The bound.
+        bound: u64,
+    },
+    /// Storage failed. A commit that gets this is not durable and will not become so.
+    #[error(transparent)]
+    Storage(#[from] StorageFailure),
+    /// Given up by [`Command::Cancel`].
+    #[error("cancelled")]
+    Cancelled,
+    /// The engine is closing or closed.
+    #[error("the peer is closing")]
+    Closed,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Written by a newer version.
+    #[error("the store has format {found}, this program reads up to {supported}: use a newer foreshore")]
+    NewerFormat {
+        /// What the store says.
+        found: u64,
+        /// What this program knows.
+        supported: u64,
+    },
+    /// A row does not decode.
+    #[error("the store is damaged: {what}; run `foreshore doctor`")]
+    Corrupt {
+        /// Which row, and how.
+        what: String,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageFailure),
+}

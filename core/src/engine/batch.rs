@@ -1,0 +1,526 @@
+//! What gathers while a write is on its way, and the write it becomes.
+//!
+//! A batch drafts the new state of every document it touches, writes it in one transaction, and [`Engine::apply`]s the
+//! drafts when the write is durable: index, roots, logs, hydrated cells, replies, acknowledgements, pushes, in this order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
+use super::space::replace_items;
+use super::{CommandError, Engine, Event, Phase, Reply, keys};
+use crate::document::chunk::Chunk;
+use crate::document::local::{LocalChange, own_actor};
+use crate::document::log::Log;
+use crate::document::row;
+use crate::id::{Actor, ChangeHash, DocumentId, FactHash, Path, Prefix, SpaceId};
+use crate::io::{LinkId, RequestId, StorageFailure, Table, WriteOp};
+use crate::trust::{Endorsement, Fact, Seal, SequenceDigest, Tombstone};
+use crate::wire::Codec;
+
+/// A change that a batch admits.
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    pub(super) arrival: u64,
+    pub(super) hash: ChangeHash,
+    pub(super) bytes: Arc<[u8]>,
+    /// Made here: the hydrated document has it already.
+    pub(super) local: bool,
+}
+
+/// The new state of one document.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) space: SpaceId,
+    pub(super) entry: Entry,
+    /// Admitted changes in topological order.
+    pub(super) fresh: Vec<Fresh>,
+    /// The same as parsed chunks, for a log that is loaded.
+    pub(super) admitted: Vec<(u64, Chunk)>,
+    /// Newest own change of each own actor: what to sign.
+    own: BTreeMap<Actor, (u32, u64, ChangeHash)>,
+    /// Newest endorsement of each actor that got one.
+    pub(super) endorsements: BTreeMap<Vec<u8>, Endorsement>,
+    /// Tombstones that are new.
+    pub(super) tombstones: Vec<Vec<u8>>,
+    /// Links that sent what is fresh: it need not go back to them.
+    pub(super) sources: BTreeSet<LinkId>,
+    pub(super) remote: bool,
+}
+
+/// What happens when a batch is durable.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) drafts: Vec<Draft>,
+    pub(super) replies: Vec<(RequestId, Result<Reply, CommandError>)>,
+    /// Commits: replied with the heads that the drafts lead to.
+    pub(super) commits: Vec<(RequestId, Vec<DocumentId>)>,
+    pub(super) events: Vec<Event>,
+    /// Numbered messages of links, and whether all that they brought is stored.
+    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    pub(super) facts: Vec<(SpaceId, Vec<FactHash>, BTreeSet<LinkId>)>,
+    pub(super) interests_changed: BTreeSet<SpaceId>,
+    pub(super) holds_back: bool,
+    pub(super) closing: Option<RequestId>,
+    pub(super) reload: BTreeSet<DocumentId>,
+    pub(super) opened: Vec<SpaceId>,
+    pub(super) replaced: Vec<(SpaceId, Entry)>,
+}
+
+/// A local commit that waits for its batch.
+#[derive(Debug)]
+pub(super) struct PendingCommit {
+    pub(super) request: RequestId,
+    pub(super) space: SpaceId,
+    pub(super) changes: Vec<LocalChange>,
+}
+
+/// What gathers for the next batch.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) commits: VecDeque<PendingCommit>,
+    pub(super) deletions: Vec<(RequestId, SpaceId, Path)>,
+    /// Facts that rosters have admitted and the store has not.
+    pub(super) facts: Vec<(SpaceId, Fact, Vec<FactHash>, Option<LinkId>)>,
+    pub(super) ops: Vec<WriteOp>,
+    pub(super) replies: Vec<(RequestId, Result<Reply, CommandError>)>,
+    pub(super) events: Vec<Event>,
+    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    pub(super) interests_changed: BTreeSet<SpaceId>,
+    pub(super) reload: BTreeSet<DocumentId>,
+    pub(super) closing: Option<RequestId>,
+    /// Spaces that were just added: named to peers once durable.
+    pub(super) opened: Vec<SpaceId>,
+    /// Entries that a command wrote.
+    pub(super) replaced: Vec<(SpaceId, Entry)>,
+    /// Rows that are not worth a write of their own.
+    pub(super) lazy_ops: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+            && self.deletions.is_empty()
+            && self.facts.is_empty()
+            && self.ops.is_empty()
+            && self.replies.is_empty()
+            && self.events.is_empty()
+            && self.resolved.is_empty()
+            && self.interests_changed.is_empty()
+            && self.closing.is_none()
+    }
+}
+
+/// A batch in the making.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) drafts: BTreeMap<DocumentId, Draft>,
+    pub(super) ops: Vec<WriteOp>,
+    pub(super) effects: Effects,
+    pub(super) changes: usize,
+}
+
+/// What a seal says of the store's sequence numbers. Every change of the device has an arrival number, so the last one
+/// stands for them all.
+pub(super) fn sequence_digest(last_arrival: u64) -> [u8; 32] {
+    SequenceDigest::new().number(last_arrival).finish()
+}
+
+impl Engine {
+    /// Turns what has gathered into the next write, unless one is on its way.
+    pub(super) fn commit_batch(&mut self) {
+        if self.storage.flying() || !matches!(self.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        if self.pending.is_empty() && self.ready.is_empty() {
+            return;
+        }
+        let mut batch = Batch::default();
+        self.draft_commits(&mut batch);
+        self.draft_deletions(&mut batch);
+        self.draft_inboxes(&mut batch);
+        self.draft_facts(&mut batch);
+        self.finish_batch(batch);
+    }
+
+    /// The draft of a document, begun from its entry if the batch has none.
+    pub(super) fn draft<'b>(
+        &self,
+        batch: &'b mut Batch,
+        space: SpaceId,
+        path: &Path,
+        generation: u32,
+        id: DocumentId,
+    ) -> &'b mut Draft {
+        batch.drafts.entry(id).or_insert_with(|| {
+            let known = self.spaces.get(&space).and_then(|s| s.index.by_id(&id)).cloned();
+            Draft {
+                space,
+                entry: known.unwrap_or_else(|| Entry::new(&space, path.clone(), generation)),
+                fresh: Vec::new(),
+                admitted: Vec::new(),
+                own: BTreeMap::new(),
+                endorsements: BTreeMap::new(),
+                tombstones: Vec::new(),
+                sources: BTreeSet::new(),
+                remote: false,
+            }
+        })
+    }
+
+    fn draft_commits(&mut self, batch: &mut Batch) {
+        while batch.changes < self.config.max_batch {
+            let Some(commit) = self.pending.commits.pop_front() else { break };
+            match self.check_commit(&commit) {
+                Ok(chunks) => self.draft_commit(batch, commit, chunks),
+                Err(error) => {
+                    // The hydrated documents have the edits and the store never will: they are loaded anew.
+                    commit.changes.iter().for_each(|c| self.drop_cell(&c.document));
+                    self.reply(commit.request, Err(error));
+                }
+            }
+        }
+        self.sign_drafts(batch);
+    }
+
+    fn check_commit(&self, commit: &PendingCommit) -> Result<Vec<Chunk>, CommandError> {
+        let space = self.spaces.get(&commit.space).ok_or(CommandError::UnknownSpace(commit.space))?;
+        let identity = self.identity();
+        let mut chunks = Vec::with_capacity(commit.changes.len());
+        for change in &commit.changes {
+            let place = self.place_of(&commit.space, &change.document);
+            let (path, _) = place.ok_or_else(|| CommandError::Invalid {
+                what: "change",
+                why: format!("document {} was not opened here", change.document),
+            })?;
+            if space.index.by_id(&change.document).is_some_and(Entry::deleted) {
+                return Err(CommandError::Deleted(path));
+            }
+            if !space.roster.can_write(&self.identity().device, &path) {
+                return Err(CommandError::Denied { action: "write", path: path.to_string() });
+            }
+            let own = own_actor(&identity.device, &change.document, identity.incarnation, change.actor_n);
+            let chunk = Chunk::parse_stored(change.bytes.clone()).ok();
+            let chunk = chunk.filter(|c| c.hash() == change.hash && *c.actor() == own && c.seq() == change.seq);
+            chunks.push(chunk.ok_or_else(|| CommandError::Invalid {
+                what: "change",
+                why: "it was not made by an edit of an open document of this store's present life".into(),
+            })?);
+        }
+        Ok(chunks)
+    }
+
+    fn draft_commit(&mut self, batch: &mut Batch, commit: PendingCommit, chunks: Vec<Chunk>) {
+        let mut touched = Vec::new();
+        for (change, chunk) in commit.changes.into_iter().zip(chunks) {
+            let Some((path, generation)) = self.place_of(&commit.space, &change.document) else { continue };
+            let id = change.document;
+            if !touched.contains(&id) {
+                touched.push(id);
+            }
+            let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
+            let log_loaded = log.is_some();
+            let known_layers = known_layers(log, &change.layers);
+            let mut arrival = self.storage.next_arrival;
+            let draft = self.draft(batch, commit.space, &path, generation, id);
+            for layer in &change.layers {
+                let Ok(chunk) = Chunk::parse_stored(layer.clone()) else { continue };
+                // A peer's change may have brought the layer meanwhile.
+                if !known_layers.contains(&chunk.hash()) && draft.fresh.iter().all(|f| f.hash != chunk.hash()) {
+                    arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+                }
+            }
+            arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+            draft.own.insert(change.actor, (change.actor_n, change.seq, change.hash));
+            self.storage.next_arrival = arrival;
+            batch.changes += 1;
+        }
+        batch.effects.commits.push((commit.request, touched));
+    }
+
+    /// One signature a document and own actor covers everything that the batch holds of it.
+    fn sign_drafts(&mut self, batch: &mut Batch) {
+        let identity = self.identity();
+        for (document, draft) in &mut batch.drafts {
+            for (_, (n, seq, hash)) in std::mem::take(&mut draft.own) {
+                let incarnation = identity.incarnation;
+                let endorsement = Endorsement::own(&identity.key, &draft.space, *document, incarnation, n, (seq, hash));
+                draft.endorsements.insert(endorsement.storage_key(), endorsement);
+            }
+        }
+    }
+
+    fn draft_deletions(&mut self, batch: &mut Batch) {
+        for (request, space_id, path) in std::mem::take(&mut self.pending.deletions) {
+            match self.draft_deletion(batch, space_id, &path) {
+                Ok(deleted) => batch.effects.replies.push((request, Ok(Reply::Deleted(deleted)))),
+                Err(error) => batch.effects.replies.push((request, Err(error))),
+            }
+        }
+    }
+
+    fn draft_deletion(&mut self, batch: &mut Batch, id: SpaceId, path: &Path) -> Result<bool, CommandError> {
+        let space = self.spaces.get(&id).ok_or(CommandError::UnknownSpace(id))?;
+        if !space.roster.can_write(&self.identity().device, path) {
+            return Err(CommandError::Denied { action: "delete", path: path.to_string() });
+        }
+        let generation = space.index.live_generation(path);
+        let document = DocumentId::derive(&id, path, generation);
+        let drafted = batch.drafts.get(&document).map(|d| &d.entry);
+        let entry = drafted.or_else(|| space.index.by_id(&document));
+        let Some(heads) = entry.filter(|e| e.exists()).map(|e| e.heads.clone()) else { return Ok(false) };
+        let tombstone = Tombstone::sign(&self.identity().key, &id, path.clone(), generation, heads.to_vec())
+            .map_err(|error| CommandError::Invalid { what: "deletion", why: error.to_string() })?;
+        self.draft_tombstone(batch, id, &tombstone, None);
+        Ok(true)
+    }
+
+    /// Adds a verified tombstone to a document's draft.
+    pub(super) fn draft_tombstone(
+        &mut self,
+        batch: &mut Batch,
+        space: SpaceId,
+        tombstone: &Tombstone,
+        source: Option<LinkId>,
+    ) {
+        let (path, generation) = (tombstone.path().clone(), tombstone.generation());
+        let document = DocumentId::derive(&space, &path, generation);
+        let bytes = tombstone.to_bytes();
+        let arrival = self.storage.next_arrival;
+        let draft = self.draft(batch, space, &path, generation, document);
+        let tombstones = draft.entry.tombstones.get_or_insert_default();
+        if tombstones.contains(&bytes) || tombstones.len() >= MAX_TOMBSTONES {
+            return;
+        }
+        let at = tombstones.partition_point(|t| *t < bytes);
+        tombstones.insert(at, bytes.clone());
+        draft.entry.arrival = arrival;
+        draft.tombstones.push(bytes);
+        draft.sources.extend(source);
+        draft.remote |= source.is_some();
+        self.storage.next_arrival = arrival + 1;
+        batch.changes += 1;
+    }
+
+    fn draft_facts(&mut self, batch: &mut Batch) {
+        for (id, fact, admitted, source) in std::mem::take(&mut self.pending.facts) {
+            let Some(space) = self.spaces.get_mut(&id) else { continue };
+            let key = keys::fact(space.number, space.facts_stored);
+            space.facts_stored += 1;
+            batch.ops.push(WriteOp::Put(Table::Facts, key, fact.to_bytes()));
+            batch.effects.facts.push((id, admitted, source.into_iter().collect()));
+            batch.effects.holds_back = true;
+        }
+    }
+
+    fn finish_batch(&mut self, mut batch: Batch) {
+        batch.ops.append(&mut self.pending.ops);
+        batch.effects.replies.append(&mut self.pending.replies);
+        batch.effects.events.append(&mut self.pending.events);
+        batch.effects.resolved.append(&mut self.pending.resolved);
+        batch.effects.interests_changed.append(&mut self.pending.interests_changed);
+        batch.effects.reload.append(&mut self.pending.reload);
+        batch.effects.replaced.append(&mut self.pending.replaced);
+        batch.effects.opened.append(&mut self.pending.opened);
+        batch.effects.holds_back |= !batch.effects.opened.is_empty();
+        self.write_drafts(&mut batch);
+        let nothing_left = self.pending.commits.is_empty() && self.ready.is_empty();
+        if nothing_left && let Some(request) = self.pending.closing.take() {
+            self.write_seal(&mut batch);
+            batch.effects.closing = Some(request);
+        }
+        batch.effects.drafts = batch.drafts.into_values().collect();
+        if !batch.ops.is_empty() {
+            batch.ops.extend(self.take_lazy_ops());
+        }
+        if batch.ops.is_empty() {
+            self.apply(batch.effects);
+        } else {
+            self.fly(batch.ops, batch.effects);
+        }
+    }
+
+    fn write_drafts(&mut self, batch: &mut Batch) {
+        let seconds = u32::try_from(self.now.wall.0.max(0) / 1000).unwrap_or(u32::MAX);
+        let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
+        batch.drafts.retain(|_, d| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty());
+        for (document, draft) in &mut batch.drafts {
+            let Some(space) = self.spaces.get(&draft.space) else { continue };
+            if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
+                draft.entry.changed_at = seconds;
+            }
+            draft.entry.unproven |= draft.remote && !draft.fresh.is_empty();
+            for fresh in &draft.fresh {
+                batch.ops.push(row::put_change(document, fresh.arrival, &fresh.bytes, false));
+            }
+            for (key, endorsement) in &draft.endorsements {
+                batch.ops.push(WriteOp::Put(Table::Endorsements, key.clone(), endorsement.storage_value()));
+            }
+            if draft.covered_by_tombstones() {
+                batch.ops.extend(row::delete_all(document));
+                batch.ops.push(delete_endorsements(document));
+                (draft.entry.bytes, draft.entry.chunks) = (0, 0);
+            }
+            let key = keys::index(space.number, &draft.entry.path, draft.entry.generation);
+            batch.ops.push(WriteOp::Put(Table::Index, key, draft.entry.encode()));
+            touched.entry(draft.space).or_default().push(&draft.entry);
+        }
+        for (id, entries) in touched {
+            let Some(space) = self.spaces.get_mut(&id) else { continue };
+            space.domain(&Prefix::root());
+            for (prefix, domain) in &space.domains {
+                let mut under = entries.iter().filter(|e| prefix.covers(&e.path)).peekable();
+                if under.peek().is_none() {
+                    continue;
+                }
+                let mut summary = domain.summary.without_prefix();
+                under.for_each(|e| replace_items(&mut summary, space.index.by_id(&e.id), e));
+                batch.ops.push(WriteOp::Put(Table::Roots, keys::root(space.number, prefix), summary.to_bytes()));
+            }
+        }
+    }
+
+    fn write_seal(&mut self, batch: &mut Batch) {
+        let identity = self.identity();
+        let last = batch.drafts.values().map(|d| d.entry.arrival);
+        let last = last.chain(self.spaces.values().map(|s| s.index.last_arrival())).max().unwrap_or(0);
+        let seal = Seal::new(identity.incarnation, &self.config.store_identity, sequence_digest(last));
+        batch.ops.push(WriteOp::Put(Table::Meta, b"seal".to_vec(), seal.to_bytes()));
+    }
+
+    /// The batch is durable: now it is so.
+    pub(super) fn apply(&mut self, effects: Effects) {
+        for (id, admitted, sources) in &effects.facts {
+            if let Some(space) = self.spaces.get_mut(id) {
+                space.admit_facts(admitted);
+            }
+            self.on_facts_durable(*id, admitted, sources);
+        }
+        for (space, entry) in effects.replaced {
+            if let Some(space) = self.spaces.get_mut(&space) {
+                space.index.upsert(entry);
+            }
+        }
+        for space in effects.opened {
+            self.open_space_on_links(space);
+        }
+        let mut heads = BTreeMap::new();
+        for draft in effects.drafts {
+            heads.insert(draft.entry.id, draft.entry.heads.to_vec());
+            self.apply_draft(draft);
+        }
+        for (request, documents) in effects.commits {
+            let of = |d: DocumentId| (d, heads.get(&d).cloned().unwrap_or_default());
+            self.reply(request, Ok(Reply::Committed(documents.into_iter().map(of).collect())));
+        }
+        for (request, result) in effects.replies {
+            self.reply(request, result);
+        }
+        for event in effects.events {
+            self.emit(event);
+        }
+        for id in &effects.interests_changed {
+            self.on_interests_changed(*id);
+        }
+        for document in effects.reload {
+            self.drop_log(&document);
+        }
+        for (link, number, stored) in effects.resolved {
+            self.on_resolved(link, number, stored);
+        }
+        if let Some(request) = effects.closing {
+            self.reply(request, Ok(Reply::Done));
+            self.shut_down();
+        }
+    }
+
+    fn apply_draft(&mut self, draft: Draft) {
+        let Some(space) = self.spaces.get_mut(&draft.space) else { return };
+        let (id, path) = (draft.entry.id, draft.entry.path.clone());
+        let deleted = draft.entry.deleted();
+        let old = space.index.by_id(&id).cloned();
+        for (prefix, domain) in &mut space.domains {
+            if prefix.covers(&path) {
+                domain.change(|summary| replace_items(summary, old.as_ref(), &draft.entry));
+            }
+        }
+        space.index.upsert(draft.entry.clone());
+        self.settle_working(&draft);
+        if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
+            let remote = draft.remote;
+            self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });
+            self.push(draft);
+        }
+    }
+
+    /// The engine is over before the batch was written.
+    pub(super) fn fail_batch(&mut self, effects: Effects, failure: &StorageFailure) {
+        let requests = effects.commits.into_iter().map(|(request, _)| request);
+        let requests = requests.chain(effects.replies.into_iter().map(|(request, _)| request));
+        for request in requests.chain(effects.closing) {
+            self.reply(request, Err(CommandError::Storage(failure.clone())));
+        }
+    }
+
+    /// Closes every link and refuses everything from now on.
+    pub(super) fn shut_down(&mut self) {
+        self.phase = Phase::Closed;
+        for link in std::mem::take(&mut self.links).into_keys() {
+            self.out.push_back(crate::io::Output::Close { link, reason: crate::io::CloseReason::Shutdown });
+        }
+        for wait in std::mem::take(&mut self.sync_waits) {
+            self.reply(wait.request, Err(CommandError::Closed));
+        }
+        for commit in std::mem::take(&mut self.pending.commits) {
+            self.reply(commit.request, Err(CommandError::Closed));
+        }
+    }
+}
+
+impl Draft {
+    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, local: bool) -> u64 {
+        self.take(chunk.hash(), chunk.deps(), chunk.bytes().into(), arrival, local);
+        if log_loaded {
+            self.admitted.push((arrival, chunk));
+        }
+        arrival + 1
+    }
+
+    /// Adds admitted changes that came from a peer or an import.
+    pub(super) fn admit_remote(&mut self, chunks: Vec<Chunk>, arrival: u64) -> u64 {
+        self.remote = true;
+        chunks.into_iter().fold(arrival, |arrival, chunk| self.admit_chunk(chunk, arrival, true, false))
+    }
+
+    fn take(&mut self, hash: ChangeHash, deps: &[ChangeHash], bytes: Arc<[u8]>, arrival: u64, local: bool) {
+        advance_heads(&mut self.entry.heads, hash, deps);
+        self.entry.bytes += bytes.len() as u64;
+        self.entry.chunks += 1;
+        self.entry.arrival = arrival;
+        self.fresh.push(Fresh { arrival, hash, bytes, local });
+    }
+
+    /// Changes that the hydrated document does not have yet.
+    pub(super) fn remote_chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.fresh.iter().filter(|f| !f.local).map(|f| &*f.bytes)
+    }
+
+    /// Whether the tombstones name every head: then nothing is set aside and the changes can go.
+    fn covered_by_tombstones(&self) -> bool {
+        let Some(tombstones) = &self.entry.tombstones else { return false };
+        let covered: BTreeSet<ChangeHash> =
+            tombstones.iter().filter_map(|t| Tombstone::from_bytes(t).ok()).flat_map(|t| t.heads().to_vec()).collect();
+        self.entry.heads.iter().all(|h| covered.contains(h))
+    }
+}
+
+/// Which of these layers the log has. Documents that are edited here have their log loaded.
+fn known_layers(log: Option<&Log>, layers: &[Vec<u8>]) -> Vec<ChangeHash> {
+    let hashes = layers.iter().filter_map(|l| Chunk::parse_stored(l.clone()).ok()).map(|c| c.hash());
+    hashes.filter(|h| log.is_some_and(|log| log.contains(h))).collect()
+}
+
+fn delete_endorsements(document: &DocumentId) -> WriteOp {
+    let end = keys::after_document(document).unwrap_or_else(|| vec![0xff; 17]);
+    WriteOp::DeleteRange(Table::Endorsements, document.0.to_vec(), end)
+}

@@ -1,0 +1,364 @@
+//! Working state of documents in use: logs that are loaded, hydrated cells, inboxes, and who waits for them.
+//!
+//! A document at rest has no entry here. Reading its rows is asked for at most once at a time; whatever waits (an inbox,
+//! a program that opens it, a difference that has to be worked out) is served when they come.
+
+use std::collections::BTreeSet;
+
+use super::batch::Draft;
+use super::ingest::Inbox;
+use super::storage::ReadPurpose;
+use super::{CommandError, Engine, Event, Reply, Weigh, keys};
+use crate::document::hot::{Author, HotCell, HotDocument};
+use crate::document::log::Log;
+use crate::document::template::Template;
+use crate::document::{Chunk, quarantine, row};
+use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
+use crate::io::{LinkId, ReadOp, RequestId, Rows, StorageFailure, Table};
+use crate::trust::Endorsement;
+
+/// Most documents whose rows are being read at once.
+const MAX_LOADS: usize = 256;
+
+/// What waits for a document's rows.
+#[derive(Debug)]
+pub(super) enum LoadWait {
+    /// Nothing but the log.
+    Log,
+    /// A program that opens it.
+    Open(RequestId, Template),
+    /// A program that reads it once.
+    Read(RequestId),
+    /// A program that looks at what was set aside.
+    SetAside(RequestId),
+    /// A link that matches ids with what the document once was.
+    Resolve(LinkId),
+    /// A link that told its heads.
+    Compare { link: LinkId, heads: Vec<ChangeHash>, offer: bool },
+    /// A link that asked for changes by hash.
+    Fetch { link: LinkId, hashes: Vec<ChangeHash> },
+}
+
+impl LoadWait {
+    fn needs_log_only(&self) -> bool {
+        matches!(self, LoadWait::Log | LoadWait::Resolve(_) | LoadWait::Compare { .. } | LoadWait::Fetch { .. })
+    }
+}
+
+/// A document in use.
+#[derive(Debug)]
+pub(super) struct Working {
+    pub(super) space: SpaceId,
+    pub(super) path: Path,
+    pub(super) generation: u32,
+    pub(super) log: Option<Log>,
+    pub(super) cell: Option<HotCell>,
+    pub(super) inbox: Inbox,
+    /// Endorsements whose chains are not complete here yet.
+    pub(super) held: Vec<Endorsement>,
+    pub(super) waits: Vec<LoadWait>,
+    loading: bool,
+    used: u64,
+}
+
+impl Weigh for Working {
+    fn weight(&self) -> usize {
+        self.log.as_ref().map_or(0, Log::bytes)
+    }
+}
+
+impl Engine {
+    /// The working state of a document, begun if there is none.
+    pub(super) fn working(&mut self, space: SpaceId, path: &Path, generation: u32, id: DocumentId) -> &mut Working {
+        self.uses += 1;
+        let used = self.uses;
+        let known = self.spaces.get(&space).and_then(|s| s.index.by_id(&id)).is_some_and(|e| e.chunks > 0);
+        let working = self.documents.entry(id).or_insert_with(|| Working {
+            space,
+            path: path.clone(),
+            generation,
+            // Of a document that has no chunk there is nothing to read.
+            log: (!known).then(Log::new),
+            cell: None,
+            inbox: Inbox::default(),
+            held: Vec::new(),
+            waits: Vec::new(),
+            loading: false,
+            used,
+        });
+        working.used = used;
+        working
+    }
+
+    /// Path and generation of a document that is known or in use.
+    pub(super) fn place_of(&self, space: &SpaceId, id: &DocumentId) -> Option<(Path, u32)> {
+        if let Some(working) = self.documents.get(id).filter(|w| w.space == *space) {
+            return Some((working.path.clone(), working.generation));
+        }
+        let entry = self.spaces.get(space)?.index.by_id(id)?;
+        Some((entry.path.clone(), entry.generation))
+    }
+
+    /// Has a document's rows read, and then `wait` served.
+    pub(super) fn await_rows(&mut self, space: SpaceId, path: &Path, generation: u32, id: DocumentId, wait: LoadWait) {
+        self.working(space, path, generation, id).waits.push(wait);
+        self.pending_loads.insert(id);
+    }
+
+    /// Serves what can be served without reading, and reads the rest, a bounded number at a time.
+    pub(super) fn start_loads(&mut self) {
+        while self.loads < MAX_LOADS {
+            let Some(id) = self.pending_loads.pop_first() else { break };
+            let Some(working) = self.documents.get_mut(&id) else { continue };
+            if working.loading {
+                continue;
+            }
+            let only_log = working.waits.iter().all(|w| w.needs_log_only());
+            let nothing_stored = working.log.as_ref().is_some_and(Log::is_empty);
+            if working.log.is_some() && (only_log || nothing_stored) {
+                self.serve(id, Some(&Rows::default()));
+                continue;
+            }
+            working.loading = true;
+            self.loads += 1;
+            let end = keys::after_document(&id);
+            let scan = ReadOp::Scan { table: Table::Chunks, from: id.0.to_vec(), to: end, limit: usize::MAX };
+            self.read(ReadPurpose::Load(id), vec![scan]);
+        }
+    }
+
+    pub(super) fn on_loaded(&mut self, id: DocumentId, rows: Result<Vec<Rows>, StorageFailure>) {
+        self.loads = self.loads.saturating_sub(1);
+        let Some(working) = self.documents.get_mut(&id) else { return };
+        working.loading = false;
+        match rows {
+            Ok(rows) => {
+                let rows = rows.into_iter().next().unwrap_or_default();
+                if working.log.is_none() {
+                    match Log::load(&rows) {
+                        Ok(log) => working.log = Some(log),
+                        Err(error) => {
+                            let detail = error.to_string();
+                            return self.fail_waits(id, CommandError::Storage(StorageFailure::Corrupt { detail }));
+                        }
+                    }
+                }
+                self.serve(id, Some(&rows));
+            }
+            Err(failure) => self.fail_waits(id, CommandError::Storage(failure)),
+        }
+    }
+
+    fn fail_waits(&mut self, id: DocumentId, error: CommandError) {
+        let Some(working) = self.documents.get_mut(&id) else { return };
+        let waits = std::mem::take(&mut working.waits);
+        let resolved = working.inbox.drop_all();
+        for wait in waits {
+            match wait {
+                LoadWait::Open(request, _) | LoadWait::Read(request) | LoadWait::SetAside(request) => {
+                    self.reply(request, Err(error.clone()));
+                }
+                LoadWait::Log | LoadWait::Compare { .. } | LoadWait::Fetch { .. } => {}
+                LoadWait::Resolve(link) => self.on_resolvable(link, id),
+            }
+        }
+        self.pending.resolved.extend(resolved);
+    }
+
+    fn serve(&mut self, id: DocumentId, rows: Option<&Rows>) {
+        let Some(working) = self.documents.get_mut(&id) else { return };
+        let waits = std::mem::take(&mut working.waits);
+        if !working.inbox.is_empty() {
+            self.ready.insert(id);
+        }
+        for wait in waits {
+            match wait {
+                LoadWait::Log => {}
+                LoadWait::Resolve(link) => self.on_resolvable(link, id),
+                LoadWait::Compare { link, heads, offer } => self.on_comparable(link, id, &heads, offer),
+                LoadWait::Fetch { link, hashes } => self.on_fetchable(link, id, &hashes),
+                LoadWait::Open(request, template) => {
+                    let result = self.hydrate(id, template, rows);
+                    self.reply(request, result);
+                }
+                LoadWait::Read(request) => {
+                    let result = self.read_once(id, rows).map(|value| Reply::Value(Some(value)));
+                    self.reply(request, result);
+                }
+                LoadWait::SetAside(request) => {
+                    let result = self.read_once(id, rows).map(|value| Reply::SetAside(vec![value]));
+                    self.reply(request, result);
+                }
+            }
+        }
+    }
+
+    fn author(&self, id: DocumentId) -> Author {
+        let identity = self.identity();
+        Author { device: identity.device, document: id, incarnation: identity.incarnation }
+    }
+
+    /// The hydrated document: the one that is hot, or a new one from its rows.
+    fn hydrate(&mut self, id: DocumentId, template: Template, rows: Option<&Rows>) -> Result<Reply, CommandError> {
+        let author = self.author(id);
+        let working = self.documents.get_mut(&id).expect("served documents are in use");
+        let (space, path, generation) = (working.space, working.path.clone(), working.generation);
+        if let Some(cell) = &working.cell {
+            let same = cell
+                .with(|hot| template.layers().all(|(hash, _)| hot.template().layers().any(|(have, _)| have == hash)));
+            if !matches!(same, Ok(true)) {
+                return Err(invalid_template("the document is open with another template"));
+            }
+            return Ok(Reply::Document { document: id, generation, cell: cell.clone() });
+        }
+        let chunks = visible_chunks(rows);
+        let hot = match HotDocument::load(author, template.clone(), chunks) {
+            Ok(hot) => hot,
+            Err(crate::document::hot::HotError::Quarantined { .. }) => {
+                self.hydrate_without_culprits(id, template, rows)?
+            }
+            Err(error) => return Err(invalid_template(&error.to_string())),
+        };
+        let cell = HotCell::new(hot);
+        let working = self.documents.get_mut(&id).expect("served documents are in use");
+        working.cell = Some(cell.clone());
+        let _ = (space, path);
+        Ok(Reply::Document { document: id, generation, cell })
+    }
+
+    /// Finds the changes that make the view fail, hides them and what depends on them, and reports them.
+    fn hydrate_without_culprits(
+        &mut self,
+        id: DocumentId,
+        template: Template,
+        rows: Option<&Rows>,
+    ) -> Result<HotDocument, CommandError> {
+        let author = self.author(id);
+        let working = self.documents.get_mut(&id).expect("served documents are in use");
+        let (space, path) = (working.space, working.path.clone());
+        let quarantined = || CommandError::Quarantined(path.clone());
+        let rows = rows.ok_or_else(quarantined)?;
+        let log = working.log.as_mut().ok_or_else(quarantined)?;
+        let stored = rows.iter().filter_map(|(k, v)| row::StoredRow::read(k, v).ok());
+        let visible = super::ship::expand(stored.filter(|row| !row.hidden));
+        let chunks: Vec<Chunk> = visible.into_iter().filter_map(|(_, b)| Chunk::parse_stored(b).ok()).collect();
+        let culprits = quarantine::culprits(&chunks, |set| quarantine::is_sound(set.iter().map(|c| c.bytes())));
+        let hidden = log.hide(&culprits);
+        for chunk in chunks.iter().filter(|c| hidden.contains(&c.hash())) {
+            if let Some(row) = log.row(&chunk.hash()) {
+                self.pending.ops.push(row::put_change(&id, row.arrival(), chunk.bytes(), true));
+            }
+        }
+        self.pending.events.push(Event::Quarantined { space, path: path.clone(), hidden: hidden.clone() });
+        let visible = chunks.into_iter().filter(|c| !hidden.contains(&c.hash())).map(Chunk::into_bytes).collect();
+        HotDocument::load(author, template, visible).map_err(|_| quarantined())
+    }
+
+    /// The value of a document without keeping it hot.
+    fn read_once(
+        &mut self,
+        id: DocumentId,
+        rows: Option<&Rows>,
+    ) -> Result<(crate::document::value::Value, Vec<ChangeHash>), CommandError> {
+        let author = self.author(id);
+        let working = &self.documents[&id];
+        let path = working.path.clone();
+        let failed = |_| CommandError::Quarantined(path.clone());
+        if let Some(cell) = &working.cell {
+            return cell.with(|hot| Ok((hot.value()?, hot.heads()?))).and_then(|r| r).map_err(failed);
+        }
+        let mut hot = match HotDocument::load(author, Template::default(), visible_chunks(rows)) {
+            Ok(hot) => hot,
+            Err(_) => self.hydrate_without_culprits(id, Template::default(), rows)?,
+        };
+        Ok((hot.value().map_err(failed)?, hot.heads().map_err(failed)?))
+    }
+
+    /// A durable draft reaches the log and the hydrated document.
+    pub(super) fn settle_working(&mut self, draft: &Draft) {
+        let Some(working) = self.documents.get_mut(&draft.entry.id) else { return };
+        if let Some(log) = &mut working.log {
+            let settled = draft.admitted.iter().try_for_each(|(at, c)| log.admit(std::slice::from_ref(c), *at));
+            if settled.is_err() || draft.admitted.len() != draft.fresh.len() {
+                // It is read from disk again, where everything is.
+                working.log = None;
+            }
+        }
+        if draft.remote
+            && let Some(cell) = &working.cell
+        {
+            let chunks: Vec<Vec<u8>> = draft.remote_chunks().map(<[u8]>::to_vec).collect();
+            if !chunks.is_empty() && !matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(()))) {
+                working.cell = None;
+            }
+        }
+    }
+
+    /// Forgets the hydrated document; handles that hold it keep what they see.
+    pub(super) fn drop_cell(&mut self, id: &DocumentId) {
+        if let Some(working) = self.documents.get_mut(id) {
+            working.cell = None;
+        }
+    }
+
+    pub(super) fn drop_log(&mut self, id: &DocumentId) {
+        if let Some(working) = self.documents.get_mut(id) {
+            working.log = None;
+        }
+    }
+
+    /// Lets go of what nobody uses, the least recently used first, down to the budgets.
+    pub(super) fn evict(&mut self) {
+        if self.documents.len() < self.evict_at {
+            return;
+        }
+        let idle: BTreeSet<(u64, DocumentId)> = self
+            .documents
+            .iter()
+            .filter(|(id, w)| w.idle() && !self.ready.contains(*id))
+            .map(|(id, w)| (w.used, *id))
+            .collect();
+        let mut hot: usize = self.documents.values().map(Working::hot_bytes).sum();
+        let mut logs: usize = self.documents.values().map(Weigh::weight).sum();
+        for (_, id) in idle {
+            if hot <= self.config.hot_budget && logs <= self.config.log_budget && self.documents.len() <= MAX_WORKING {
+                break;
+            }
+            if let Some(working) = self.documents.remove(&id) {
+                hot -= working.hot_bytes();
+                logs -= working.weight();
+            }
+        }
+        // Weighing everything is not free: look again after the table has grown by an eighth.
+        self.evict_at = self.documents.len() + self.documents.len() / 8 + 64;
+    }
+}
+
+/// Most documents in use at once that nobody holds.
+const MAX_WORKING: usize = 65_536;
+
+impl Working {
+    fn idle(&self) -> bool {
+        !self.loading
+            && self.waits.is_empty()
+            && self.inbox.is_empty()
+            && self.cell.as_ref().is_none_or(|cell| cell.shares() <= 1)
+    }
+
+    pub(super) fn hot_bytes(&self) -> usize {
+        let bytes = self.cell.as_ref().and_then(|cell| cell.with(|hot| hot.estimate_bytes()).ok());
+        bytes.unwrap_or(0)
+    }
+}
+
+fn invalid_template(why: &str) -> CommandError {
+    CommandError::Invalid { what: "template", why: why.to_owned() }
+}
+
+fn visible_chunks(rows: Option<&Rows>) -> Vec<Vec<u8>> {
+    let rows = rows.into_iter().flat_map(Rows::iter);
+    rows.filter_map(|(key, value)| row::StoredRow::read(key, value).ok())
+        .filter(|row| !row.hidden)
+        .map(|row| row.bytes.to_vec())
+        .collect()
+}

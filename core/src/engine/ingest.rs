@@ -1,0 +1,333 @@
+//! A document's inbox against its log.
+//!
+//! What peers send for a document gathers in its inbox while a write is on its way. A batch then parses it, adds what the
+//! orphan buffer kept for the document, checks *one* signature an actor (the newest endorsement covers the chain below
+//! it by hash), and lets the log judge the whole lot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::batch::Batch;
+use super::document::LoadWait;
+use super::{CommandError, Engine, Event, Reply};
+use crate::document::chunk::{Chunk, ChunkLimits};
+use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind};
+use crate::document::log::Log;
+use crate::id::{Actor, ChangeHash, DocumentId, Path, SpaceId};
+use crate::io::{LinkId, RequestId};
+use crate::trust::endorsement::WireEndorsement;
+use crate::trust::{Endorsement, EndorsementKind, Roster, Tombstone};
+use crate::wire::v1::DocumentUpdate;
+use crate::wire::{Codec, Reader};
+
+/// Older endorsements of an actor that are tried when the newest does not hold, so that one forged endorsement cannot
+/// shadow a good one.
+const MAX_TRIES: usize = 4;
+
+/// Most endorsements of one document that are kept while their chains are incomplete.
+const MAX_HELD: usize = 256;
+
+/// Where a piece of an inbox came from: to be answered when it is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// A numbered message of a link.
+    Link(LinkId, u64),
+    /// A page of an import.
+    Import(RequestId),
+}
+
+/// What peers sent of a document and no batch has dealt with. Bounded by the links' credit.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    chunks: Vec<Vec<u8>>,
+    endorsements: Vec<Vec<u8>>,
+    tombstones: Vec<(Vec<u8>, Source)>,
+    sources: BTreeSet<Source>,
+}
+
+impl Inbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Forgets everything; the messages it came in, as not stored.
+    pub(super) fn drop_all(&mut self) -> Vec<(LinkId, u64, bool)> {
+        let sources = std::mem::take(self).sources;
+        sources
+            .into_iter()
+            .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, false)) } else { None })
+            .collect()
+    }
+
+    fn add(&mut self, update: DocumentUpdate, source: Source) {
+        self.chunks.extend(update.chunks);
+        self.endorsements.extend(update.endorsements);
+        self.tombstones.extend(update.tombstones.into_iter().map(|t| (t, source)));
+        self.sources.insert(source);
+    }
+}
+
+impl Engine {
+    /// Puts news of a document into its inbox. `false`: it concerns nothing here and is dealt with.
+    pub(super) fn receive(&mut self, space: SpaceId, update: DocumentUpdate, source: Source) -> bool {
+        let (path, generation) = (update.path.clone(), update.generation);
+        let id = DocumentId::derive(&space, &path, generation);
+        let entry = self.spaces.get(&space).and_then(|s| s.index.by_id(&id));
+        if entry.is_some_and(|e| e.deleted()) && update.tombstones.is_empty() {
+            // A deleted generation takes nothing in any more.
+            return false;
+        }
+        let working = self.working(space, &path, generation, id);
+        working.inbox.add(update, source);
+        if working.log.is_some() {
+            self.ready.insert(id);
+        } else {
+            self.await_rows(space, &path, generation, id, LoadWait::Log);
+        }
+        true
+    }
+
+    /// Works off inboxes whose logs are loaded.
+    pub(super) fn draft_inboxes(&mut self, batch: &mut Batch) {
+        while batch.changes < self.config.max_batch {
+            let Some(id) = self.ready.pop_first() else { break };
+            self.draft_inbox(batch, id);
+        }
+    }
+
+    fn draft_inbox(&mut self, batch: &mut Batch, id: DocumentId) {
+        let Some(working) = self.documents.get_mut(&id) else { return };
+        let mut inbox = std::mem::take(&mut working.inbox);
+        let (space, path, generation) = (working.space, working.path.clone(), working.generation);
+        if inbox.is_empty() || !self.spaces.contains_key(&space) {
+            return;
+        }
+        for (bytes, source) in &inbox.tombstones {
+            self.draft_remote_tombstone(batch, space, &path, generation, bytes, *source);
+        }
+        let stored = if inbox.chunks.is_empty() && inbox.endorsements.is_empty() {
+            Outcome { admitted: 0, refused: 0, waiting: false }
+        } else {
+            self.draft_chunks(batch, space, &path, generation, id, &mut inbox)
+        };
+        for source in inbox.sources {
+            match source {
+                Source::Link(link, number) => batch.effects.resolved.push((link, number, !stored.waiting)),
+                Source::Import(request) => self.count_import(batch, request, &stored),
+            }
+        }
+    }
+
+    fn draft_remote_tombstone(
+        &mut self,
+        batch: &mut Batch,
+        space: SpaceId,
+        path: &Path,
+        generation: u32,
+        bytes: &[u8],
+        source: Source,
+    ) {
+        let Ok(tombstone) = Tombstone::from_bytes(bytes) else { return self.count_refused(1) };
+        let roster = &self.spaces[&space].roster;
+        self.counters.signatures_checked += 1;
+        let matches = tombstone.path() == path && tombstone.generation() == generation;
+        if !matches || tombstone.verify(&space, roster).is_err() {
+            return self.count_refused(1);
+        }
+        let link = if let Source::Link(link, _) = source { Some(link) } else { None };
+        self.draft_tombstone(batch, space, &tombstone, link);
+        if let Some(draft) = batch.drafts.get_mut(&DocumentId::derive(&space, path, generation)) {
+            draft.remote = true;
+        }
+    }
+
+    fn draft_chunks(
+        &mut self,
+        batch: &mut Batch,
+        space: SpaceId,
+        path: &Path,
+        generation: u32,
+        id: DocumentId,
+        inbox: &mut Inbox,
+    ) -> Outcome {
+        let deleted_now = batch.drafts.get(&id).is_some_and(|d| d.entry.deleted());
+        let deleted = self.spaces[&space].index.by_id(&id).is_some_and(|e| e.deleted());
+        if deleted || deleted_now {
+            return Outcome { admitted: 0, refused: 0, waiting: false };
+        }
+        let (mut chunks, mut refused) = parse_chunks(std::mem::take(&mut inbox.chunks));
+        chunks.extend(self.orphans.take(&id));
+        let held = self.documents.get_mut(&id).map(|w| std::mem::take(&mut w.held)).unwrap_or_default();
+        let endorsements = self.verify_endorsements(space, path, id, inbox, &by_seq(&chunks), held);
+        let tips: Vec<EndorsedTip> = endorsements.iter().map(tip).collect();
+        let staged = self.stage(batch, id, chunks, &tips);
+        refused += staged.refused.len() as u64;
+        for (hash, error) in &staged.refused {
+            if let IngestError::Equivocation { .. } = error {
+                self.pending.events.push(Event::Refused {
+                    space,
+                    path: path.clone(),
+                    change: *hash,
+                    why: error.to_string(),
+                });
+            }
+        }
+        self.count_refused(refused);
+        let admitted = staged.admitted.len() as u64;
+        let arrival = self.storage.next_arrival;
+        let waiting = !staged.waiting.is_empty();
+        let chunk_hashes: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
+        // What is admitted already is covered by the endorsement it came with, or by a newer one.
+        let known: Vec<bool> = endorsements.iter().map(|e| self.log_has(&id, &e.hash)).collect();
+        let draft = self.draft(batch, space, path, generation, id);
+        let duplicates = admitted == 0 && !waiting;
+        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival);
+        let links = inbox.sources.iter().filter_map(|s| if let Source::Link(l, _) = s { Some(*l) } else { None });
+        draft.sources.extend(links.clone());
+        let mut unfinished = Vec::new();
+        for (endorsement, known) in endorsements.into_iter().zip(known) {
+            if chunk_hashes.contains(&endorsement.hash) {
+                draft.endorsements.insert(endorsement.storage_key(), endorsement);
+            } else if !known {
+                unfinished.push(endorsement);
+            }
+        }
+        batch.changes += admitted as usize;
+        if duplicates {
+            links.for_each(|link| self.on_duplicate(link, space));
+        }
+        let missing: BTreeSet<ChangeHash> = staged.waiting.iter().flat_map(|w| w.missing.iter().copied()).collect();
+        let wanted: BTreeSet<ChangeHash> = unfinished.iter().map(|e| e.hash).chain(missing).collect();
+        let empty = Log::new();
+        let log = self.documents.get(&id).and_then(|w| w.log.as_ref()).unwrap_or(&empty);
+        self.orphans.hold(&id, staged.waiting, log);
+        if let Some(working) = self.documents.get_mut(&id) {
+            unfinished.truncate(MAX_HELD);
+            working.held = unfinished;
+        }
+        self.fetch_missing(space, path, generation, &inbox.sources, wanted, &id);
+        Outcome { admitted, refused, waiting }
+    }
+
+    /// The log's verdict. Changes that this batch admits already count as known: local commits come first in a batch.
+    fn stage(&self, batch: &Batch, id: DocumentId, chunks: Vec<Chunk>, tips: &[EndorsedTip]) -> Staged {
+        let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
+        match (log, batch.drafts.get(&id)) {
+            (Some(log), Some(draft)) if !draft.admitted.is_empty() => {
+                let mut log = log.clone();
+                for (arrival, chunk) in &draft.admitted {
+                    if log.admit(std::slice::from_ref(chunk), *arrival).is_err() {
+                        break;
+                    }
+                }
+                log.stage(chunks, tips)
+            }
+            (Some(log), _) => log.stage(chunks, tips),
+            (None, _) => Log::new().stage(chunks, tips),
+        }
+    }
+
+    fn log_has(&self, id: &DocumentId, hash: &ChangeHash) -> bool {
+        self.documents.get(id).and_then(|w| w.log.as_ref()).is_some_and(|log| log.contains(hash))
+    }
+
+    /// The newest endorsement of each actor that holds, a bounded number tried for each.
+    fn verify_endorsements(
+        &mut self,
+        space: SpaceId,
+        path: &Path,
+        id: DocumentId,
+        inbox: &Inbox,
+        chunks: &BySeq,
+        held: Vec<Endorsement>,
+    ) -> Vec<Endorsement> {
+        let roster = &self.spaces[&space].roster;
+        let mut by_actor: BTreeMap<Vec<u8>, Vec<Endorsement>> = BTreeMap::new();
+        for bytes in &inbox.endorsements {
+            for endorsement in resolve(roster, id, bytes, chunks) {
+                by_actor.entry(endorsement.storage_key()).or_default().push(endorsement);
+            }
+        }
+        let mut verified: BTreeMap<Vec<u8>, Endorsement> = held.into_iter().map(|e| (e.storage_key(), e)).collect();
+        for (key, mut candidates) in by_actor {
+            candidates.sort_by_key(|e| std::cmp::Reverse(e.seq));
+            candidates.dedup();
+            for candidate in candidates.into_iter().take(MAX_TRIES) {
+                if verified.get(&key).is_some_and(|best| best.seq >= candidate.seq) {
+                    break;
+                }
+                if !roster.can_write(&candidate.device, path) {
+                    continue;
+                }
+                self.counters.signatures_checked += 1;
+                if candidate.verify(&space).is_ok() {
+                    verified.insert(key.clone(), candidate);
+                    break;
+                }
+            }
+        }
+        verified.into_values().collect()
+    }
+
+    fn count_refused(&mut self, changes: u64) {
+        self.counters.refused_changes += changes;
+    }
+
+    fn count_import(&mut self, batch: &mut Batch, request: RequestId, outcome: &Outcome) {
+        let Some(import) = self.imports.get_mut(&request) else { return };
+        import.changes += outcome.admitted;
+        import.refused += outcome.refused;
+        import.documents -= 1;
+        if import.documents == 0 {
+            let reply = Reply::Imported { changes: import.changes, refused: import.refused };
+            self.imports.remove(&request);
+            batch.effects.replies.push((request, Ok::<Reply, CommandError>(reply)));
+        }
+    }
+}
+
+/// What came of a document's inbox.
+struct Outcome {
+    admitted: u64,
+    refused: u64,
+    waiting: bool,
+}
+
+/// Chunks by author and seq: what an endorsement means that leaves its change unnamed.
+type BySeq = BTreeMap<(Actor, u64), ChangeHash>;
+
+/// Chunks that parse, and how many do not.
+fn parse_chunks(raw: Vec<Vec<u8>>) -> (Vec<Chunk>, u64) {
+    let limits = ChunkLimits::default();
+    let count = raw.len();
+    let chunks: Vec<Chunk> = raw.into_iter().filter_map(|bytes| Chunk::parse(bytes, &limits).ok()).collect();
+    let refused = (count - chunks.len()) as u64;
+    (chunks, refused)
+}
+
+fn by_seq(chunks: &[Chunk]) -> BySeq {
+    chunks.iter().map(|c| ((c.actor().clone(), c.seq()), c.hash())).collect()
+}
+
+/// What a wire endorsement may mean: one endorsement a device that its name could stand for.
+fn resolve(roster: &Roster, document: DocumentId, bytes: &[u8], chunks: &BySeq) -> Vec<Endorsement> {
+    let mut r = Reader::new(bytes);
+    let Ok(wire) = WireEndorsement::decode(&mut r) else { return Vec::new() };
+    let devices = wire.devices(roster);
+    let meant = devices.into_iter().filter_map(|device| {
+        let actor = wire.actor.actor(&device, &document);
+        wire.clone().complete(document, device, chunks.get(&(actor, wire.seq)).copied())
+    });
+    meant.collect()
+}
+
+fn tip(endorsement: &Endorsement) -> EndorsedTip {
+    EndorsedTip {
+        actor: endorsement.actor(),
+        seq: endorsement.seq,
+        hash: endorsement.hash,
+        kind: match endorsement.kind {
+            EndorsementKind::Chain => TipKind::Chain,
+            EndorsementKind::Single => TipKind::Single,
+        },
+    }
+}
