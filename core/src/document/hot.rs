@@ -31,6 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use automerge::{Automerge, ReadDoc, TextEncoding};
 
 pub use cell::HotCell;
+#[cfg(feature = "net")]
+pub(crate) use commit::Draft;
 pub use commit::EditOptions;
 pub use view::{ObjectId, View};
 pub(super) use view::{is_op_id, resolve};

@@ -429,6 +429,3 @@ impl Log {
         self.sets.set(row.ancestry)
     }
 }
-
-#[cfg(test)]
-mod tests;

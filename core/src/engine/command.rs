@@ -126,7 +126,8 @@ impl Engine {
             Command::Export { space, after } => self.export(request, space, after),
             Command::Import { space, page } => self.import(request, space, &page),
             Command::Compact => {
-                self.compact_all(request);
+                // Compaction is asked for here.
+                self.pending.replies.push((request, Ok(Reply::Done)));
                 Ok(None)
             }
             Command::Status => Ok(Some(Reply::Status(Box::new(self.status())))),

@@ -20,6 +20,15 @@ impl<'d> MapDraft<'d> {
         Self { tx, obj: ROOT }
     }
 
+    /// Writes through the transaction itself, for writing a Rust type over the whole document.
+    #[cfg(feature = "net")]
+    pub(crate) fn transaction<R>(
+        &mut self,
+        f: impl FnOnce(&mut automerge::transaction::OwnedTransaction) -> R,
+    ) -> R {
+        self.tx.tell(f)
+    }
+
     /// The whole value under `key`.
     pub fn get(&self, key: &str) -> Result<Option<Value>, EditError> {
         self.tx.value(&self.obj, key.into())

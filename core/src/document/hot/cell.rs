@@ -23,22 +23,41 @@ impl HotCell {
 
     /// Runs something on the document. A panic of `f` leaves it whole: edits roll back.
     pub fn with<R>(&self, f: impl FnOnce(&mut HotDocument) -> R) -> Result<R, HotError> {
-        struct Leave;
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                INSIDE.set(false);
-            }
-        }
-        if INSIDE.replace(true) {
-            return Err(HotError::Reentrant);
-        }
-        let _leave = Leave;
+        let _leave = Leave::enter()?;
         Ok(f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Runs something on several documents at once, for edits that go together. `cells` are distinct and sorted by their
+    /// documents' ids, so that two threads cannot wait for each other.
+    #[cfg(feature = "net")]
+    pub(crate) fn with_all<R>(
+        cells: &[Arc<HotCell>],
+        f: impl FnOnce(&mut [std::sync::MutexGuard<'_, HotDocument>]) -> R,
+    ) -> Result<R, HotError> {
+        let _leave = Leave::enter()?;
+        let mut documents: Vec<_> =
+            cells.iter().map(|cell| cell.0.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        Ok(f(&mut documents))
     }
 
     /// How many handles share it, this one included. One means that nobody else looks and it may be let go.
     pub fn shares(&self) -> usize {
         Arc::strong_count(&self.0)
+    }
+}
+
+/// Notes that this thread is inside a document until it is dropped.
+struct Leave;
+
+impl Leave {
+    fn enter() -> Result<Self, HotError> {
+        if INSIDE.replace(true) { Err(HotError::Reentrant) } else { Ok(Self) }
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        INSIDE.set(false);
     }
 }
 

@@ -51,6 +51,13 @@ struct Plan {
     fork: bool,
 }
 
+/// What an edit did, before it is kept or discarded.
+#[cfg(feature = "net")]
+pub(crate) struct Draft {
+    tx: Tx,
+    plan: Plan,
+}
+
 impl HotDocument {
     /// One edit at the present heads: everything the closure does is one change, or nothing is. `None` when it changed
     /// nothing. A panic of the closure goes on after the edit was rolled back.
@@ -97,12 +104,56 @@ impl HotDocument {
         self.run(&plan, options, f)
     }
 
+    /// The first half of an edit at the present heads: what the closure did, not yet a change. The document answers
+    /// nothing until [`HotDocument::keep`] or [`HotDocument::discard`] has settled it, so settle it under the same lock.
+    #[cfg(feature = "net")]
+    pub(crate) fn draft<R>(
+        &mut self,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Draft), HotError> {
+        let doc = self.ready()?;
+        let top = max_op(doc, &doc.get_heads());
+        let n = self.free_actor(None)?;
+        let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
+        let (result, tx) = self.attempt(&plan, f)?;
+        Ok((result, Draft { tx, plan }))
+    }
+
+    /// Makes a draft a change; `None` if it did nothing.
+    #[cfg(feature = "net")]
+    pub(crate) fn keep(&mut self, draft: Draft, options: &EditOptions) -> Result<Option<LocalChange>, HotError> {
+        self.settle(draft.tx, &draft.plan, options)
+    }
+
+    /// Undoes a draft.
+    #[cfg(feature = "net")]
+    pub(crate) fn discard(&mut self, draft: Draft) -> Result<(), HotError> {
+        self.roll_back(draft.tx, &draft.plan)
+    }
+
     fn run<R>(
         &mut self,
         plan: &Plan,
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
+        let (result, tx) = self.attempt(plan, f)?;
+        Ok((result, self.settle(tx, plan, options)?))
+    }
+
+    fn settle(&mut self, tx: Tx, plan: &Plan, options: &EditOptions) -> Result<Option<LocalChange>, HotError> {
+        match tx.inner.pending_ops() {
+            0 => self.roll_back(tx, plan).map(|()| None),
+            _ => self.finish(tx, plan, options).map(Some),
+        }
+    }
+
+    /// Opens the transaction and runs the closure; when that fails, everything is rolled back.
+    fn attempt<R>(
+        &mut self,
+        plan: &Plan,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Tx), HotError> {
         let actor = ActorId::from(plan.actor.as_bytes());
         let begun = if plan.fork {
             let heads = plan.heads.clone().unwrap_or_default();
@@ -116,11 +167,7 @@ impl HotDocument {
         let mut tx = Tx::new(begun);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut MapDraft::root(&mut tx))));
         match outcome {
-            Ok(Ok(result)) if tx.inner.pending_ops() > 0 => {
-                let change = self.finish(tx, plan, options)?;
-                Ok((result, Some(change)))
-            }
-            Ok(Ok(result)) => self.roll_back(tx, plan).map(|()| (result, None)),
+            Ok(Ok(result)) => Ok((result, tx)),
             Ok(Err(error)) => {
                 self.roll_back(tx, plan)?;
                 Err(HotError::Edit(error))

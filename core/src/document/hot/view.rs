@@ -145,6 +145,12 @@ impl HotDocument {
 }
 
 impl<'d> View<'d> {
+    /// The whole document, for reading it as a Rust type.
+    #[cfg(feature = "net")]
+    pub(crate) fn automerge(&self) -> &'d Automerge {
+        self.doc
+    }
+
     /// The kind of object this is.
     pub fn kind(&self) -> Kind {
         object_kind(self.kind)

@@ -1,0 +1,441 @@
+//! The driver task: engine, swarm, links, timers and storage in one loop.
+//!
+//! It owns the engine outright. Programs reach it by [`Request`]s, the storage thread and the links by channels, and
+//! none of them ever waits for another: what the loop takes from each source at a time is bounded by [`BURST`].
+//!
+//! The swarm starts once the engine says that the store is open, since the store holds the peer's identity. Until then
+//! requests wait in their queue.
+
+mod swarm;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use libp2p::Multiaddr;
+use rand_chacha::ChaCha12Rng;
+use tokio::sync::{mpsc, oneshot};
+
+use self::swarm::Net;
+use super::clock::Clock;
+use super::link::LinkEvent;
+use super::runtime::Runtime;
+use super::transport::Transport;
+use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus};
+use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
+use crate::id::{DeviceId, Incarnation, PeerId};
+use crate::io::{Input, LinkId, Output, RequestId, StorageTask};
+use crate::time::{Now, Timestamp};
+
+/// Most inputs taken from one source before the others get their turn.
+const BURST: usize = 128;
+
+/// Events of links that may wait for the driver. Each holds what one read completed, at most a frame and 16 KiB.
+const LINK_EVENTS: usize = 64;
+
+/// What the driver drives: the engine, or a stand-in in tests.
+pub(crate) trait Machine: Send + 'static {
+    /// See [`Engine::handle`].
+    fn handle(&mut self, now: Now, input: Input);
+    /// See [`Engine::poll`].
+    fn poll(&mut self) -> Option<Output>;
+}
+
+impl Machine for Engine {
+    fn handle(&mut self, now: Now, input: Input) {
+        Engine::handle(self, now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        Engine::poll(self)
+    }
+}
+
+/// Where storage tasks go. Answers come back through the channel that the driver was given.
+pub(crate) trait Storage: Send + 'static {
+    /// Queues a task.
+    fn submit(&mut self, task: StorageTask);
+    /// Carries out what is queued and closes the store. May block.
+    fn close(self: Box<Self>);
+}
+
+/// Takes the answer to a command.
+pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, CommandError>) + Send>;
+
+/// What programs ask of the driver.
+pub(crate) enum Request {
+    /// Something for the engine.
+    Command { request: RequestId, command: Command, sink: Sink },
+    /// Nobody waits for this command any more.
+    Cancel(RequestId),
+    /// Refuse a peer from now on and drop its connections, or let it in again and dial it.
+    Block { peer: PeerId, blocked: bool, done: oneshot::Sender<()> },
+    /// Stay connected to whoever is at this address. `false`: too many addresses.
+    Dial { address: Address, done: oneshot::Sender<bool> },
+    /// The network may be back: dial now, and compare with everybody.
+    Hurry,
+    /// Figures.
+    Status(oneshot::Sender<NetStatus>),
+    /// Flush, seal, close.
+    Shutdown(oneshot::Sender<Result<(), CommandError>>),
+}
+
+/// What programs are told.
+#[derive(Debug, Clone)]
+pub(crate) enum Notice {
+    /// By the engine; never a reply.
+    Engine(Event),
+    /// A sync stream is open.
+    Linked { link: LinkId, peer: PeerId, address: Address },
+    /// A sync stream is gone.
+    Unlinked { link: LinkId, peer: PeerId, why: String },
+    /// The addresses that peers can dial, all of them.
+    Listening(Vec<Address>),
+    /// The driver is done; nothing follows.
+    Closed,
+}
+
+/// The store is open and every listener has its address.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) device: DeviceId,
+    pub(crate) peer: PeerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) listen: Vec<Address>,
+}
+
+/// Why a peer does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot set up the network: {0}")]
+    Transport(std::io::Error),
+    #[error("cannot listen on {address}: {why}")]
+    Listen { address: Address, why: String },
+}
+
+/// Makes the transport for the identity that the store holds.
+pub(crate) type MakeTransport = Box<dyn FnOnce(&libp2p::identity::Keypair) -> std::io::Result<Transport> + Send>;
+
+/// What a driver is made of.
+pub(crate) struct Parts<M> {
+    pub(crate) machine: M,
+    pub(crate) config: NetConfig,
+    pub(crate) runtime: Runtime,
+    pub(crate) transport: MakeTransport,
+    pub(crate) storage: Box<dyn Storage>,
+    /// Answers of the storage: bounded by what the engine has in flight.
+    pub(crate) storage_done: mpsc::UnboundedReceiver<Input>,
+    /// Bounded by the senders' own budgets.
+    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
+    pub(crate) notices: Box<dyn FnMut(Notice) + Send>,
+    pub(crate) started: oneshot::Sender<Result<Opened, StartError>>,
+    pub(crate) rng: ChaCha12Rng,
+}
+
+/// The driver. [`Driver::run`] is the task.
+pub(crate) struct Driver<M> {
+    machine: M,
+    clock: Clock,
+    config: NetConfig,
+    runtime: Runtime,
+    transport: Option<MakeTransport>,
+    storage: Option<Box<dyn Storage>>,
+    storage_done: mpsc::UnboundedReceiver<Input>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    link_events: mpsc::Receiver<LinkEvent>,
+    to_driver: mpsc::Sender<LinkEvent>,
+    notices: Box<dyn FnMut(Notice) + Send>,
+    started: Option<oneshot::Sender<Result<Opened, StartError>>>,
+    rng: ChaCha12Rng,
+    net: Option<Net>,
+    opened: Option<Opened>,
+    sinks: BTreeMap<RequestId, Sink>,
+    /// Inputs that arose while outputs were carried out.
+    pending: VecDeque<Input>,
+    feeding: bool,
+    wake: Option<Timestamp>,
+    closing: Option<Closing>,
+}
+
+/// A shutdown under way.
+struct Closing {
+    waiters: Vec<oneshot::Sender<Result<(), CommandError>>>,
+    /// The engine's answer to [`Command::Close`], once here.
+    result: Option<Result<(), CommandError>>,
+    /// When to stop waiting for links to drain.
+    deadline: Option<Timestamp>,
+}
+
+/// The request id of the driver's own [`Command::Close`]; programs count upwards from 0.
+const CLOSE_REQUEST: RequestId = RequestId(u64::MAX);
+
+/// The request id of the driver's own commands whose answers nobody waits for.
+const NOBODY: RequestId = RequestId(u64::MAX - 1);
+
+impl<M: Machine> Driver<M> {
+    pub(crate) fn new(parts: Parts<M>) -> Self {
+        let (to_driver, link_events) = mpsc::channel(LINK_EVENTS);
+        Self {
+            machine: parts.machine,
+            clock: Clock::new(),
+            config: parts.config,
+            runtime: parts.runtime,
+            transport: Some(parts.transport),
+            storage: Some(parts.storage),
+            storage_done: parts.storage_done,
+            requests: parts.requests,
+            link_events,
+            to_driver,
+            notices: parts.notices,
+            started: Some(parts.started),
+            rng: parts.rng,
+            net: None,
+            opened: None,
+            sinks: BTreeMap::new(),
+            pending: VecDeque::new(),
+            feeding: false,
+            wake: None,
+            closing: None,
+        }
+    }
+
+    /// Runs until shut down, or until nobody holds a handle any more.
+    pub(crate) async fn run(mut self) {
+        self.feed(Input::Wake);
+        while !self.finished() {
+            let timer = self.next_timer().map(|at| self.clock.instant(at));
+            // Requests wait until the store is open; afterwards they are taken to the end, to be refused.
+            let listening = self.opened.is_some();
+            tokio::select! {
+                Some(input) = self.storage_done.recv() => self.on_storage(input),
+                request = self.requests.recv(), if listening && self.closing.is_none() => self.on_requests(request),
+                Some(event) = self.link_events.recv() => self.on_links(event),
+                event = next_swarm_event(&mut self.net) => self.on_swarm(event),
+                () = Runtime::sleep_until(timer) => self.on_timer(),
+            }
+        }
+        self.end();
+    }
+
+    fn on_storage(&mut self, first: Input) {
+        self.feed(first);
+        for _ in 0..BURST {
+            let Ok(input) = self.storage_done.try_recv() else { break };
+            self.feed(input);
+        }
+    }
+
+    fn on_links(&mut self, first: LinkEvent) {
+        self.on_link(first);
+        for _ in 0..BURST {
+            let Ok(event) = self.link_events.try_recv() else { break };
+            self.on_link(event);
+        }
+    }
+
+    fn on_requests(&mut self, first: Option<Request>) {
+        let Some(first) = first else {
+            // The last handle is gone: close as if asked to.
+            return self.close(None);
+        };
+        self.on_request(first);
+        for _ in 0..BURST {
+            if self.closing.is_some() {
+                break;
+            }
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.on_request(request);
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Command { request, command, sink } => {
+                self.sinks.insert(request, sink);
+                self.feed(Input::Command { request, command });
+            }
+            Request::Cancel(target) => {
+                if self.sinks.contains_key(&target) {
+                    self.feed(Input::Command { request: NOBODY, command: Command::Cancel { target } });
+                }
+            }
+            Request::Block { peer, blocked, done } => {
+                self.block(peer, blocked);
+                let _ = done.send(());
+            }
+            Request::Dial { address, done } => {
+                let _ = done.send(self.dial(address.0));
+            }
+            Request::Hurry => self.hurry(),
+            Request::Status(done) => {
+                let _ = done.send(self.status());
+            }
+            Request::Shutdown(done) => self.close(Some(done)),
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            // Frames of a link that is gone are not the engine's business any more.
+            LinkEvent::Frames { link, frames } => {
+                for bytes in frames {
+                    if !self.net.as_ref().is_some_and(|net| net.links.contains_key(&link)) {
+                        break;
+                    }
+                    self.feed(Input::Frame { link, bytes });
+                }
+            }
+            LinkEvent::Ended { link, why } => self.on_link_ended(link, &why),
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.clock.mono();
+        if self.wake.is_some_and(|at| at <= now) {
+            self.wake = None;
+            self.feed(Input::Wake);
+        }
+        self.dial_due();
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let dial = self.net.as_ref().and_then(|net| net.dial_at);
+        let deadline = self.closing.as_ref().and_then(|closing| closing.deadline);
+        [self.wake, dial, deadline].into_iter().flatten().min()
+    }
+
+    /// Gives the engine an input and carries out everything that follows from it. What arises on the way waits its turn,
+    /// since the engine is asked for every output before it gets the next input.
+    fn feed(&mut self, input: Input) {
+        self.pending.push_back(input);
+        if std::mem::replace(&mut self.feeding, true) {
+            return;
+        }
+        while let Some(input) = self.pending.pop_front() {
+            self.machine.handle(self.clock.now(), input);
+            while let Some(output) = self.machine.poll() {
+                self.carry_out(output);
+            }
+        }
+        self.feeding = false;
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { link, bytes } => self.send(link, bytes),
+            Output::Close { link, reason } => self.close_link(link, &reason),
+            Output::Storage(task) => {
+                if let Some(storage) = &mut self.storage {
+                    storage.submit(task);
+                }
+            }
+            Output::Wake { at } => self.wake = Some(at),
+            Output::Event(event) => self.on_event(event),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Reply { request, result } => self.on_reply(request, result),
+            Event::Opened { device, peer_seed, incarnation, spaces } => {
+                if let Err(error) = self.start_network(device, peer_seed, incarnation, &spaces) {
+                    self.fail(error);
+                }
+            }
+            Event::OpenFailed(error) => self.fail(error.into()),
+            event => (self.notices)(Notice::Engine(event)),
+        }
+    }
+
+    fn on_reply(&mut self, request: RequestId, result: Result<Reply, CommandError>) {
+        if request == CLOSE_REQUEST {
+            let deadline = self.clock.mono() + CLOSE_TIMEOUT;
+            if let Some(closing) = &mut self.closing {
+                closing.result = Some(result.map(drop));
+                closing.deadline = Some(deadline);
+            }
+            return;
+        }
+        if let Ok(Reply::Space(info)) = &result {
+            self.dial_all(&info.addresses);
+        }
+        if let Some(sink) = self.sinks.remove(&request) {
+            sink(result);
+        }
+    }
+
+    /// Dials the addresses of an invitation; text that is no address is somebody else's mistake and only logged.
+    fn dial_all(&mut self, addresses: &[String]) {
+        for text in addresses {
+            match text.parse::<Multiaddr>() {
+                Ok(address) => drop(self.dial(address)),
+                Err(error) => tracing::warn!(%text, %error, "an invitation carries an address that is none"),
+            }
+        }
+    }
+
+    /// The peer cannot start.
+    fn fail(&mut self, error: StartError) {
+        if let Some(started) = self.started.take() {
+            let _ = started.send(Err(error));
+        }
+        self.closing = Some(Closing { waiters: Vec::new(), result: Some(Ok(())), deadline: Some(self.clock.mono()) });
+    }
+
+    fn close(&mut self, waiter: Option<oneshot::Sender<Result<(), CommandError>>>) {
+        self.closing = Some(Closing { waiters: waiter.into_iter().collect(), result: None, deadline: None });
+        self.feed(Input::Command { request: CLOSE_REQUEST, command: Command::Close });
+    }
+
+    /// Whether a shutdown is through: the engine has answered, and the links have drained or had their time.
+    fn finished(&self) -> bool {
+        let Some(Closing { result: Some(_), deadline: Some(deadline), .. }) = &self.closing else { return false };
+        let drained = self.net.as_ref().is_none_or(|net| net.links.is_empty() && net.draining.is_empty());
+        drained || *deadline <= self.clock.mono()
+    }
+
+    /// Closes what is left, answers who waits.
+    fn end(mut self) {
+        self.net = None;
+        self.requests.close();
+        while let Ok(request) = self.requests.try_recv() {
+            refuse(request);
+        }
+        for (_, sink) in std::mem::take(&mut self.sinks) {
+            sink(Err(CommandError::Closed));
+        }
+        let closing = self.closing.take();
+        let mut notices = self.notices;
+        let finish = move |storage: Option<Box<dyn Storage>>| {
+            if let Some(storage) = storage {
+                storage.close();
+            }
+            if let Some(Closing { waiters, result, .. }) = closing {
+                for waiter in waiters {
+                    let _ = waiter.send(result.clone().unwrap_or(Ok(())));
+                }
+            }
+            notices(Notice::Closed);
+        };
+        let storage = self.storage.take();
+        // Closing the store flushes and joins its thread: not on a worker of the runtime.
+        self.runtime.spawn_blocking(move || finish(storage));
+    }
+}
+
+/// Answers a request that came too late.
+fn refuse(request: Request) {
+    match request {
+        Request::Command { sink, .. } => sink(Err(CommandError::Closed)),
+        Request::Shutdown(done) => drop(done.send(Ok(()))),
+        // Whoever waits learns by the dropped sender.
+        Request::Cancel(_) | Request::Block { .. } | Request::Dial { .. } | Request::Hurry | Request::Status(_) => {}
+    }
+}
+
+async fn next_swarm_event(net: &mut Option<Net>) -> swarm::SwarmEvent {
+    match net {
+        Some(net) => net.next_event().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,463 @@
+//! The swarm's side of the driver: listeners, connections, links and dials.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, Swarm};
+use libp2p::{Multiaddr, PeerId as NetPeerId, connection_limits, identify, memory_connection_limits, ping};
+
+use super::{Driver, Machine, Notice, Opened, StartError};
+use crate::engine::{Command, SpaceInfo};
+use crate::id::{DeviceId, Incarnation, PeerId};
+use crate::io::{CloseReason, Input, LinkId};
+use crate::net::connections::{Connections, Verdict};
+use crate::net::dial::{Attempt, Dialler};
+use crate::net::link::{Ended, Link};
+use crate::net::sync::{self, SyncEvent};
+use crate::net::{Address, NetConfig, NetLink, NetStatus, identity, transport};
+use crate::time::Timestamp;
+
+pub(super) type SwarmEvent = libp2p::swarm::SwarmEvent<BehaviourEvent>;
+
+/// Connections a peer may have with us at once: the kept one, one that crossed it, and one that replaces it.
+const MAX_PER_PEER: u32 = 3;
+
+/// A connection without a sync stream is closed after this long.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// A sign of life may take this long.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    sync: sync::Behaviour,
+    ping: ping::Behaviour,
+    identify: identify::Behaviour,
+}
+
+/// Everything that exists once the store has told who this peer is.
+pub(super) struct Net {
+    swarm: Swarm<Behaviour>,
+    me: NetPeerId,
+    connections: Connections,
+    pub(super) links: BTreeMap<LinkId, OpenLink>,
+    /// Links that the engine closed and whose last frames are on their way out.
+    pub(super) draining: BTreeMap<LinkId, ConnectionId>,
+    next_link: u64,
+    dialler: Dialler,
+    dials: BTreeMap<ConnectionId, Attempt>,
+    pub(super) dial_at: Option<Timestamp>,
+    /// Listeners that have not said where they listen yet.
+    awaited: Vec<(ListenerId, Multiaddr)>,
+    listen: BTreeSet<Multiaddr>,
+    refused: u64,
+    violations: u64,
+}
+
+pub(super) struct OpenLink {
+    link: Link,
+    peer: PeerId,
+    connection: ConnectionId,
+    address: Multiaddr,
+    dialled: bool,
+}
+
+impl Net {
+    pub(super) async fn next_event(&mut self) -> SwarmEvent {
+        self.swarm.select_next_some().await
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        self.listen.iter().map(|address| Address(address.clone().with(Protocol::P2p(self.me)))).collect()
+    }
+
+    fn close_connection(&mut self, id: ConnectionId) {
+        self.connections.mark_closing(Some(id));
+        // `false`: closed already.
+        let _ = self.swarm.close_connection(id);
+    }
+}
+
+fn behaviour(config: &NetConfig, keypair: &libp2p::identity::Keypair) -> Behaviour {
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(config.max_pending))
+        .with_max_pending_outgoing(Some(config.max_pending))
+        .with_max_established(Some(config.max_connections))
+        // A quarter stays for whom we dial ourselves, so that strangers cannot take every place.
+        .with_max_established_incoming(Some(config.max_connections - config.max_connections / 4))
+        .with_max_established_per_peer(Some(MAX_PER_PEER));
+    // Listen addresses are told to members only, in invitations: a page that connects to a loopback port learns none.
+    let identify = identify::Config::new("/foreshore/1".into(), keypair.public())
+        .with_agent_version(concat!("foreshore/", env!("CARGO_PKG_VERSION")).into())
+        .with_hide_listen_addrs(true)
+        .with_push_listen_addr_updates(false)
+        .with_cache_size(0);
+    Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
+        sync: sync::Behaviour::new(keypair.public().to_peer_id(), config.open_timeout),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
+        identify: identify::Behaviour::new(identify),
+    }
+}
+
+impl<M: Machine> Driver<M> {
+    pub(super) fn start_network(
+        &mut self,
+        device: DeviceId,
+        peer_seed: [u8; 32],
+        incarnation: Incarnation,
+        spaces: &[SpaceInfo],
+    ) -> Result<(), StartError> {
+        let Some(transport) = self.transport.take() else { return Ok(()) };
+        let keypair = identity::keypair(peer_seed);
+        let me = keypair.public().to_peer_id();
+        let transport = transport(&keypair).map_err(StartError::Transport)?;
+        let config = libp2p::swarm::Config::with_executor(self.runtime.clone()).with_idle_connection_timeout(IDLE);
+        let mut swarm = Swarm::new(transport, behaviour(&self.config, &keypair), me, config);
+        let mut awaited = Vec::new();
+        for Address(address) in &self.config.listen {
+            let refused = |why: String| StartError::Listen { address: Address(address.clone()), why };
+            transport::check_free(address).map_err(|error| refused(error.to_string()))?;
+            let listener = swarm.listen_on(address.clone()).map_err(|error| refused(error.to_string()))?;
+            awaited.push((listener, address.clone()));
+        }
+        self.net = Some(Net {
+            swarm,
+            me,
+            connections: Connections::new(me),
+            links: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            next_link: 0,
+            dialler: Dialler::new(me, self.config.backoff, self.rng.clone()),
+            dials: BTreeMap::new(),
+            dial_at: None,
+            awaited,
+            listen: BTreeSet::new(),
+            refused: 0,
+            violations: 0,
+        });
+        let peer = identity::from_net(&me).expect("the identity was made as Ed25519");
+        for Address(address) in self.config.bootstrap.clone() {
+            self.dial(address);
+        }
+        spaces.iter().for_each(|space| self.dial_all(&space.addresses));
+        self.opened = Some(Opened { device, peer, incarnation, listen: Vec::new() });
+        self.report_start();
+        Ok(())
+    }
+
+    /// Says that the peer has started once every listener has its address.
+    fn report_start(&mut self) {
+        let (Some(net), Some(opened)) = (&self.net, &self.opened) else { return };
+        if net.awaited.is_empty()
+            && let Some(started) = self.started.take()
+        {
+            let _ = started.send(Ok(Opened { listen: net.addresses(), ..opened.clone() }));
+        }
+    }
+
+    pub(super) fn on_swarm(&mut self, event: SwarmEvent) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                let why = cause.map_or_else(|| "closed".into(), |cause| cause.to_string());
+                self.on_closed(connection_id, &why);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                if let (Some(net), ListenError::Denied { .. }) = (&mut self.net, &error) {
+                    net.refused += 1;
+                }
+                tracing::debug!(%error, "an inbound connection failed");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listening(listener_id, address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_unlistening(&[address]),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                let why = reason.map_or_else(|error| error.to_string(), |()| "closed".into());
+                self.on_listener_failed(listener_id, &why);
+                self.on_unlistening(&addresses);
+            }
+            SwarmEvent::ListenerError { listener_id, error } => {
+                self.on_listener_failed(listener_id, &error.to_string())
+            }
+            _ => {}
+        }
+        self.dial_due();
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Sync(SyncEvent::Opened { connection, initiator, stream, .. }) => {
+                self.on_stream(connection, initiator, stream);
+            }
+            BehaviourEvent::Sync(SyncEvent::Failed { peer, connection, error }) => {
+                tracing::debug!(%peer, %error, "no sync stream");
+                self.net_mut(|net| net.close_connection(connection));
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                tracing::debug!(%peer, %error, "no sign of life");
+                self.net_mut(|net| net.close_connection(connection));
+            }
+            _ => {}
+        }
+    }
+
+    fn net_mut(&mut self, act: impl FnOnce(&mut Net)) {
+        if let Some(net) = &mut self.net {
+            act(net);
+        }
+    }
+
+    fn on_established(&mut self, peer: NetPeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return };
+        let dialled = endpoint.is_dialer();
+        if let Some(attempt) = net.dials.remove(&id) {
+            net.dialler.connected(&attempt, peer);
+        }
+        let address = endpoint.get_remote_address().clone();
+        match net.connections.established(id, peer, address, dialled, now) {
+            Verdict::Close => net.close_connection(id),
+            Verdict::Keep(other) => {
+                // The one who dialled opens the stream; in a browser that is always the browser.
+                if dialled {
+                    net.swarm.behaviour_mut().sync.open(peer, id);
+                }
+                if let Some(other) = other {
+                    self.drop_connection(other, "crossed another connection to the same peer");
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, id: ConnectionId, initiator: bool, stream: Stream) {
+        if self.closing.is_some() {
+            return;
+        }
+        let Some(net) = &mut self.net else { return };
+        let link = LinkId(net.next_link);
+        let Ok(replaced) = net.connections.opened(id, link) else { return };
+        let Some(connection) = net.connections.get(id) else { return };
+        let Some(peer) = identity::from_net(&connection.peer) else { return };
+        net.next_link += 1;
+        let address = connection.address.clone();
+        let open = OpenLink {
+            link: Link::spawn(&self.runtime, link, stream, self.to_driver.clone()),
+            peer,
+            connection: id,
+            address: address.clone(),
+            dialled: connection.dialled,
+        };
+        net.links.insert(link, open);
+        if let Some(replaced) = replaced {
+            self.drop_connection(replaced, "replaced by a newer connection");
+        }
+        (self.notices)(Notice::Linked { link, peer, address: Address(address) });
+        self.feed(Input::Linked { link, peer, initiator });
+    }
+
+    /// Closes a connection, and its link at once.
+    fn drop_connection(&mut self, id: ConnectionId, why: &str) {
+        let Some(net) = &mut self.net else { return };
+        net.close_connection(id);
+        if let Some(link) = net.connections.get(id).and_then(|c| c.link) {
+            self.unlink(link, why);
+        }
+    }
+
+    /// Forgets a link that the engine has not closed itself, and tells the engine.
+    fn unlink(&mut self, link: LinkId, why: &str) {
+        let Some(net) = &mut self.net else { return };
+        net.connections.unlink(link);
+        let Some(open) = net.links.remove(&link) else { return };
+        (self.notices)(Notice::Unlinked { link, peer: open.peer, why: why.into() });
+        self.feed(Input::Unlinked { link });
+    }
+
+    fn on_closed(&mut self, id: ConnectionId, why: &str) {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return };
+        let Some(connection) = net.connections.closed(id) else { return };
+        net.draining.retain(|_, on| *on != id);
+        if !net.connections.has(&connection.peer) {
+            net.dialler.disconnected(connection.peer, now.since(connection.since), now);
+        }
+        if let Some(link) = connection.link {
+            self.unlink(link, why);
+        }
+    }
+
+    pub(super) fn on_link_ended(&mut self, link: LinkId, why: &Ended) {
+        let Some(net) = &mut self.net else { return };
+        if let Some(connection) = net.draining.remove(&link) {
+            return net.close_connection(connection);
+        }
+        let Some(open) = net.links.get(&link) else { return };
+        let connection = open.connection;
+        net.violations += u64::from(matches!(why, Ended::Frame(_)));
+        self.drop_connection(connection, &why.to_string());
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        // A frame for a link that has just gone is lost with it; reconciliation makes up for it.
+        let Some(open) = self.net.as_ref().and_then(|net| net.links.get(&link)) else { return };
+        if !open.link.send(bytes) {
+            let connection = open.connection;
+            tracing::warn!(peer = %open.peer, queued = open.link.queued(), "a link's queue is at its bound: closing it");
+            self.drop_connection(connection, "its queue is at its bound");
+        }
+    }
+
+    /// The engine closes a link: what it has sent leaves first.
+    pub(super) fn close_link(&mut self, link: LinkId, reason: &CloseReason) {
+        let Some(net) = &mut self.net else { return };
+        let Some(open) = net.links.remove(&link) else { return };
+        net.connections.unlink(link);
+        net.connections.mark_closing(Some(open.connection));
+        net.draining.insert(link, open.connection);
+        net.violations += u64::from(matches!(reason, CloseReason::Protocol { .. }));
+        tracing::debug!(peer = %open.peer, ?reason, "the engine closes a link");
+        (self.notices)(Notice::Unlinked { link, peer: open.peer, why: format!("{reason:?}") });
+    }
+
+    fn on_listening(&mut self, listener: ListenerId, address: Multiaddr) {
+        let Some(net) = &mut self.net else { return };
+        net.awaited.retain(|(id, _)| *id != listener);
+        net.listen.insert(address);
+        let addresses = net.addresses();
+        (self.notices)(Notice::Listening(addresses));
+        self.report_start();
+    }
+
+    fn on_unlistening(&mut self, gone: &[Multiaddr]) {
+        let Some(net) = &mut self.net else { return };
+        net.listen.retain(|address| !gone.contains(address));
+        let addresses = net.addresses();
+        (self.notices)(Notice::Listening(addresses));
+    }
+
+    fn on_listener_failed(&mut self, listener: ListenerId, why: &str) {
+        let Some(net) = &mut self.net else { return };
+        let never = net.awaited.iter().position(|(id, _)| *id == listener).map(|i| net.awaited.remove(i));
+        match never {
+            // It never listened: the peer does not start half deaf.
+            Some((_, address)) if self.started.is_some() => {
+                self.fail(StartError::Listen { address: Address(address), why: why.into() });
+            }
+            _ => tracing::warn!(%why, "a listener failed"),
+        }
+    }
+
+    fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return };
+        let Some(attempt) = net.dials.remove(&id) else { return };
+        tracing::debug!(addresses = ?attempt.addresses, %error, "a dial failed");
+        match error {
+            // The address is this peer's own.
+            DialError::LocalPeerId { .. } => net.dialler.forget(&attempt),
+            _ => net.dialler.failed(&attempt, now),
+        }
+    }
+
+    /// Adds an address and dials it. `false`: too many addresses.
+    pub(super) fn dial(&mut self, address: Multiaddr) -> bool {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return false };
+        let connections = &net.connections;
+        let added = net.dialler.add(address, now, |peer| connections.has(peer));
+        self.dial_due();
+        added
+    }
+
+    /// Dials what is due, and notes when something is due again.
+    pub(super) fn dial_due(&mut self) {
+        let now = self.clock.mono();
+        let closing = self.closing.is_some();
+        let Some(net) = &mut self.net else { return };
+        net.dial_at = None;
+        if closing {
+            return;
+        }
+        loop {
+            let (connections, sync) = (&net.connections, &net.swarm.behaviour().sync);
+            let Some(attempt) = net.dialler.due(now, |peer| !connections.has(peer) && !sync.is_blocked(peer)) else {
+                break;
+            };
+            let options = match attempt.peer {
+                Some(peer) => DialOpts::peer_id(peer)
+                    .addresses(attempt.addresses.clone())
+                    .condition(PeerCondition::Always)
+                    .build(),
+                None => match attempt.addresses.first() {
+                    Some(address) => DialOpts::unknown_peer_id().address(address.clone()).build(),
+                    None => continue,
+                },
+            };
+            let id = options.connection_id();
+            match net.swarm.dial(options) {
+                Ok(()) => drop(net.dials.insert(id, attempt)),
+                Err(DialError::LocalPeerId { .. }) => net.dialler.forget(&attempt),
+                Err(error) => {
+                    tracing::debug!(addresses = ?attempt.addresses, %error, "a dial failed");
+                    net.dialler.failed(&attempt, now);
+                }
+            }
+        }
+        net.dial_at = net.dialler.next_at();
+    }
+
+    pub(super) fn block(&mut self, peer: PeerId, blocked: bool) {
+        let now = self.clock.mono();
+        let (Some(net), Some(other)) = (&mut self.net, identity::to_net(&peer)) else { return };
+        net.swarm.behaviour_mut().sync.set_blocked(other, blocked);
+        if blocked {
+            for id in net.connections.of(other) {
+                self.drop_connection(id, "blocked here");
+            }
+        } else {
+            net.dialler.hurry(other, now);
+            self.dial_due();
+        }
+    }
+
+    pub(super) fn hurry(&mut self) {
+        let now = self.clock.mono();
+        self.net_mut(|net| net.dialler.hurry_all(now));
+        self.dial_due();
+        self.feed(Input::Command { request: super::NOBODY, command: Command::Reconcile });
+    }
+
+    pub(super) fn status(&self) -> NetStatus {
+        let Some(net) = &self.net else { return NetStatus::default() };
+        let links = net.links.iter().map(|(link, open)| NetLink {
+            link: *link,
+            peer: open.peer,
+            address: Address(open.address.clone()),
+            dialled: open.dialled,
+            queued: open.link.queued(),
+        });
+        NetStatus {
+            listen: net.addresses(),
+            connections: net.connections.len(),
+            links: links.collect(),
+            refused: net.refused,
+            violations: net.violations,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Starting a peer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Peer;
+use super::client::{Client, Who};
+use super::hub::Hub;
+use crate::config::EngineConfig;
+use crate::engine::{Engine, OpenError};
+use crate::io::StorageTask;
+use crate::net::{self, Address, AddressError, Backoff, Driver, NetConfig, Notice, Parts, Runtime, Storage};
+use crate::store::{Backend, Memory, StorageThread};
+
+/// Why a peer does not start. The store is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// Called outside a tokio runtime.
+    #[error("no tokio runtime here: call it inside one, use `spawn_on`, or `foreshore::peer::blocking`")]
+    NoRuntime,
+    /// An address to listen on or to dial is malformed.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nothing was said about where data is kept.
+    #[error("say where to keep data: `store(Redb::open(…)?)`, or `in_memory()`")]
+    NoStore,
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// What the system says.
+        why: String,
+    },
+    /// Threads, random numbers or transports cannot be had.
+    #[error("cannot start the peer: {0}")]
+    System(#[source] std::io::Error),
+    /// It was closed while it started.
+    #[error("the peer was closed while it started")]
+    Closed,
+}
+
+impl From<net::StartError> for SpawnError {
+    fn from(error: net::StartError) -> Self {
+        match error {
+            net::StartError::Open(error) => SpawnError::Open(error),
+            net::StartError::Transport(error) => SpawnError::System(error),
+            net::StartError::Listen { address, why } => SpawnError::Listen { address, why },
+        }
+    }
+}
+
+/// What a peer is started with. See [`Peer::builder`].
+///
+/// ## Defaults
+/// No listener, no bootstrap, [`EngineConfig::default`], redial after 250 ms to 30 s, at most 256 connections. Where data
+/// is kept has no default.
+#[must_use = "nothing happens until `spawn`"]
+pub struct Builder {
+    backend: Option<Box<dyn Backend>>,
+    in_memory: bool,
+    engine: EngineConfig,
+    net: NetConfig,
+    /// The first address that did not parse.
+    invalid: Option<AddressError>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            backend: None,
+            in_memory: false,
+            engine: EngineConfig::default(),
+            net: NetConfig::default(),
+            invalid: None,
+        }
+    }
+
+    /// Keeps data in this store, e.g. `Redb::open("data")?`.
+    pub fn store(mut self, backend: impl Backend + 'static) -> Self {
+        self.backend = Some(Box::new(backend));
+        self
+    }
+
+    /// Keeps data in memory: it is gone with the peer.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// Listens on an address, e.g. `/ip4/127.0.0.1/tcp/0`; see [`Address`] for the forms. May be called several times.
+    pub fn listen(mut self, address: impl AsRef<str>) -> Self {
+        if let Some(address) = self.parse(address.as_ref()) {
+            self.net.listen.push(address);
+        }
+        self
+    }
+
+    /// Stays connected to whoever is at an address. May be called several times.
+    pub fn bootstrap(mut self, address: impl AsRef<str>) -> Self {
+        if let Some(address) = self.parse(address.as_ref()) {
+            self.net.bootstrap.push(address);
+        }
+        self
+    }
+
+    fn parse(&mut self, text: &str) -> Option<Address> {
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(error) => {
+                self.invalid.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Bounds of the wait between two attempts to reach a peer.
+    pub fn redial(mut self, min: Duration, max: Duration) -> Self {
+        self.net.backoff = Backoff { min, max: max.max(min) };
+        self
+    }
+
+    /// Most connections at once.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.net.max_connections = connections;
+        self
+    }
+
+    /// Sets fields of the engine's configuration: `.engine(|c| c.push = false)`. The store's identity is filled in.
+    pub fn engine(mut self, set: impl FnOnce(&mut EngineConfig)) -> Self {
+        set(&mut self.engine);
+        self
+    }
+
+    /// Sets fields of the network's configuration.
+    pub fn network(mut self, set: impl FnOnce(&mut NetConfig)) -> Self {
+        set(&mut self.net);
+        self
+    }
+
+    /// Starts the peer on the current tokio runtime. It is ready when this returns: the store is open, and every
+    /// listener has its address.
+    pub async fn spawn(self) -> Result<Peer, SpawnError> {
+        let handle = Handle::try_current().map_err(|_| SpawnError::NoRuntime)?;
+        self.spawn_on(handle).await
+    }
+
+    /// [`Builder::spawn`] on a given runtime, whose I/O and time drivers must be enabled.
+    pub async fn spawn_on(self, handle: Handle) -> Result<Peer, SpawnError> {
+        if let Some(error) = self.invalid {
+            return Err(error.into());
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| SpawnError::System(std::io::Error::other(error)))?;
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None if self.in_memory => Box::new(Memory::new(draw(&mut rng))),
+            None => return Err(SpawnError::NoStore),
+        };
+        let mut config = self.engine;
+        config.store_identity = backend.identity();
+        config.max_links = config.max_links.min(self.net.max_connections as usize);
+        let engine = Engine::new(config, draw(&mut rng));
+
+        let (done, storage_done) = mpsc::unbounded_channel();
+        let thread = StorageThread::spawn(backend, move |input| drop(done.send(input))).map_err(SpawnError::System)?;
+        let (requests, driver_requests) = mpsc::unbounded_channel();
+        let (started, opened) = oneshot::channel();
+        let hub = Arc::new(Hub::default());
+        let listen: Arc<Mutex<Vec<Address>>> = Arc::default();
+        let driver = Driver::new(Parts {
+            machine: engine,
+            config: self.net,
+            runtime: Runtime::new(handle.clone()),
+            transport: Box::new(net::native),
+            storage: Box::new(Native(thread)),
+            storage_done,
+            requests: driver_requests,
+            notices: notices(hub.clone(), listen.clone()),
+            started,
+            rng,
+        });
+        handle.spawn(driver.run());
+        let opened = opened.await.map_err(|_| SpawnError::Closed)??;
+        *listen.lock().unwrap_or_else(PoisonError::into_inner) = opened.listen;
+        let who = Who { device: opened.device, peer: opened.peer, incarnation: opened.incarnation, listen };
+        Ok(Peer { client: Arc::new(Client::new(requests, hub, who)) })
+    }
+}
+
+/// Passes what the driver tells on to whoever watches.
+fn notices(hub: Arc<Hub>, listen: Arc<Mutex<Vec<Address>>>) -> Box<dyn FnMut(Notice) + Send> {
+    Box::new(move |notice| {
+        if let Notice::Listening(addresses) = &notice {
+            listen.lock().unwrap_or_else(PoisonError::into_inner).clone_from(addresses);
+        }
+        hub.publish(notice);
+    })
+}
+
+fn draw<const N: usize>(rng: &mut ChaCha12Rng) -> [u8; N] {
+    use rand_core::Rng as _;
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// A storage thread as the driver uses it.
+struct Native(StorageThread);
+
+impl Storage for Native {
+    fn submit(&mut self, task: StorageTask) {
+        self.0.submit(task);
+    }
+
+    fn close(self: Box<Self>) {
+        self.0.close();
+    }
+}

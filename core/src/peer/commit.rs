@@ -1,0 +1,123 @@
+//! An edit on its way: into the store, and to other peers.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use super::client::Client;
+use crate::engine::{Command, CommandError, Reply};
+use crate::id::{ChangeHash, DocumentId, SpaceId};
+
+/// Heads of the documents that a commit touched.
+type Outcome = Result<Vec<(DocumentId, Vec<ChangeHash>)>, CommandError>;
+
+/// An edit that was made here. It is visible to this program at once; [`Commit::durable`] says when it is stored, and
+/// [`Commit::synced`] when others have stored it too. Dropping it, or its futures, undoes nothing.
+#[derive(Clone)]
+pub struct Commit {
+    client: Arc<Client>,
+    space: SpaceId,
+    /// What the edit made, by document; empty if it changed nothing.
+    made: Arc<[(DocumentId, ChangeHash)]>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    outcome: OnceLock<Outcome>,
+    done: Notify,
+}
+
+impl Shared {
+    fn complete(&self, outcome: Outcome) {
+        if self.outcome.set(outcome).is_ok() {
+            self.done.notify_waiters();
+        }
+    }
+}
+
+/// Completes a commit; dropped without an answer, it says that the peer is gone.
+pub(crate) struct Completer(Arc<Shared>);
+
+impl Completer {
+    pub(crate) fn complete(self, result: Result<Reply, CommandError>) {
+        self.0.complete(match result {
+            Ok(Reply::Committed(heads)) => Ok(heads),
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        });
+    }
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        self.0.complete(Err(CommandError::Closed));
+    }
+}
+
+impl Commit {
+    /// A commit under way, and what completes it.
+    pub(crate) fn begin(client: Arc<Client>, space: SpaceId, made: Vec<(DocumentId, ChangeHash)>) -> (Self, Completer) {
+        let shared = Arc::new(Shared::default());
+        let completer = Completer(shared.clone());
+        (Self { client, space, made: made.into(), shared }, completer)
+    }
+
+    /// The commit of an edit that changed nothing: durable as it is.
+    pub(crate) fn nothing(client: Arc<Client>, space: SpaceId, heads: Vec<(DocumentId, Vec<ChangeHash>)>) -> Self {
+        let shared = Shared::default();
+        shared.complete(Ok(heads));
+        Self { client, space, made: Arc::new([]), shared: Arc::new(shared) }
+    }
+
+    /// The change that the edit made, or `None` if it changed nothing. The first one, for a batch.
+    pub fn hash(&self) -> Option<ChangeHash> {
+        self.made.first().map(|(_, hash)| *hash)
+    }
+
+    /// Every document that was changed, with the change made to it.
+    pub fn changes(&self) -> &[(DocumentId, ChangeHash)] {
+        &self.made
+    }
+
+    /// Whether it is stored already.
+    pub fn is_durable(&self) -> bool {
+        matches!(self.shared.outcome.get(), Some(Ok(_)))
+    }
+
+    /// Waits until the edit is stored: it survives a crash from here on. Returns the document's heads right after it;
+    /// of the first document, for a batch.
+    ///
+    /// # Errors
+    /// The edit is not stored and will not be; the document shows what is stored again, as soon as it is reopened.
+    pub async fn durable(&self) -> Result<Vec<ChangeHash>, CommandError> {
+        Ok(self.durable_all().await?.into_iter().next().map(|(_, heads)| heads).unwrap_or_default())
+    }
+
+    /// [`Commit::durable`] with the heads of every document of a batch.
+    pub async fn durable_all(&self) -> Result<Vec<(DocumentId, Vec<ChangeHash>)>, CommandError> {
+        loop {
+            let done = self.shared.done.notified();
+            if let Some(outcome) = self.shared.outcome.get() {
+                return outcome.clone();
+            }
+            done.await;
+        }
+    }
+
+    /// Waits until the edit is stored here and, durably, by `peers` others.
+    pub async fn synced(&self, peers: usize) -> Result<(), CommandError> {
+        self.durable_all().await?;
+        for (document, hash) in self.made.iter() {
+            let (space, document, heads) = (self.space, *document, vec![*hash]);
+            self.client.call(Command::Synced { space, document, heads, peers }).await?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit").field("made", &self.made).field("outcome", &self.shared.outcome.get()).finish()
+    }
+}

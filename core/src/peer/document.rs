@@ -1,0 +1,426 @@
+//! Handles of documents.
+//!
+//! A handle holds the hydrated document itself, shared with the engine: reading and editing lock that one document and
+//! go nowhere near the driver's task. An edit is handed to the engine while the document is still locked, so the engine
+//! sees the edits of a document in the order in which they were made.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+
+use super::client::{Client, MAX_UNSTORED_EDITS};
+use super::commit::Commit;
+use super::hub::Flag;
+use super::space::Snapshot;
+use super::typed::Content;
+use super::watch::DocumentWatch;
+use crate::document::edit::MapDraft;
+use crate::document::hot::{ObjectId, View};
+use crate::document::{
+    At, ChangeInfo, Conflict, Cursor, EditError, EditOptions, HotCell, HotDocument, HotError, LocalChange, Patch, Side,
+    Step, Template, Value,
+};
+use crate::engine::{Command, CommandError, Reply};
+use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
+
+/// Why a document cannot be read or edited. Nothing has happened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// The edit was refused, the document does not open, or it is open further up this thread's stack.
+    #[error(transparent)]
+    Hot(#[from] HotError),
+    /// It was deleted; open the path again for its next generation.
+    #[error("the document at {0} was deleted; open it again")]
+    Deleted(Path),
+    /// Too many edits wait for the store. Wait for one of them, or for [`Document::ready`].
+    #[error("{MAX_UNSTORED_EDITS} edits wait to be stored: await `ready()` before the next one")]
+    Busy,
+    /// The document does not hold what the Rust type says.
+    #[error("the document at {path} is not what its type says: {detail}")]
+    Content {
+        /// Where.
+        path: Path,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The engine refused.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+impl From<EditError> for DocumentError {
+    fn from(error: EditError) -> Self {
+        DocumentError::Hot(HotError::Edit(error))
+    }
+}
+
+/// What the clones of a handle share.
+pub(crate) struct Core {
+    pub(crate) client: Arc<Client>,
+    pub(crate) space: SpaceId,
+    pub(crate) path: Path,
+    pub(crate) document: DocumentId,
+    generation: u32,
+    template: Template,
+    cell: ArcSwap<HotCell>,
+    flag: Arc<Flag>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        space: SpaceId,
+        path: Path,
+        template: Template,
+        (document, generation, cell): (DocumentId, u32, HotCell),
+    ) -> Arc<Self> {
+        let flag = client.hub.watch_document(space, &path);
+        Arc::new(Self { client, space, path, document, generation, template, cell: ArcSwap::from_pointee(cell), flag })
+    }
+
+    /// The hydrated document, whichever one the engine keeps in step now.
+    pub(crate) fn cell(self: &Arc<Self>) -> Arc<HotCell> {
+        self.cell.load_full()
+    }
+
+    pub(crate) fn with<R>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut HotDocument) -> Result<R, HotError>,
+    ) -> Result<R, DocumentError> {
+        Ok(self.cell().with(act)??)
+    }
+
+    /// Whether an edit may be made at all.
+    pub(crate) fn check_editable(&self) -> Result<(), DocumentError> {
+        if self.flag.is_deleted() {
+            return Err(DocumentError::Deleted(self.path.clone()));
+        }
+        if !self.client.edit_room() {
+            return Err(DocumentError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Hands changes to the engine. Call it while every document concerned is locked.
+    pub(crate) fn send(cores: &[Arc<Core>], changes: Vec<LocalChange>) -> Result<Commit, CommandError> {
+        let Some(first) = cores.first() else { return Err(CommandError::Closed) };
+        let made = changes.iter().map(|change| (change.document, change.hash)).collect();
+        let bytes = changes.iter().map(|change| change.bytes.len()).sum();
+        let (commit, completer) = Commit::begin(first.client.clone(), first.space, made);
+        let touched: Vec<Arc<Core>> = cores.to_vec();
+        first.client.commit(Command::Commit { space: first.space, changes }, bytes, move |result| {
+            if result.is_err() {
+                // What these documents show is more than what is stored.
+                touched.iter().for_each(Core::reopen);
+            }
+            completer.complete(result);
+        })?;
+        Ok(commit)
+    }
+
+    /// Gets the document from the engine anew, in the background.
+    fn reopen(self: &Arc<Self>) {
+        let (space, path, template) = (self.space, self.path.clone(), self.template.clone());
+        let core = self.clone();
+        let sink = Box::new(move |result| {
+            if let Ok(Reply::Document { document, cell, .. }) = result
+                && document == core.document
+            {
+                core.cell.store(Arc::new(cell));
+                core.client.hub.raise(core.space, &core.path, false);
+            }
+        });
+        self.client.tell(Command::Open { space, path, template }, sink);
+    }
+}
+
+/// A live document: read it, edit it, watch it. Cheap to clone; clones share everything.
+///
+/// `T` is what [`Document::get`] and [`Document::update`] speak: [`Value`], or a type with autosurgeon's `Hydrate` and
+/// `Reconcile`. The document stays in memory while a handle exists.
+///
+/// Closures given to `read` and `edit` run on the caller's thread while this document is locked. Reading or editing any
+/// document from inside one is [`HotError::Reentrant`], never a deadlock.
+pub struct Document<T = Value> {
+    core: Arc<Core>,
+    cached: Arc<Mutex<Option<Cached<T>>>>,
+    kind: PhantomData<fn() -> T>,
+}
+
+struct Cached<T> {
+    heads: Vec<ChangeHash>,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Document<T> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), cached: self.cached.clone(), kind: PhantomData }
+    }
+}
+
+impl<T> std::fmt::Debug for Document<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Document").field("path", &self.core.path).field("id", &self.core.document).finish()
+    }
+}
+
+impl<T> Document<T> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn from_core(core: Arc<Core>) -> Self {
+        Self { core, cached: Arc::default(), kind: PhantomData }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.core.path
+    }
+
+    /// Its id, the same on every peer.
+    pub fn id(&self) -> DocumentId {
+        self.core.document
+    }
+
+    /// Its generation: 0 for the first document of its path, one more after every deletion.
+    pub fn generation(&self) -> u32 {
+        self.core.generation
+    }
+
+    /// The space that it is in.
+    pub fn space_id(&self) -> SpaceId {
+        self.core.space
+    }
+
+    /// Whether it was deleted. What it last held can still be read.
+    pub fn is_deleted(&self) -> bool {
+        self.core.flag.is_deleted()
+    }
+
+    /// The same document through another type.
+    pub fn typed<U>(&self) -> Document<U> {
+        Document::from_core(self.core.clone())
+    }
+
+    /// Its heads, sorted; none before the first change. Two peers with equal heads show equal values.
+    pub fn heads(&self) -> Result<Vec<ChangeHash>, DocumentError> {
+        self.core.with(HotDocument::heads)
+    }
+
+    /// Reads parts of it without copying the rest: `doc.read(|d| Ok(d.text("body")?.len()))`.
+    pub fn read<R>(&self, f: impl FnOnce(&View<'_>) -> Result<R, EditError>) -> Result<R, DocumentError> {
+        Ok(self.core.with(|hot| hot.read(f))??)
+    }
+
+    /// The whole value, whatever `T` is.
+    pub fn value(&self) -> Result<Value, DocumentError> {
+        self.core.with(HotDocument::value)
+    }
+
+    /// The whole value as it was at `heads`, and those heads.
+    pub fn at(&self, heads: &[ChangeHash]) -> Result<Snapshot, DocumentError> {
+        Ok(Snapshot { value: self.value_at(heads)?, heads: heads.to_vec() })
+    }
+
+    /// At most `limit` of its changes, newest first, from the one after `before` on. Every peer sees them in the same
+    /// order.
+    pub fn history(&self, before: Option<ChangeHash>, limit: usize) -> Result<Vec<ChangeInfo>, DocumentError> {
+        self.core.with(|hot| hot.history(before, limit))
+    }
+
+    /// What leads from the value at `from` to the value at `to`. Neither has to be earlier than the other.
+    pub fn diff(&self, from: &[ChangeHash], to: &[ChangeHash]) -> Result<Vec<Patch>, DocumentError> {
+        self.core.with(|hot| hot.diff(from, to))
+    }
+
+    /// All values at a place that were written concurrently, the one that shows first. One means no conflict.
+    pub fn conflicts(&self, at: impl IntoIterator<Item = impl Into<Step>>) -> Result<Vec<Conflict>, DocumentError> {
+        let at: At = at.into_iter().map(Into::into).collect();
+        self.core.with(|hot| hot.conflicts(&at))
+    }
+
+    /// A cursor at an index (UTF-16 code units) of the text at a place. It stays where it is through edits by anybody,
+    /// and survives as a string.
+    pub fn cursor(
+        &self,
+        text: impl IntoIterator<Item = impl Into<Step>>,
+        index: usize,
+        side: Side,
+    ) -> Result<Cursor, DocumentError> {
+        let at: At = text.into_iter().map(Into::into).collect();
+        self.core.with(|hot| {
+            let text = text_at(hot, &at)?;
+            hot.cursor(&text, index, side, None)
+        })
+    }
+
+    /// Where cursors of the text at a place are now; `None` for one whose character has not arrived.
+    pub fn locate(
+        &self,
+        text: impl IntoIterator<Item = impl Into<Step>>,
+        cursors: &[Cursor],
+    ) -> Result<Vec<Option<usize>>, DocumentError> {
+        let at: At = text.into_iter().map(Into::into).collect();
+        self.core.with(|hot| {
+            let text = text_at(hot, &at)?;
+            hot.locate(&text, cursors, None)
+        })
+    }
+
+    /// The whole value as it was at `heads`.
+    pub fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, DocumentError> {
+        self.core.with(|hot| hot.value_at(heads))
+    }
+
+    /// Reads parts of it as it was at `heads`.
+    pub fn read_at<R>(
+        &self,
+        heads: &[ChangeHash],
+        f: impl FnOnce(&View<'_>) -> Result<R, EditError>,
+    ) -> Result<R, DocumentError> {
+        Ok(self.core.with(|hot| hot.read_at(heads, f))??)
+    }
+
+    /// Edits it. What the closure does is one change, or, if it returns an error, nothing has happened. The edit is
+    /// visible here at once; the [`Commit`] says when it is stored.
+    ///
+    /// ```no_run
+    /// # async fn f(notes: foreshore::peer::Document) -> Result<(), Box<dyn std::error::Error>> {
+    /// let commit = notes.edit(|d| {
+    ///     d.text("body")?.splice(0..0, "hi")?;
+    ///     d.put("title", "greeting")
+    /// })?;
+    /// commit.durable().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn edit(&self, f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>) -> Result<Commit, DocumentError> {
+        self.edit_with(None, None, f).map(|((), commit)| commit)
+    }
+
+    /// [`Document::edit`] as somebody saw the document at `heads`: the change is made there and merges with everything
+    /// since.
+    pub fn edit_at(
+        &self,
+        heads: &[ChangeHash],
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>,
+    ) -> Result<Commit, DocumentError> {
+        self.edit_with(Some(heads), None, f).map(|((), commit)| commit)
+    }
+
+    /// The long form of [`Document::edit`]: at `heads` (`None`: the present), with a message for the history, and with
+    /// whatever the closure returns.
+    pub fn edit_with<R>(
+        &self,
+        heads: Option<&[ChangeHash]>,
+        message: Option<&str>,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Commit), DocumentError> {
+        let options = EditOptions { message: message.map(Into::into), ..EditOptions::at(self.core.client.wall()) };
+        self.edit_by(|hot| match heads {
+            Some(heads) => hot.edit_at(heads, &options, f),
+            None => hot.edit(&options, f),
+        })
+    }
+
+    /// Runs something that makes at most one change, and hands that to the engine.
+    fn edit_by<R>(
+        &self,
+        act: impl FnOnce(&mut HotDocument) -> Result<(R, Option<LocalChange>), HotError>,
+    ) -> Result<(R, Commit), DocumentError> {
+        let core = &self.core;
+        core.check_editable()?;
+        let done = core.cell().with(|hot| {
+            let (result, change) = act(hot)?;
+            let commit = match change {
+                Some(change) => Core::send(std::slice::from_ref(core), vec![change])?,
+                None => Commit::nothing(core.client.clone(), core.space, vec![(core.document, hot.heads()?)]),
+            };
+            Ok::<_, DocumentError>((result, commit))
+        })??;
+        core.client.hub.raise(core.space, &core.path, false);
+        Ok(done)
+    }
+
+    /// Waits until the store has room for another edit, after [`DocumentError::Busy`].
+    pub async fn ready(&self) {
+        self.core.client.wait_edit_room().await;
+    }
+
+    /// Changes of it from now on: one item for whatever happened since the last, however much that was.
+    pub fn watch(&self) -> Result<DocumentWatch, DocumentError> {
+        DocumentWatch::new(self.core.clone(), At::new())
+    }
+
+    /// [`Document::watch`] for a part of it: only what touches the place, or what it is in, is reported.
+    pub fn watch_at(&self, at: impl IntoIterator<Item = impl Into<Step>>) -> Result<DocumentWatch, DocumentError> {
+        DocumentWatch::new(self.core.clone(), at.into_iter().map(Into::into).collect())
+    }
+
+    /// Waits until `peers` others have durably stored what is here now.
+    pub async fn synced(&self, peers: usize) -> Result<(), DocumentError> {
+        let (space, document, heads) = (self.core.space, self.core.document, self.heads()?);
+        self.core.client.call(Command::Synced { space, document, heads, peers }).await?;
+        Ok(())
+    }
+}
+
+/// The name of the text at a place.
+fn text_at(hot: &mut HotDocument, at: &At) -> Result<ObjectId, HotError> {
+    let steps = || {
+        at.iter().map(|step| match step {
+            Step::Key(key) => format!("/{key}"),
+            Step::Index(index) => format!("/{index}"),
+        })
+    };
+    hot.object_id(at)?.ok_or_else(|| EditError::NotFound { at: steps().collect() }.into())
+}
+
+impl<T: Content> Document<T> {
+    /// The whole document as a `T`, read once for each state of it and shared.
+    ///
+    /// # Errors
+    /// [`DocumentError::Content`] when the document does not hold what `T` asks for; [`Document::value`] reads it still.
+    pub fn get(&self) -> Result<Arc<T>, DocumentError> {
+        let (heads, fresh) = self.core.with(|hot| {
+            let heads = hot.heads()?;
+            let known = self.cached().as_ref().filter(|cached| cached.heads == heads).map(|c| c.value.clone());
+            match known {
+                Some(value) => Ok((heads, Ok(value))),
+                None => Ok((heads, hot.read(T::read_from)?.map(Arc::new))),
+            }
+        })?;
+        let value = fresh.map_err(|detail| DocumentError::Content { path: self.core.path.clone(), detail })?;
+        *self.cached() = Some(Cached { heads, value: value.clone() });
+        Ok(value)
+    }
+
+    /// Reads the whole document, lets `f` change it, and writes the differences back. For small documents: it costs the
+    /// whole document each time; [`Document::edit`] touches only what it names.
+    pub fn update(&self, f: impl FnOnce(&mut T)) -> Result<Commit, DocumentError> {
+        let options = EditOptions::at(self.core.client.wall());
+        let path = self.core.path.clone();
+        let mut unfit = None;
+        let edited = self.edit_by(|hot| match hot.read(T::read_from)? {
+            Ok(mut value) => {
+                f(&mut value);
+                hot.edit(&options, |draft| value.write_to(draft))
+            }
+            Err(detail) => {
+                unfit = Some(detail);
+                Ok(((), None))
+            }
+        });
+        match unfit {
+            Some(detail) => Err(DocumentError::Content { path, detail }),
+            None => edited.map(|((), commit)| commit),
+        }
+    }
+
+    fn cached(&self) -> std::sync::MutexGuard<'_, Option<Cached<T>>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

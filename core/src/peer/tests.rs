@@ -1,0 +1,346 @@
+//! Peers as programs use them, over real loopback sockets and, where it matters, a real store.
+
+use std::future::{Future, IntoFuture};
+use std::time::Duration;
+
+use autosurgeon::{Hydrate, Reconcile};
+
+use super::*;
+use crate::document::{HotError, Template, Value};
+use crate::trust::Role;
+
+/// Longer than anything here takes on a busy machine; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn soon<F: IntoFuture>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future.into_future()).await.expect("it happens within the patience of a test")
+}
+
+fn builder() -> Builder {
+    Peer::builder().in_memory().redial(Duration::from_millis(20), Duration::from_millis(200))
+}
+
+async fn listening(address: &str) -> Peer {
+    soon(builder().listen(address).spawn()).await.unwrap()
+}
+
+/// Two peers with one space, linked over `address`.
+async fn pair(address: &str) -> ((Peer, Space), (Peer, Space)) {
+    let a = listening(address).await;
+    let home = soon(a.create_space("home")).await.unwrap();
+    let invitation = soon(home.invite(Role::Writer)).await.unwrap();
+    let b = soon(builder().spawn()).await.unwrap();
+    let there = soon(b.join(&invitation)).await.unwrap();
+    ((a, home), (b, there))
+}
+
+/// Waits until the document's value satisfies a condition.
+async fn until<T>(document: &Document<T>, condition: impl Fn(&Value) -> bool) -> Value {
+    let mut watch = document.watch().unwrap();
+    soon(async {
+        loop {
+            let value = document.value().unwrap();
+            if condition(&value) {
+                return value;
+            }
+            watch.next().await.expect("the peer runs").unwrap();
+        }
+    })
+    .await
+}
+
+async fn in_step_over(address: &str) {
+    let ((_a, home), (_b, there)) = pair(address).await;
+    let left = soon(home.document("/lists/food")).await.unwrap();
+    let right = soon(there.document("/lists/food")).await.unwrap();
+    let commit = left.edit(|d| d.put("bread", 2)).unwrap();
+    soon(commit.durable()).await.unwrap();
+    until(&right, |v| v.get("bread").and_then(Value::as_i64) == Some(2)).await;
+    let commit = right.edit(|d| d.put("milk", 1)).unwrap();
+    soon(commit.synced(1)).await.unwrap();
+    until(&left, |v| v.get("milk").is_some()).await;
+    assert_eq!(left.heads().unwrap(), right.heads().unwrap());
+    assert_eq!(left.value().unwrap(), right.value().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_stay_in_step_over_tcp() {
+    in_step_over("/ip4/127.0.0.1/tcp/0").await;
+}
+
+#[tokio::test]
+async fn documents_stay_in_step_over_quic() {
+    in_step_over("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}
+
+#[tokio::test]
+async fn documents_stay_in_step_over_websocket() {
+    in_step_over("/ip4/127.0.0.1/tcp/0/ws").await;
+}
+
+#[tokio::test]
+async fn what_diverged_behind_a_cut_converges_when_it_heals() {
+    let ((a, home), (b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let left = soon(home.document("/notes")).await.unwrap();
+    let right = soon(there.document("/notes")).await.unwrap();
+    left.edit(|d| d.put("both", true)).unwrap();
+    until(&right, |v| v.get("both").is_some()).await;
+    let mut events = b.events();
+    soon(a.block(b.peer_id())).await.unwrap();
+    soon(async { while !matches!(events.next().await, Some(PeerEvent::Unlinked { .. })) {} }).await;
+    for i in 0..20 {
+        left.edit(|d| d.put(&format!("left{i}"), i)).unwrap();
+        right.edit(|d| d.put(&format!("right{i}"), i)).unwrap();
+    }
+    assert!(right.value().unwrap().get("left0").is_none());
+    soon(a.unblock(b.peer_id())).await.unwrap();
+    until(&left, |v| v.get("right19").is_some()).await;
+    until(&right, |v| v.get("left19").is_some()).await;
+    assert_eq!(left.heads().unwrap(), right.heads().unwrap());
+}
+
+#[tokio::test]
+async fn a_restarted_peer_has_what_was_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Peer::builder().store(crate::store::Redb::open(dir.path()).unwrap());
+    let peer = soon(open().spawn()).await.unwrap();
+    let (id, device) = (peer.peer_id(), peer.device());
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let note = soon(space.document("/note")).await.unwrap();
+    soon(note.edit(|d| d.put("kept", "yes")).unwrap().durable()).await.unwrap();
+    let heads = note.heads().unwrap();
+    soon(peer.shutdown()).await.unwrap();
+    assert!(matches!(soon(peer.spaces()).await, Err(CommandError::Closed)));
+    assert!(matches!(note.edit(|d| d.put("kept", "no")), Err(DocumentError::Command(CommandError::Closed))));
+
+    let peer = soon(open().spawn()).await.unwrap();
+    assert_eq!((peer.peer_id(), peer.device()), (id, device));
+    let space = soon(peer.space("home")).await.unwrap().expect("the space is there");
+    let snapshot = soon(space.read("/note")).await.unwrap().expect("the document is there");
+    assert_eq!(snapshot.heads, heads);
+    assert_eq!(snapshot.value.get("kept").and_then(Value::as_str), Some("yes"));
+    let page = soon(space.list("/").limit(10)).await.unwrap();
+    assert_eq!(page.items.iter().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["/note"]);
+}
+
+#[test]
+fn a_program_without_a_runtime_blocks() {
+    let peer = blocking::spawn(Peer::builder().in_memory()).unwrap();
+    let space = peer.wait(peer.create_space("home")).unwrap();
+    let note = peer.wait(space.document("/note")).unwrap();
+    peer.wait(note.edit(|d| d.put("a", 1)).unwrap().durable()).unwrap();
+    assert_eq!(peer.wait(space.list("/")).unwrap().items.len(), 1);
+    peer.close().unwrap();
+}
+
+#[test]
+fn spawning_outside_a_runtime_is_an_error() {
+    let refused = futures::executor::block_on(Peer::builder().in_memory().spawn());
+    assert!(matches!(refused, Err(SpawnError::NoRuntime)));
+}
+
+#[tokio::test]
+async fn malformed_addresses_and_missing_stores_are_named() {
+    let refused = Peer::builder().in_memory().listen("127.0.0.1:80").spawn().await;
+    assert!(matches!(refused, Err(SpawnError::Address(error)) if error.text == "127.0.0.1:80"));
+    assert!(matches!(Peer::builder().spawn().await, Err(SpawnError::NoStore)));
+}
+
+#[tokio::test]
+async fn opening_a_document_inside_an_edit_is_an_error_and_never_a_deadlock() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let (a, b) = (soon(space.document("/a")).await.unwrap(), soon(space.document("/b")).await.unwrap());
+    a.edit(|d| {
+        for other in [&a, &b] {
+            assert!(matches!(other.edit(|d| d.put("x", 1)), Err(DocumentError::Hot(HotError::Reentrant))));
+            assert!(matches!(other.get(), Err(DocumentError::Hot(HotError::Reentrant))));
+        }
+        d.put("done", true)
+    })
+    .unwrap();
+    assert!(a.value().unwrap().get("done").is_some());
+}
+
+#[tokio::test]
+async fn a_dropped_future_gives_up_waiting_and_nothing_else() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let note = soon(space.document("/note")).await.unwrap();
+    let commit = note.edit(|d| d.put("a", 1)).unwrap();
+    let mut nobody = Box::pin(commit.synced(1));
+    assert!(futures::poll!(nobody.as_mut()).is_pending());
+    soon(commit.durable()).await.unwrap();
+    for _ in 0..3 {
+        assert!(futures::poll!(nobody.as_mut()).is_pending(), "there is no other peer");
+        tokio::task::yield_now().await;
+    }
+    drop(nobody);
+    let mut making = Box::pin(peer.create_space("other"));
+    assert!(futures::poll!(making.as_mut()).is_pending());
+    drop(making);
+    soon(async {
+        while peer.space("other").await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Hydrate, Reconcile)]
+struct Todos {
+    title: String,
+    items: Vec<String>,
+}
+
+#[tokio::test]
+async fn a_document_reads_and_writes_as_a_rust_type() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let initial = serde_json::json!({"title": "", "items": []});
+    let template = Template::new(&Value::from_json(&initial).unwrap()).unwrap();
+    let todos: Document<Todos> = soon(space.document_with("/todos", &template)).await.unwrap();
+    assert_eq!(*todos.get().unwrap(), Todos::default());
+    let commit = todos
+        .update(|t| {
+            t.title = "today".into();
+            t.items.push("bread".into());
+        })
+        .unwrap();
+    soon(commit.durable()).await.unwrap();
+    let now = todos.get().unwrap();
+    assert_eq!(*now, Todos { title: "today".into(), items: vec!["bread".into()] });
+    assert!(Arc::ptr_eq(&now, &todos.clone().get().unwrap()), "read once for each state");
+    todos.edit(|d| d.put("title", 7)).unwrap();
+    assert!(matches!(todos.get(), Err(DocumentError::Content { .. })));
+    assert!(matches!(todos.update(|t| t.title.clear()), Err(DocumentError::Content { .. })));
+}
+
+#[tokio::test]
+async fn a_window_and_a_watch_follow_a_prefix() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let mut window = space.window("/lists", 2).unwrap();
+    assert_eq!(soon(window.next()).await.unwrap().unwrap(), []);
+    let mut watch = space.watch("/lists").unwrap();
+    for path in ["/other", "/lists/b", "/lists/a", "/lists/c"] {
+        let document = soon(space.document(path)).await.unwrap();
+        soon(document.edit(|d| d.put("x", 1)).unwrap().durable()).await.unwrap();
+    }
+    let Some(SpaceChange::Document(change)) = soon(watch.next()).await else { panic!("nothing was missed") };
+    assert_eq!((change.path.as_str(), change.deleted), ("/lists/b", false));
+    soon(async {
+        loop {
+            let shown = window.next().await.unwrap().unwrap();
+            if shown.iter().map(|item| item.path.as_str()).eq(["/lists/a", "/lists/b"]) {
+                break;
+            }
+        }
+    })
+    .await;
+    assert!(soon(space.delete("/lists/a")).await.unwrap());
+    let shown = soon(window.next()).await.unwrap().unwrap();
+    assert_eq!(shown.iter().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["/lists/b", "/lists/c"]);
+}
+
+#[tokio::test]
+async fn a_deleted_document_refuses_edits_and_its_path_opens_anew() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let note = soon(space.document("/note")).await.unwrap();
+    soon(note.edit(|d| d.put("a", 1)).unwrap().durable()).await.unwrap();
+    let mut watch = note.watch().unwrap();
+    assert!(soon(space.delete("/note")).await.unwrap());
+    assert!(soon(watch.next()).await.unwrap().unwrap().deleted);
+    assert!(soon(watch.next()).await.is_none());
+    assert!(matches!(note.edit(|d| d.put("a", 2)), Err(DocumentError::Deleted(_))));
+    let again = soon(space.document("/note")).await.unwrap();
+    assert_eq!((again.generation(), again.heads().unwrap()), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn events_tell_of_links_and_their_end() {
+    let ((a, _), (b, _)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let mut events = a.events();
+    soon(async {
+        loop {
+            let status = a.status().await.unwrap();
+            if status.network.links.len() == 1 && status.engine.links.len() == 1 {
+                assert_eq!(status.network.links[0].peer, b.peer_id());
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(b.shutdown()).await.unwrap();
+    soon(async {
+        while !matches!(events.next().await, Some(PeerEvent::Unlinked { peer, .. }) if peer == b.peer_id()) {}
+    })
+    .await;
+    soon(a.shutdown()).await.unwrap();
+    soon(async { while !matches!(events.next().await, Some(PeerEvent::Closed)) {} }).await;
+    assert!(soon(events.next()).await.is_none());
+}
+
+#[test]
+fn every_handle_is_send_and_sync() {
+    fn check<T: Clone + Send + Sync>() {}
+    fn sends<F: Future + Send>(_: impl Fn(&'static Space) -> F) {}
+    check::<Peer>();
+    check::<Space>();
+    check::<Document<Value>>();
+    check::<Document<Todos>>();
+    check::<Commit>();
+    check::<blocking::Peer>();
+    sends(|space| space.document("/a"));
+    sends(|space| space.read("/a"));
+}
+
+#[tokio::test]
+async fn a_batch_happens_whole_or_not_at_all() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let (a, b) = (soon(space.document("/a")).await.unwrap(), soon(space.document("/b")).await.unwrap());
+    let commit = space
+        .batch(|batch| {
+            batch.edit(&a, |d| d.put("n", 1)).edit(&b, |d| d.put("n", 1)).edit(&a, |d| d.put("m", 2));
+        })
+        .unwrap();
+    assert_eq!(commit.changes().len(), 2, "one change for each document");
+    assert_eq!(soon(commit.durable_all()).await.unwrap().len(), 2);
+    let before = (a.heads().unwrap(), b.heads().unwrap());
+    let failed = space.batch(|batch| {
+        for document in [&a, &b] {
+            batch.edit(document, |d| d.put("n", 2));
+        }
+        for document in [&a, &b] {
+            batch.edit(document, |d| d.text("absent").map(drop));
+        }
+    });
+    assert!(matches!(failed, Err(DocumentError::Hot(HotError::Edit(_)))));
+    assert_eq!((a.heads().unwrap(), b.heads().unwrap()), before);
+    assert_eq!(a.value().unwrap().get("n").and_then(Value::as_i64), Some(1));
+    soon(a.edit(|d| d.put("n", 3)).unwrap().durable()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_reports_patches_of_its_part() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let note = soon(space.document("/note")).await.unwrap();
+    note.edit(|d| d.put("body", Value::text("hello"))).unwrap();
+    let mut watch = note.watch_at(["body"]).unwrap();
+    note.edit(|d| d.put("title", "x")).unwrap();
+    note.edit(|d| d.text("body")?.splice(5..5, "!")).unwrap();
+    let change = soon(watch.next()).await.unwrap().unwrap();
+    let patches = change.patches.expect("the heads before are known");
+    assert!(
+        matches!(&patches[..], [crate::document::Patch::Text { edits, .. }] if edits[0].insert == "!"),
+        "{patches:?}"
+    );
+    let cursor = note.cursor(["body"], 5, crate::document::Side::After).unwrap();
+    note.edit(|d| d.text("body")?.splice(0..0, ">> ")).unwrap();
+    assert_eq!(note.locate(["body"], &[cursor]).unwrap(), [Some(8)]);
+    assert_eq!(note.history(None, 10).unwrap().len(), 4);
+}
