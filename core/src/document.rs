@@ -17,6 +17,7 @@ pub mod patch;
 pub mod quarantine;
 pub mod row;
 pub mod template;
+pub mod undo;
 pub mod value;
 
 pub use chunk::Chunk;
@@ -28,4 +29,5 @@ pub use local::LocalChange;
 pub use log::Log;
 pub use patch::{At, Patch, Step, TextEdit};
 pub use template::{Template, TemplateError};
+pub use undo::UndoManager;
 pub use value::Value;

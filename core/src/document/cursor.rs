@@ -6,6 +6,7 @@
 //!
 //! As a string (`s`, `e`, `b12@<actor>`, `a12@<actor>`) a cursor can be sent to others, in presence for instance.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -147,9 +148,49 @@ fn find(doc: &Automerge, obj: &ObjId, cursor: &Cursor, heads: Option<&[Theirs]>)
             None => doc.length(obj),
         }),
         Anchor::Char { side, id } => {
-            let place = place(doc, obj, &Element::try_from(id.as_str()).ok()?, heads)?;
+            if !belongs(doc, obj, id) {
+                return None;
+            }
+            let element = Element::try_from(id.as_str()).ok()?;
+            let place = place(doc, obj, &element, heads).or_else(|| behind_all(doc, obj, id, heads?))?;
             Some(if *side == Side::Before && place.visible { place.start + place.width } else { place.start })
         }
+    }
+}
+
+/// At old heads Automerge knows no place for a deleted element behind which everything is deleted too: it is the end.
+fn behind_all(doc: &Automerge, obj: &ObjId, id: &str, heads: &[Theirs]) -> Option<Place> {
+    let ObjId::Id(counter, actor, _) = ObjectId::from_str(id).ok()?.obj() else { return None };
+    let made = doc.hash_for_opid(&ObjId::Id(counter, actor, 0))?;
+    let floor = doc.get_change_meta_by_hash(&made)?.max_op;
+    let (mut todo, mut seen) = (heads.to_vec(), BTreeSet::new());
+    while let Some(hash) = todo.pop() {
+        if hash == made {
+            return Some(Place { start: doc.length_at(obj, heads), width: 0, visible: false });
+        }
+        if seen.insert(hash) {
+            let meta = doc.get_change_meta_by_hash(&hash).filter(|meta| meta.max_op > floor);
+            todo.extend(meta.into_iter().flat_map(|meta| meta.deps));
+        }
+    }
+    None
+}
+
+/// Whether an element is one of this text. Asked before Automerge is, which panics over an element of another object, and
+/// cursors come from strangers. Costs a walk over the operations of the change that made the element.
+fn belongs(doc: &Automerge, obj: &ObjId, id: &str) -> bool {
+    let owner = || {
+        let ObjId::Id(counter, actor, _) = ObjectId::from_str(id).ok()?.obj() else { return None };
+        let hash = doc.hash_for_opid(&ObjId::Id(counter, actor, 0))?;
+        let change = doc.get_change_by_hash(&hash)?;
+        let nth = usize::try_from(counter.checked_sub(change.start_op().get())?).ok()?;
+        Some(change.decode().operations.get(nth)?.obj.clone())
+    };
+    match (owner(), obj) {
+        (Some(automerge::legacy::ObjectId::Id(owner)), ObjId::Id(counter, actor, _)) => {
+            owner.counter() == *counter && owner.actor() == actor
+        }
+        _ => false,
     }
 }
 
@@ -225,6 +266,36 @@ mod tests {
         let cursor = b.hot.cursor(&text, 3, Side::Before, None).unwrap();
         assert_eq!(a.hot.locate(&text, &[cursor], None).unwrap(), [None]);
         assert!(matches!(b.hot.cursor(&text, 9, Side::After, None), Err(HotError::Edit(EditError::OutOfRange { .. }))));
+    }
+
+    #[test]
+    fn a_cursor_behind_deleted_text_is_at_the_end() {
+        let mut a = Desk::new(1);
+        a.edit(|d| d.text("body")?.push("abcd"));
+        let text = body(&mut a);
+        let early = a.hot.heads().unwrap();
+        let cursors = [Side::Before, Side::After].map(|side| a.hot.cursor(&text, 3, side, None).unwrap());
+        a.edit(|d| d.text("body")?.splice(2..4, ""));
+        let seen = a.hot.heads().unwrap();
+        assert_eq!(a.hot.locate(&text, &cursors, None).unwrap(), [Some(2), Some(2)]);
+        a.edit(|d| d.text("body")?.push("Z"));
+        assert_eq!(a.hot.locate(&text, &cursors, Some(&seen)).unwrap(), [Some(2), Some(2)]);
+        let end = a.hot.cursor(&text, 3, Side::Before, None).unwrap();
+        assert_eq!(a.hot.locate(&text, &[end], Some(&early)).unwrap(), [None], "not typed yet");
+    }
+
+    #[test]
+    fn a_cursor_of_another_text_is_nowhere_and_does_no_harm() {
+        let mut a = Desk::new(1);
+        a.edit(|d| {
+            d.text("body")?.push("ab")?;
+            d.put("other", crate::document::Value::text("xy"))
+        });
+        let other = a.hot.object_id(&["other".into()]).unwrap().unwrap();
+        let (text, cursor) = (body(&mut a), a.hot.cursor(&other, 1, Side::After, None).unwrap());
+        let map_key: Cursor = format!("a{}", a.hot.object_id(&["meta".into()]).unwrap().unwrap()).parse().unwrap();
+        assert_eq!(a.hot.locate(&text, &[cursor.clone(), map_key], None).unwrap(), [None, None]);
+        assert_eq!(a.hot.locate(&other, &[cursor], None).unwrap(), [Some(1)]);
     }
 
     #[test]

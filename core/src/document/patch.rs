@@ -16,6 +16,9 @@ mod tests;
 
 use serde_json::{Value as Json, json};
 
+pub(super) use compose::{Composer, units};
+pub(super) use marks::between as marks_between;
+
 use super::hot::{HotDocument, HotError, their_hash};
 use super::value::Value;
 use crate::id::ChangeHash;

@@ -10,8 +10,8 @@ use crate::document::value::{self, Kind, MAX_DEPTH, Value};
 
 /// A list inside an edit.
 pub struct ListDraft<'d> {
-    pub(super) tx: &'d mut Tx,
-    pub(super) obj: ObjId,
+    pub(in crate::document) tx: &'d mut Tx,
+    pub(in crate::document) obj: ObjId,
 }
 
 impl ListDraft<'_> {
@@ -126,8 +126,8 @@ impl ListDraft<'_> {
 
 /// A counter inside an edit.
 pub struct CounterDraft<'d> {
-    pub(super) tx: &'d mut Tx,
-    pub(super) obj: ObjId,
+    pub(in crate::document) tx: &'d mut Tx,
+    pub(in crate::document) obj: ObjId,
     pub(super) prop: Prop,
 }
 

@@ -11,8 +11,8 @@ use crate::document::value::{Kind, Value};
 
 /// A map inside an edit. The root of every document is one.
 pub struct MapDraft<'d> {
-    pub(super) tx: &'d mut Tx,
-    pub(super) obj: ObjId,
+    pub(in crate::document) tx: &'d mut Tx,
+    pub(in crate::document) obj: ObjId,
 }
 
 impl<'d> MapDraft<'d> {

@@ -13,8 +13,8 @@ use crate::document::value::{Kind, Value, from_scalar, to_scalar};
 
 /// Text inside an edit. All indexes are UTF-16 code units.
 pub struct TextDraft<'d> {
-    pub(super) tx: &'d mut Tx,
-    pub(super) obj: ObjId,
+    pub(in crate::document) tx: &'d mut Tx,
+    pub(in crate::document) obj: ObjId,
 }
 
 /// Which insertions at the ends of a mark become part of it.

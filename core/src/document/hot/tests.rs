@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::document::chunk::{Chunk, ChunkLimits};
 use crate::document::edit::{Expand, MapDraft, PutMode};
 use crate::document::local::{LocalChange, own_actor};
 use crate::time::WallTime;
@@ -8,6 +9,15 @@ use crate::time::WallTime;
 /// A device with its copy of the one document of these tests.
 pub(in crate::document) struct Desk {
     pub(in crate::document) hot: HotDocument,
+}
+
+/// The cold side reads of the bytes what the hot side says of them.
+pub(in crate::document) fn check(change: &LocalChange) {
+    let parse = |bytes: &Vec<u8>| Chunk::parse(bytes.clone(), &ChunkLimits::default()).unwrap();
+    let chunk = parse(&change.bytes);
+    assert_eq!((chunk.hash(), chunk.actor(), chunk.deps()), (change.hash, &change.actor, change.deps.as_slice()));
+    assert_eq!((chunk.seq(), chunk.start_op(), chunk.max_op()), (change.seq, change.start_op, change.max_op));
+    assert!(change.layers.iter().all(|layer| parse(layer).is_layer()));
 }
 
 pub(in crate::document) fn author(device: u8) -> Author {
@@ -31,7 +41,9 @@ impl Desk {
         &mut self,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>,
     ) -> LocalChange {
-        self.hot.edit(&EditOptions::at(WallTime(5000)), f).unwrap().1.expect("the edit changes something")
+        let change = self.hot.edit(&EditOptions::at(WallTime(5000)), f).unwrap().1.expect("the edit changes something");
+        check(&change);
+        change
     }
 
     pub(in crate::document) fn take(&mut self, changes: &[&LocalChange]) {
@@ -218,6 +230,8 @@ fn an_edit_at_older_heads_is_isolated_and_obeys_the_chain_rule() {
     // A second page stands on `page` too, and actor 0 has moved on since: another actor.
     let (_, other) = a.hot.edit_at(&page, &options, |d| d.text("body")?.splice(1..2, "a")).unwrap();
     let other = other.unwrap();
+    check(&late);
+    check(&other);
     assert_eq!((other.actor_n, other.seq), (1, 1));
     assert_eq!(a.text(), ">>> hallo world");
     let third = a.edit(|d| d.put("k", 1));

@@ -10,7 +10,7 @@ use crate::document::edit::Mark;
 use crate::document::value::Value;
 
 /// Mark edits that make `before`, carried through `edits`, equal to `after`.
-pub(super) fn between(before: &[Mark], after: &[Mark], edits: &[TextEdit]) -> Vec<MarkEdit> {
+pub(in crate::document) fn between(before: &[Mark], after: &[Mark], edits: &[TextEdit]) -> Vec<MarkEdit> {
     let names: BTreeSet<&str> = before.iter().chain(after).map(|mark| mark.name.as_str()).collect();
     let mut out = Vec::new();
     for name in names {
