@@ -30,6 +30,9 @@ pub struct EngineConfig {
     /// Shortest time between two pushes on a link. Default 20 ms. A first change leaves at once; those that follow within
     /// the interval go together and share an endorsement. Longer costs latency under load and saves about 85 B a change.
     pub push_interval: Duration,
+    /// How long a document must rest before its chunks are compacted into a snapshot. Default 5 s. Shorter saves disk
+    /// sooner and opens documents more often.
+    pub compact_after: Duration,
     /// Whether fresh changes are pushed at once. Default true; reconciliation alone converges too, a period later.
     pub push: bool,
 }
@@ -47,6 +50,7 @@ impl Default for EngineConfig {
             max_links: 256,
             handshake_timeout: Duration::from_secs(10),
             push_interval: Duration::from_millis(20),
+            compact_after: Duration::from_secs(5),
             push: true,
         }
     }

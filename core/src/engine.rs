@@ -16,6 +16,7 @@
 //! | `boot` | opening a store |
 //! | `batch` | what gathers, and the write it becomes |
 //! | `ingest` | a document's inbox against its log |
+//! | `compact` | snapshots in the place of chunks, in idle moments |
 //! | `document` | working state of documents in use: logs, hydrated cells |
 //! | `space`, `index` | what is known of a space |
 //! | `link` | a sync stream: handshake, credit, frames |
@@ -39,6 +40,7 @@ pub mod api;
 mod batch;
 mod boot;
 mod command;
+mod compact;
 mod document;
 pub mod index;
 mod ingest;
@@ -134,6 +136,7 @@ pub struct Engine {
     /// Peers' arrival numbers up to which everything is here, by log epoch and space.
     cursors: BTreeMap<(u64, SpaceId), u64>,
     imports: BTreeMap<RequestId, command::Import>,
+    compacting: compact::Compacting,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -167,6 +170,7 @@ impl Engine {
             loads: 0,
             cursors: BTreeMap::new(),
             imports: BTreeMap::new(),
+            compacting: compact::Compacting::default(),
             uses: 0,
             evict_at: 64,
         }

@@ -127,7 +127,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// Parses bytes that anyone could have sent. Cost: one SHA-256 of the body and one pass over its columns, about
-    /// 1 µs for a change of 100 B.
+    /// 1.4 µs for a change of 100 B (Automerge's own parser: 5 µs).
     pub fn parse(bytes: Vec<u8>, limits: &ChunkLimits) -> Result<Self, ChunkError> {
         Self::parse_to(Depth::Full, bytes, limits)
     }

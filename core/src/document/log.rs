@@ -429,3 +429,6 @@ impl Log {
         self.sets.set(row.ancestry)
     }
 }
+
+#[cfg(test)]
+mod tests;

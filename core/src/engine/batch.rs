@@ -10,6 +10,7 @@ use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
 use crate::document::chunk::Chunk;
+use crate::document::compaction::Compacted;
 use crate::document::local::{LocalChange, own_actor};
 use crate::document::log::Log;
 use crate::document::row;
@@ -46,6 +47,8 @@ pub(super) struct Draft {
     /// Links that sent what is fresh: it need not go back to them.
     pub(super) sources: BTreeSet<LinkId>,
     pub(super) remote: bool,
+    /// A snapshot took the place of chunks: the log is to be loaded anew.
+    pub(super) compacted: bool,
 }
 
 /// What happens when a batch is durable.
@@ -65,6 +68,7 @@ pub(super) struct Effects {
     pub(super) reload: BTreeSet<DocumentId>,
     pub(super) opened: Vec<SpaceId>,
     pub(super) replaced: Vec<(SpaceId, Entry)>,
+    pub(super) compacted: Vec<DocumentId>,
 }
 
 /// A local commit that waits for its batch.
@@ -93,6 +97,7 @@ pub(super) struct Pending {
     pub(super) opened: Vec<SpaceId>,
     /// Entries that a command wrote.
     pub(super) replaced: Vec<(SpaceId, Entry)>,
+    pub(super) compactions: Vec<(SpaceId, DocumentId, Compacted, (u64, u64))>,
     /// Rows that are not worth a write of their own.
     pub(super) lazy_ops: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -107,6 +112,7 @@ impl Pending {
             && self.events.is_empty()
             && self.resolved.is_empty()
             && self.interests_changed.is_empty()
+            && self.compactions.is_empty()
             && self.closing.is_none()
     }
 }
@@ -140,6 +146,7 @@ impl Engine {
         self.draft_deletions(&mut batch);
         self.draft_inboxes(&mut batch);
         self.draft_facts(&mut batch);
+        self.draft_compactions(&mut batch);
         self.finish_batch(batch);
     }
 
@@ -164,6 +171,7 @@ impl Engine {
                 tombstones: Vec::new(),
                 sources: BTreeSet::new(),
                 remote: false,
+                compacted: false,
             }
         })
     }
@@ -343,7 +351,8 @@ impl Engine {
     fn write_drafts(&mut self, batch: &mut Batch) {
         let seconds = u32::try_from(self.now.wall.0.max(0) / 1000).unwrap_or(u32::MAX);
         let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
-        batch.drafts.retain(|_, d| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty());
+        let changed = |d: &Draft| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty();
+        batch.drafts.retain(|_, d| changed(d) || d.compacted);
         for (document, draft) in &mut batch.drafts {
             let Some(space) = self.spaces.get(&draft.space) else { continue };
             if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
@@ -359,7 +368,7 @@ impl Engine {
             if draft.covered_by_tombstones() {
                 batch.ops.extend(row::delete_all(document));
                 batch.ops.push(delete_endorsements(document));
-                (draft.entry.bytes, draft.entry.chunks) = (0, 0);
+                (draft.entry.bytes, draft.entry.chunks, draft.entry.packed) = (0, 0, None);
             }
             let key = keys::index(space.number, &draft.entry.path, draft.entry.generation);
             batch.ops.push(WriteOp::Put(Table::Index, key, draft.entry.encode()));
@@ -422,6 +431,9 @@ impl Engine {
         for id in &effects.interests_changed {
             self.on_interests_changed(*id);
         }
+        for document in effects.compacted {
+            self.compaction_done(&document);
+        }
         for document in effects.reload {
             self.drop_log(&document);
         }
@@ -446,6 +458,7 @@ impl Engine {
         }
         space.index.upsert(draft.entry.clone());
         self.settle_working(&draft);
+        self.note_compactable(&draft.entry);
         if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
             let remote = draft.remote;
             self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });

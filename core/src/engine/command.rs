@@ -126,8 +126,7 @@ impl Engine {
             Command::Export { space, after } => self.export(request, space, after),
             Command::Import { space, page } => self.import(request, space, &page),
             Command::Compact => {
-                // Compaction is asked for here.
-                self.pending.replies.push((request, Ok(Reply::Done)));
+                self.compact_all(request);
                 Ok(None)
             }
             Command::Status => Ok(Some(Reply::Status(Box::new(self.status())))),

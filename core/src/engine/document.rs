@@ -35,6 +35,8 @@ pub(super) enum LoadWait {
     Resolve(LinkId),
     /// A link that told its heads.
     Compare { link: LinkId, heads: Vec<ChangeHash>, offer: bool },
+    /// Compaction, if it is due.
+    Compact,
     /// A link that asked for changes by hash.
     Fetch { link: LinkId, hashes: Vec<ChangeHash> },
 }
@@ -159,6 +161,7 @@ impl Engine {
                     self.reply(request, Err(error.clone()));
                 }
                 LoadWait::Log | LoadWait::Compare { .. } | LoadWait::Fetch { .. } => {}
+                LoadWait::Compact => self.compaction_done(&id),
                 LoadWait::Resolve(link) => self.on_resolvable(link, id),
             }
         }
@@ -177,6 +180,7 @@ impl Engine {
                 LoadWait::Resolve(link) => self.on_resolvable(link, id),
                 LoadWait::Compare { link, heads, offer } => self.on_comparable(link, id, &heads, offer),
                 LoadWait::Fetch { link, hashes } => self.on_fetchable(link, id, &hashes),
+                LoadWait::Compact => self.compact_loaded(id, rows),
                 LoadWait::Open(request, template) => {
                     let result = self.hydrate(id, template, rows);
                     self.reply(request, result);
@@ -245,7 +249,8 @@ impl Engine {
         let culprits = quarantine::culprits(&chunks, |set| quarantine::is_sound(set.iter().map(|c| c.bytes())));
         let hidden = log.hide(&culprits);
         for chunk in chunks.iter().filter(|c| hidden.contains(&c.hash())) {
-            if let Some(row) = log.row(&chunk.hash()) {
+            // What a snapshot holds has been opened before.
+            if let Some(row) = log.row(&chunk.hash()).filter(|row| !row.is_packed()) {
                 self.pending.ops.push(row::put_change(&id, row.arrival(), chunk.bytes(), true));
             }
         }
@@ -277,6 +282,9 @@ impl Engine {
     /// A durable draft reaches the log and the hydrated document.
     pub(super) fn settle_working(&mut self, draft: &Draft) {
         let Some(working) = self.documents.get_mut(&draft.entry.id) else { return };
+        if draft.compacted {
+            working.log = None;
+        }
         if let Some(log) = &mut working.log {
             let settled = draft.admitted.iter().try_for_each(|(at, c)| log.admit(std::slice::from_ref(c), *at));
             if settled.is_err() || draft.admitted.len() != draft.fresh.len() {

@@ -48,6 +48,8 @@ pub struct Entry {
     pub changed_at: u32,
     /// Whether chunks from elsewhere came since the document was last hydrated without harm.
     pub unproven: bool,
+    /// Where a snapshot stands for older chunks: the arrival number in its key, and the last that it covers.
+    pub packed: Option<Box<(u64, u64)>>,
     /// Encoded tombstones; not empty: deleted.
     pub tombstones: Option<Box<Vec<Vec<u8>>>>,
 }
@@ -66,6 +68,7 @@ impl Entry {
             arrival: 0,
             changed_at: 0,
             unproven: false,
+            packed: None,
             tombstones: None,
         }
     }
@@ -97,11 +100,14 @@ impl Entry {
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(u8::from(self.unproven) | u8::from(self.deleted()) << 1);
+        w.u8(u8::from(self.unproven) | u8::from(self.deleted()) << 1 | u8::from(self.packed.is_some()) << 2);
         w.varint(self.arrival).varint(u64::from(self.changed_at)).varint(self.bytes).varint(u64::from(self.chunks));
         w.list(&self.heads, |w, h| {
             w.array(&h.0);
         });
+        if let Some(packed) = &self.packed {
+            w.varint(packed.0).varint(packed.1);
+        }
         if let Some(tombstones) = &self.tombstones {
             w.list(tombstones, |w, t| {
                 w.bytes(t);
@@ -123,6 +129,9 @@ impl Entry {
         let count = r.varint_max(u64::from(u32::MAX), "heads")?;
         for _ in 0..count {
             entry.heads.push(ChangeHash(r.array("head")?));
+        }
+        if flags & 4 != 0 {
+            entry.packed = Some(Box::new((r.varint("snapshot arrival")?, r.varint("last packed arrival")?)));
         }
         if flags & 2 != 0 {
             let tombstones =
@@ -311,6 +320,7 @@ mod tests {
         let mut e = entry("/a", 2, 9);
         e.tombstones = Some(Box::new(vec![vec![1, 2, 3]]));
         e.unproven = true;
+        e.packed = Some(Box::new((3, 300)));
         assert_eq!(Entry::decode(&SPACE, e.path.clone(), 2, &e.encode()).unwrap(), e);
     }
 

@@ -15,8 +15,9 @@ use super::ingest::Source;
 use super::link::protocol;
 use super::storage::ReadPurpose;
 use super::{Engine, keys};
-use crate::document::Chunk;
+use crate::document::log::Log;
 use crate::document::row::{RowKind, StoredRow};
+use crate::document::{Chunk, compaction};
 use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
 use crate::io::{CloseReason, LinkId, MAX_FRAME, Output, ReadOp, Rows, StorageFailure, Table};
 use crate::time::Timestamp;
@@ -45,8 +46,8 @@ const MAX_SHIPMENTS: usize = 2_000_000;
 pub(super) enum What {
     /// Those that arrived at or after this number.
     From(u64),
-    /// These.
-    Arrivals(BTreeSet<u64>),
+    /// These, which are stored under this arrival number or later ones.
+    Changes(BTreeSet<ChangeHash>, u64),
     /// None: the document is deleted.
     Tombstones,
 }
@@ -57,6 +58,8 @@ pub(super) struct Shipment {
     space: SpaceId,
     document: DocumentId,
     what: What,
+    /// Where to go on reading, after a first piece.
+    position: Option<u64>,
     /// Nothing from disk: this message, in its turn.
     marker: Option<Box<Message>>,
 }
@@ -64,11 +67,12 @@ pub(super) struct Shipment {
 impl Shipment {
     pub(super) fn of(space: SpaceId, entry: &Entry, what: What) -> Self {
         let what = if entry.deleted() { What::Tombstones } else { what };
-        Self { space, document: entry.id, what, marker: None }
+        Self { space, document: entry.id, what, position: None, marker: None }
     }
 
     pub(super) fn marker(space: SpaceId, message: Message) -> Self {
-        Self { space, document: DocumentId([0; 16]), what: What::Tombstones, marker: Some(Box::new(message)) }
+        let marker = Some(Box::new(message));
+        Self { space, document: DocumentId([0; 16]), what: What::Tombstones, position: None, marker }
     }
 }
 
@@ -327,7 +331,7 @@ impl Engine {
             let limit = usize::try_from((READ_BYTES / average).clamp(1, 4_096)).unwrap_or(1);
             bytes += entry.bytes.clamp(1, READ_BYTES);
             if shipment.what != What::Tombstones {
-                ops.extend(shipment.reads(limit));
+                ops.extend(shipment.reads(entry, limit));
             }
             shipments.push((shipment, limit));
         }
@@ -468,11 +472,11 @@ impl Engine {
     pub(super) fn on_fetchable(&mut self, id: LinkId, document: DocumentId, hashes: &[ChangeHash]) {
         let Some(working) = self.documents.get(&document) else { return };
         let (space, Some(log)) = (working.space, working.log.as_ref()) else { return };
-        let arrivals: BTreeSet<u64> = hashes.iter().filter_map(|h| log.row(h)).map(|row| row.arrival()).collect();
+        let what = What::of_rows(log, hashes.iter().filter_map(|h| log.row(h)));
         let Some(entry) = self.spaces.get(&space).and_then(|s| s.index.by_id(&document)) else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if !arrivals.is_empty() {
-            link.out.ship(Shipment::of(space, entry, What::Arrivals(arrivals)));
+        if let Some(what) = what {
+            link.out.ship(Shipment::of(space, entry, what));
             self.busy_links.insert(id);
         }
     }
@@ -505,13 +509,34 @@ impl Engine {
     }
 }
 
+impl What {
+    /// Some rows of a log; `None`: no row.
+    pub(super) fn of_rows<'a>(log: &Log, rows: impl Iterator<Item = &'a crate::document::log::Row>) -> Option<Self> {
+        let mut from = u64::MAX;
+        let mut hashes = BTreeSet::new();
+        for row in rows {
+            let stored_at = if row.is_packed() { log.snapshot_arrival().unwrap_or(0) } else { row.arrival() };
+            from = from.min(stored_at);
+            hashes.insert(row.hash());
+        }
+        match hashes.len() {
+            0 => None,
+            all if all == log.len() => Some(What::From(0)),
+            _ => Some(What::Changes(hashes, from)),
+        }
+    }
+}
+
 impl Shipment {
-    fn reads(&self, limit: usize) -> [ReadOp; 2] {
-        let from = match &self.what {
-            What::From(arrival) => *arrival,
-            What::Arrivals(arrivals) => arrivals.first().copied().unwrap_or(u64::MAX),
-            What::Tombstones => u64::MAX,
-        };
+    fn reads(&self, entry: &Entry, limit: usize) -> [ReadOp; 2] {
+        let from = self.position.unwrap_or(match (&self.what, entry.packed.as_deref()) {
+            // Some of it lies in the snapshot, which stands before it.
+            (What::From(arrival), Some((snapshot, last))) if arrival <= last => *snapshot,
+            (What::From(arrival), _) => *arrival,
+            (What::Changes(_, from), Some((snapshot, _))) => *from.min(snapshot),
+            (What::Changes(_, from), None) => *from,
+            (What::Tombstones, _) => u64::MAX,
+        });
         let end = keys::after_document(&self.document);
         [
             ReadOp::Scan { table: Table::Chunks, from: keys::chunk(&self.document, from), to: end.clone(), limit },
@@ -522,25 +547,14 @@ impl Shipment {
     /// What is left after a piece that ends with the last of these rows.
     fn after(&self, chunks: &Rows) -> Option<Self> {
         let (key, _) = chunks.row(chunks.len().checked_sub(1)?)?;
-        let next = keys::parse_chunk(key)? + 1;
-        let what = match &self.what {
-            What::From(_) => What::From(next),
-            What::Arrivals(arrivals) => {
-                let rest: BTreeSet<u64> = arrivals.range(next..).copied().collect();
-                if rest.is_empty() {
-                    return None;
-                }
-                What::Arrivals(rest)
-            }
-            What::Tombstones => return None,
-        };
-        Some(Self { what, ..self.clone() })
+        let position = Some(keys::parse_chunk(key)? + 1);
+        Some(Self { position, ..self.clone() })
     }
 
-    fn includes(&self, arrival: u64) -> bool {
+    fn includes(&self, arrival: u64, packed: bool, hash: &ChangeHash) -> bool {
         match &self.what {
-            What::From(from) => arrival >= *from,
-            What::Arrivals(arrivals) => arrivals.contains(&arrival),
+            What::From(from) => packed || arrival >= *from,
+            What::Changes(hashes, _) => hashes.contains(hash),
             What::Tombstones => false,
         }
     }
@@ -548,16 +562,27 @@ impl Shipment {
 
 /// Rows as single changes, with their hashes: snapshots are expanded.
 pub(super) fn expand<'a>(rows: impl Iterator<Item = StoredRow<'a>>) -> Vec<(ChangeHash, Vec<u8>)> {
+    expand_where(rows, |_, _, _| true)
+}
+
+fn expand_where<'a>(
+    rows: impl Iterator<Item = StoredRow<'a>>,
+    keep: impl Fn(u64, bool, &ChangeHash) -> bool,
+) -> Vec<(ChangeHash, Vec<u8>)> {
     let mut changes = Vec::new();
     for row in rows {
         match row.kind {
             RowKind::Change => {
-                if let Ok(chunk) = Chunk::parse_stored(row.bytes.to_vec()) {
+                if let Ok(chunk) = Chunk::parse_stored(row.bytes.to_vec())
+                    && keep(row.arrival, false, &chunk.hash())
+                {
                     changes.push((chunk.hash(), chunk.into_bytes()));
                 }
             }
             RowKind::Snapshot => {
-                let _ = row;
+                let expanded = compaction::expand(row.bytes).unwrap_or_default().into_iter();
+                let kept = expanded.filter(|chunk| keep(row.arrival, true, &chunk.hash()));
+                changes.extend(kept.map(|chunk| (chunk.hash(), chunk.into_bytes())));
             }
         }
     }
@@ -578,7 +603,7 @@ struct Loaded {
 impl Loaded {
     fn new(entry: &Entry, shipment: &Shipment, chunks: &Rows, endorsements: &Rows) -> Self {
         let rows = chunks.iter().filter_map(|(k, v)| StoredRow::read(k, v).ok());
-        let changes = expand(rows.filter(|row| row.kind == RowKind::Snapshot || shipment.includes(row.arrival)));
+        let changes = expand_where(rows, |arrival, packed, hash| shipment.includes(arrival, packed, hash));
         let endorsements = endorsements.iter().filter_map(|(k, v)| Endorsement::from_storage(k, v).ok()).collect();
         Self {
             document: entry.id,

@@ -360,11 +360,16 @@ impl Engine {
         let Some(state) = self.spaces.get(&space) else { return };
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let domains = &link.spaces[&space].domains;
-        for entry in state.index.arrived_since(arrival) {
-            if super::space::covered(domains, &entry.path) {
+        let mut packed = Vec::new();
+        for entry in state.index.arrived_since(arrival).filter(|e| super::space::covered(domains, &e.path)) {
+            if entry.packed.as_deref().is_some_and(|(_, last)| *last > arrival) {
+                // When each change of a snapshot arrived is no longer known: heads tell what the peer lacks.
+                packed.push(entry.id);
+            } else {
                 link.out.ship(Shipment::of(space, entry, What::From(arrival + 1)));
             }
         }
+        self.send_heads(id, space, &packed, true);
     }
 
     /// L1: a session for every domain and the facts.
@@ -825,10 +830,10 @@ impl Engine {
         let (space, Some(log)) = (working.space, working.log.as_ref()) else { return };
         let Some(entry) = self.spaces.get(&space).and_then(|s| s.index.by_id(&document)).cloned() else { return };
         let lacks_some = theirs.iter().any(|h| !log.contains(h));
-        let arrivals: BTreeSet<u64> = log.missing(theirs).map(|row| row.arrival()).collect();
+        let what = What::of_rows(log, log.missing(theirs));
         let Some(link) = self.links.get_mut(&id) else { return };
-        if !arrivals.is_empty() {
-            link.out.ship(Shipment::of(space, &entry, What::Arrivals(arrivals)));
+        if let Some(what) = what {
+            link.out.ship(Shipment::of(space, &entry, what));
         }
         if offer && lacks_some {
             self.send_heads(id, space, &[document], false);
@@ -1006,6 +1011,7 @@ impl Engine {
             return;
         }
         self.retry_write();
+        self.run_compaction();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
@@ -1027,7 +1033,7 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             [link.timer(), handshake].into_iter().flatten().min()
         });
-        links.chain(self.storage.retry_at()).min()
+        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).min()
     }
 
     /// Cursors that changed go with the next write.

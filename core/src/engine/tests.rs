@@ -512,3 +512,32 @@ fn a_former_host_cannot_commit() {
     let refused = net.call(0, Command::Commit { space, changes: vec![change] });
     assert_eq!(refused.unwrap_err(), CommandError::Storage(StorageFailure::HostEpochChanged));
 }
+
+#[test]
+fn compaction_keeps_heads_history_and_what_peers_need() {
+    let mut net = Net::new(3);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.join(0, 2, space, Role::Writer, "/");
+    net.connect(0, 1);
+    for n in 0..200 {
+        net.put(0, space, "/doc", &format!("k{}", n % 7), n);
+    }
+    net.run_for(500);
+    net.cut(0, 1);
+    net.put(1, space, "/doc", "other", 1);
+    let before = (net.root(0), net.value(0, space, "/doc"));
+    net.call(0, Command::Compact).unwrap();
+    let path = Path::parse("/doc").unwrap();
+    let chunks = |net: &Net| net.nodes[0].engine.spaces[&space].index.live_entry(&path).unwrap().chunks;
+    assert!(chunks(&net) < 50, "{} chunks", chunks(&net));
+    assert_eq!((net.root(0), net.value(0, space, "/doc")), before);
+    net.restart(0);
+    assert_eq!((net.root(0), net.value(0, space, "/doc")), before);
+    net.put(0, space, "/doc", "mine", 2);
+    net.connect(0, 1);
+    net.connect(0, 2);
+    net.run_for(2000);
+    assert_eq!((net.root(0), net.root(1)), (net.root(1), net.root(2)));
+    assert_eq!(net.value(2, space, "/doc"), net.value(0, space, "/doc"));
+}

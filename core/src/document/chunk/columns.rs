@@ -1,12 +1,13 @@
 //! The op columns of a change: run-length encoded tables, walked without writing anything out.
 //!
-//! A column is a list of runs: `n > 0` and a value that stands for n rows, `n < 0` and that many values, `0` and a
-//! count of null rows. A boolean column is run lengths of false and true in turn. So a dozen bytes can claim 2⁶² rows;
+//! A dozen bytes of run lengths ([`rle`]) can claim 2⁶² rows, so
 //! every count is held against the chunk's limits before anything is done that many times, and nothing is allocated.
 //!
 //! Only the spelling that an encoder makes is taken: longest runs, no column of nulls, no actor in the table that no op
 //! names, predecessors in order. Automerge throws chunks away and encodes them anew when somebody asks for a change or
 //! saves; a second spelling would come back under another hash, and what 0.12 saved then does not load.
+
+mod rle;
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -14,6 +15,9 @@ use thiserror::Error;
 use super::ChunkLimits;
 use crate::id::Actor;
 use crate::wire::{DecodeError, Reader};
+
+pub(super) use rle::read_i64;
+use rle::{Booleans, Cell, Delta, Rle};
 
 /// Why the columns of a change are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -206,188 +210,15 @@ impl<'a> Columns<'a> {
     }
 
     fn rle<T: Cell<'a>>(&self, column: usize) -> Rle<'a, T> {
-        let rest = Reader::new(self.data[column]);
-        let empty = rest.remaining() == 0;
-        Rle { rest, empty, left: 0, run: Run::Start, last: None, only_nulls: true, column: KNOWN[column].1 }
-    }
-}
-
-/// A value that a run-length encoded column can hold.
-trait Cell<'a>: Copy + PartialEq {
-    fn read(r: &mut Reader<'a>, column: &'static str) -> Result<Self, DecodeError>;
-}
-
-impl<'a> Cell<'a> for u64 {
-    fn read(r: &mut Reader<'a>, column: &'static str) -> Result<Self, DecodeError> {
-        r.varint(column)
-    }
-}
-
-impl<'a> Cell<'a> for i64 {
-    fn read(r: &mut Reader<'a>, column: &'static str) -> Result<Self, DecodeError> {
-        read_i64(r, column)
-    }
-}
-
-impl<'a> Cell<'a> for &'a str {
-    fn read(r: &mut Reader<'a>, column: &'static str) -> Result<Self, DecodeError> {
-        r.str(r.remaining(), column)
-    }
-}
-
-/// Walks a run-length encoded column. A column of no bytes has as many nulls as one likes.
-struct Rle<'a, T> {
-    rest: Reader<'a>,
-    empty: bool,
-    /// Rows left in the current run.
-    left: u64,
-    run: Run<T>,
-    /// The row before, unless it is null.
-    last: Option<T>,
-    only_nulls: bool,
-    column: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Run<T> {
-    Start,
-    Null,
-    Value(T),
-    Literal,
-}
-
-impl<'a, T: Cell<'a>> Rle<'a, T> {
-    /// Opens the next run; false at the end of the column. A run that could have been part of the one before is a
-    /// second spelling.
-    fn next_run(&mut self) -> Result<bool, ColumnError> {
-        if self.rest.remaining() == 0 {
-            return Ok(false);
-        }
-        let malformed = Err(ColumnError::Malformed { column: self.column });
-        match read_i64(&mut self.rest, self.column)? {
-            0 => {
-                self.left = self.rest.varint(self.column)?;
-                if self.left == 0 || self.run == Run::Null {
-                    return malformed;
-                }
-                (self.run, self.last) = (Run::Null, None);
-            }
-            count @ 1.. => {
-                let value = T::read(&mut self.rest, self.column)?;
-                if count == 1 || self.last == Some(value) {
-                    return malformed;
-                }
-                self.left = count.unsigned_abs();
-                (self.run, self.last, self.only_nulls) = (Run::Value(value), Some(value), false);
-            }
-            count => {
-                if self.run == Run::Literal {
-                    return malformed;
-                }
-                (self.left, self.run, self.only_nulls) = (count.unsigned_abs(), Run::Literal, false);
-            }
-        }
-        Ok(true)
+        Rle::new(self.data[column], KNOWN[column].1)
     }
 
-    /// Steps over the rest of the current run. A literal run takes a byte a row at least, so this ends with the bytes.
-    fn skip_run(&mut self) -> Result<(), ColumnError> {
-        while self.run == Run::Literal && self.left > 0 {
-            self.next()?;
-        }
-        self.left = 0;
-        Ok(())
+    fn delta(&self, column: usize) -> Delta<'a> {
+        Delta::new(self.data[column], KNOWN[column].1)
     }
 
-    /// The next row; `None` for null.
-    fn next(&mut self) -> Result<Option<T>, ColumnError> {
-        if self.empty {
-            return Ok(None);
-        }
-        if self.left == 0 && !self.next_run()? {
-            return Err(ColumnError::Rows { column: self.column });
-        }
-        self.left -= 1;
-        match self.run {
-            Run::Start | Run::Null => Ok(None),
-            Run::Value(value) => Ok(Some(value)),
-            Run::Literal => {
-                let value = T::read(&mut self.rest, self.column)?;
-                if self.last.replace(value) == Some(value) {
-                    return Err(ColumnError::Malformed { column: self.column });
-                }
-                Ok(Some(value))
-            }
-        }
-    }
-
-    /// The next row of a column that has no null.
-    fn need(&mut self) -> Result<T, ColumnError> {
-        self.next()?.ok_or(ColumnError::Rows { column: self.column })
-    }
-
-    fn finish(self) -> Result<(), ColumnError> {
-        if self.left > 0 || self.rest.remaining() > 0 {
-            Err(ColumnError::Rows { column: self.column })
-        } else if self.only_nulls && !self.empty {
-            Err(ColumnError::Malformed { column: self.column })
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// A run-length encoded column of differences.
-struct Delta<'a> {
-    rle: Rle<'a, i64>,
-    value: i64,
-}
-
-impl Delta<'_> {
-    fn next(&mut self) -> Result<Option<u64>, ColumnError> {
-        let column = self.rle.column;
-        let Some(delta) = self.rle.next()? else { return Ok(None) };
-        self.value = self.value.checked_add(delta).ok_or(ColumnError::Malformed { column })?;
-        u64::try_from(self.value).map(Some).map_err(|_| ColumnError::Reference { column })
-    }
-}
-
-/// A column of run lengths of false and true in turn, beginning with false. A column of no bytes is all false.
-struct Booleans<'a> {
-    rest: Reader<'a>,
-    empty: bool,
-    left: u64,
-    runs: u64,
-    column: &'static str,
-}
-
-impl<'a> Booleans<'a> {
-    fn new(columns: &Columns<'a>, column: usize) -> Self {
-        let rest = Reader::new(columns.data[column]);
-        Self { empty: rest.remaining() == 0, rest, left: 0, runs: 0, column: KNOWN[column].1 }
-    }
-
-    fn next(&mut self) -> Result<bool, ColumnError> {
-        if self.empty {
-            return Ok(false);
-        }
-        while self.left == 0 {
-            if self.rest.remaining() == 0 {
-                return Err(ColumnError::Rows { column: self.column });
-            }
-            self.left = self.rest.varint(self.column)?;
-            self.runs += 1;
-            // Only the very first run, of false, may be empty.
-            if self.left == 0 && self.runs > 1 {
-                return Err(ColumnError::Malformed { column: self.column });
-            }
-        }
-        self.left -= 1;
-        Ok(self.runs.is_multiple_of(2))
-    }
-
-    fn finish(self) -> Result<(), ColumnError> {
-        if self.left > 0 || self.rest.remaining() > 0 { Err(ColumnError::Rows { column: self.column }) } else { Ok(()) }
+    fn booleans(&self, column: usize) -> Booleans<'a> {
+        Booleans::new(self.data[column], KNOWN[column].1)
     }
 }
 
@@ -457,16 +288,16 @@ impl<'a> RowReader<'a> {
             obj_actor: columns.rle(OBJ_ACTOR),
             obj_ctr: columns.rle(OBJ_CTR),
             key_actor: columns.rle(KEY_ACTOR),
-            key_ctr: Delta { rle: columns.rle(KEY_CTR), value: 0 },
+            key_ctr: columns.delta(KEY_CTR),
             key_str: columns.rle(KEY_STR),
-            insert: Booleans::new(columns, INSERT),
+            insert: columns.booleans(INSERT),
             action: columns.rle(ACTION),
             value_meta: columns.rle(VALUE_META),
             value: Reader::new(columns.data[VALUE]),
             pred_count: columns.rle(PRED_COUNT),
             pred_actor: columns.rle(PRED_ACTOR),
-            pred_ctr: Delta { rle: columns.rle(PRED_CTR), value: 0 },
-            expand: Booleans::new(columns, EXPAND),
+            pred_ctr: columns.delta(PRED_CTR),
+            expand: columns.booleans(EXPAND),
             mark_name: columns.rle(MARK_NAME),
             actors,
             expands: false,
@@ -588,7 +419,7 @@ impl<'a> RowReader<'a> {
         }
         self.pred_actor.finish()?;
         for delta in [self.key_ctr, self.pred_ctr] {
-            delta.rle.finish()?;
+            delta.finish()?;
         }
         for names in [self.key_str, self.mark_name] {
             names.finish()?;
@@ -605,29 +436,4 @@ impl<'a> RowReader<'a> {
         }
         if self.actors.all_used() { Ok(()) } else { Err(ColumnError::UnusedActor) }
     }
-}
-
-/// A signed LEB128 integer in minimal form.
-pub(super) fn read_i64(r: &mut Reader<'_>, field: &'static str) -> Result<i64, DecodeError> {
-    let mut value = 0i64;
-    let mut previous = None;
-    for shift in (0..64).step_by(7) {
-        let byte = r.u8(field)?;
-        // The tenth byte has room for the sign bit alone.
-        if shift == 63 && byte != 0 && byte != 0x7f {
-            return Err(DecodeError::Invalid { field });
-        }
-        value |= i64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            let sign = byte & 0x40 != 0;
-            // A last byte that only repeats the sign would be a second spelling of a shorter number.
-            let repeats = previous.is_some_and(|p: u8| matches!((byte, p & 0x40 != 0), (0, false) | (0x7f, true)));
-            if repeats {
-                return Err(DecodeError::Invalid { field });
-            }
-            return Ok(if sign && shift < 57 { value | (-1 << (shift + 7)) } else { value });
-        }
-        previous = Some(byte);
-    }
-    Err(DecodeError::Invalid { field })
 }
