@@ -100,6 +100,12 @@ impl Template {
         Ok(Self { layers: self.layers.iter().cloned().chain([layer]).collect() })
     }
 
+    /// The layers of both.
+    pub fn union(&self, other: &Self) -> Self {
+        let added = other.layers.iter().filter(|layer| self.layers.iter().all(|have| have.hash != layer.hash));
+        Self { layers: self.layers.iter().chain(added).cloned().collect() }
+    }
+
     /// Number of layers.
     pub fn len(&self) -> usize {
         self.layers.len()

@@ -23,6 +23,8 @@ const MAX_DUE: usize = 4_096;
 pub(super) struct Compacting {
     /// With the time of their last change.
     due: BTreeMap<DocumentId, (SpaceId, Timestamp)>,
+    /// No document is due before; looked up anew when this has come.
+    earliest: Option<Timestamp>,
     running: Option<DocumentId>,
     /// Commands to answer when nothing is due any more.
     requests: Vec<RequestId>,
@@ -33,7 +35,12 @@ impl Engine {
     pub(super) fn note_compactable(&mut self, entry: &Entry) {
         let policy = CompactionPolicy::default();
         let enough = entry.chunks as usize >= policy.min_changes + policy.tail;
-        let Some(place) = self.place(entry).filter(|_| enough && !entry.deleted()) else { return };
+        if !enough || entry.deleted() {
+            return;
+        }
+        let Some(place) = self.place(entry) else { return };
+        let now = self.now.mono;
+        self.compacting.earliest.get_or_insert(now);
         if self.compacting.due.len() < MAX_DUE || self.compacting.due.contains_key(&entry.id) {
             self.compacting.due.insert(entry.id, (place, self.now.mono));
         }
@@ -59,7 +66,7 @@ impl Engine {
         if self.compacting.running.is_some() {
             return None;
         }
-        self.compacting.due.values().map(|(_, at)| *at + self.config.compact_after).min()
+        self.compacting.earliest.map(|at| at + self.config.compact_after)
     }
 
     /// Begins with the next document, if one has rested for long enough.
@@ -70,6 +77,10 @@ impl Engine {
         let now = self.now.mono;
         let after = self.config.compact_after;
         let asked = !self.compacting.requests.is_empty();
+        if !asked && self.compacting.earliest.is_none_or(|at| at + after > now) {
+            return;
+        }
+        self.compacting.earliest = self.compacting.due.values().map(|(_, at)| *at).min();
         let rested = self.compacting.due.iter().find(|(_, (_, at))| asked || *at + after <= now);
         let Some((id, (space, _))) = rested.map(|(id, place)| (*id, *place)) else {
             if self.compacting.due.is_empty() {

@@ -9,7 +9,7 @@ use super::batch::Draft;
 use super::ingest::Inbox;
 use super::storage::ReadPurpose;
 use super::{CommandError, Engine, Event, Reply, Weigh, keys};
-use crate::document::hot::{Author, HotCell, HotDocument};
+use crate::document::hot::{Author, HotCell, HotDocument, HotError};
 use crate::document::log::Log;
 use crate::document::template::Template;
 use crate::document::{Chunk, quarantine, row};
@@ -206,38 +206,44 @@ impl Engine {
     fn hydrate(&mut self, id: DocumentId, template: Template, rows: Option<&Rows>) -> Result<Reply, CommandError> {
         let author = self.author(id);
         let working = self.documents.get_mut(&id).expect("served documents are in use");
-        let (space, path, generation) = (working.space, working.path.clone(), working.generation);
-        if let Some(cell) = &working.cell {
-            let same = cell
-                .with(|hot| template.layers().all(|(hash, _)| hot.template().layers().any(|(have, _)| have == hash)));
-            if !matches!(same, Ok(true)) {
-                return Err(invalid_template("the document is open with another template"));
+        let (path, generation) = (working.path.clone(), working.generation);
+        if let Some(cell) = working.cell.clone() {
+            if matches!(cell.with(|hot| hot.is_quarantined()), Ok(true)) {
+                // Applying what came in failed; the object is made anew without the culprits, for all who share it.
+                let chunks = self.visible_without_culprits(id, rows)?;
+                let made = cell.with(|hot| hot.reload(chunks)).and_then(|r| r);
+                made.map_err(|_| CommandError::Quarantined(path))?;
             }
-            return Ok(Reply::Document { document: id, generation, cell: cell.clone() });
+            let widened = cell.with(|hot| hot.widen(&template)).and_then(|r| r);
+            widened.map_err(|error| invalid_template(&error.to_string()))?;
+            return Ok(Reply::Document { document: id, generation, cell });
         }
         let chunks = visible_chunks(rows);
         let hot = match HotDocument::load(author, template.clone(), chunks) {
             Ok(hot) => hot,
-            Err(crate::document::hot::HotError::Quarantined { .. }) => {
-                self.hydrate_without_culprits(id, template, rows)?
-            }
+            Err(HotError::Quarantined { .. }) => self.hydrate_without_culprits(id, template, rows)?,
             Err(error) => return Err(invalid_template(&error.to_string())),
         };
         let cell = HotCell::new(hot);
         let working = self.documents.get_mut(&id).expect("served documents are in use");
         working.cell = Some(cell.clone());
-        let _ = (space, path);
         Ok(Reply::Document { document: id, generation, cell })
     }
 
-    /// Finds the changes that make the view fail, hides them and what depends on them, and reports them.
     fn hydrate_without_culprits(
         &mut self,
         id: DocumentId,
         template: Template,
         rows: Option<&Rows>,
     ) -> Result<HotDocument, CommandError> {
-        let author = self.author(id);
+        let chunks = self.visible_without_culprits(id, rows)?;
+        let path = self.documents[&id].path.clone();
+        HotDocument::load(self.author(id), template, chunks).map_err(|_| CommandError::Quarantined(path))
+    }
+
+    /// Finds the changes that make the view fail, hides them and what depends on them, and reports them. What is left is
+    /// returned.
+    fn visible_without_culprits(&mut self, id: DocumentId, rows: Option<&Rows>) -> Result<Vec<Vec<u8>>, CommandError> {
         let working = self.documents.get_mut(&id).expect("served documents are in use");
         let (space, path) = (working.space, working.path.clone());
         let quarantined = || CommandError::Quarantined(path.clone());
@@ -255,8 +261,7 @@ impl Engine {
             }
         }
         self.pending.events.push(Event::Quarantined { space, path: path.clone(), hidden: hidden.clone() });
-        let visible = chunks.into_iter().filter(|c| !hidden.contains(&c.hash())).map(Chunk::into_bytes).collect();
-        HotDocument::load(author, template, visible).map_err(|_| quarantined())
+        Ok(chunks.into_iter().filter(|c| !hidden.contains(&c.hash())).map(Chunk::into_bytes).collect())
     }
 
     /// The value of a document without keeping it hot.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, Change, LoadOptions, ReadDoc, TextEncoding};
 
 use super::{HotDocument, HotError, their_hash};
+use crate::document::template::Template;
 
 /// Chunk type of a snapshot, in the byte after magic and checksum.
 const SNAPSHOT: u8 = 0;
@@ -86,11 +87,26 @@ impl HotDocument {
         if missing > 0 {
             return Err(HotError::MissingDependencies { count: missing });
         }
+        self.float_layers()
+    }
+
+    /// Adds the layers of another template to the view: two programs, or two versions of one, look at the same document.
+    pub fn widen(&mut self, template: &Template) -> Result<(), HotError> {
+        if template.layers().all(|(hash, _)| self.template.layers().any(|(have, _)| have == hash)) {
+            return Ok(());
+        }
+        self.ready()?;
+        self.template = self.template.union(template);
+        self.float_layers()
+    }
+
+    /// Applies the template's layers that no change has brought.
+    fn float_layers(&mut self) -> Result<(), HotError> {
         let layers: Vec<_> = self.template.layers().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
         let doc = self.doc.as_ref();
         let absent = |hash| doc.is_some_and(|doc| doc.get_change_meta_by_hash(&their_hash(hash)).is_none());
         let floating: Vec<_> = layers.iter().filter(|(hash, _)| absent(hash)).collect();
-        self.floating = floating.iter().map(|(hash, _)| *hash).collect();
+        self.floating.extend(floating.iter().map(|(hash, _)| *hash));
         // Floating layers stay out of `apply`, which takes what it is given for committed.
         let changes =
             floating.iter().filter_map(|(_, bytes)| Change::from_bytes(bytes.clone()).ok()).collect::<Vec<_>>();
