@@ -300,6 +300,13 @@ mod tests {
         let heads = log.heads().to_vec();
         store.compact(&mut log);
         assert_eq!(log.heads(), heads);
+        for (number, heads) in log.heads_history() {
+            let since: Vec<_> = log.changes_since(number).map(|row| row.hash()).collect();
+            assert!(
+                log.missing(&heads).all(|row| since.contains(&row.hash())),
+                "what a past state lacks came after it"
+            );
+        }
         for hidden in [&poison, &above] {
             let row = log.row(&hidden.hash()).unwrap();
             assert!(row.is_hidden() && !row.is_packed());

@@ -44,10 +44,22 @@ impl Log {
         packed.iter().chain(&loose[loose.partition_point(|row| row.arrival <= after)..])
     }
 
-    /// The heads after each arrival, newest first: to recognise which of its own past states a neighbour is in. Cost a
-    /// step: the number of heads.
+    /// The heads after each arrival, newest first: to recognise which of its own past states a neighbour is in. Each
+    /// comes with the number for [`Log::changes_since`] that gives at least everything which that state lacks: the
+    /// arrival itself, or an earlier number where a snapshot stands between. Cost a step: the number of heads.
     pub fn heads_history(&self) -> HeadsHistory<'_> {
         HeadsHistory { log: self, heads: self.heads.clone(), next: self.rows.len(), children: self.child_counts() }
+    }
+
+    /// A number that everything behind the row at `index` arrived after.
+    fn number_at(&self, index: usize) -> u64 {
+        let arrival = self.rows[index].arrival;
+        if index >= self.packed {
+            return arrival;
+        }
+        // Packed changes share one number, and hidden ones may have arrived among them.
+        let loose = self.rows.get(self.packed).map_or(arrival, |row| row.arrival.saturating_sub(1));
+        if index + 1 < self.packed { loose.min(arrival.saturating_sub(1)) } else { loose.min(arrival) }
     }
 
     fn child_counts(&self) -> Vec<u32> {
@@ -118,13 +130,13 @@ pub struct HeadsHistory<'a> {
 }
 
 impl Iterator for HeadsHistory<'_> {
-    /// The arrival number, and the sorted heads once it was admitted.
+    /// A number for [`Log::changes_since`], and the sorted heads of that time.
     type Item = (u64, Vec<ChangeHash>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next.checked_sub(1)?;
         let row = &self.log.rows[index];
-        let item = (row.arrival, self.heads.clone());
+        let item = (self.log.number_at(index), self.heads.clone());
         self.next = index;
         self.heads.retain(|head| *head != row.hash);
         for dep in &row.deps {
