@@ -290,6 +290,11 @@ impl Engine {
         if draft.compacted {
             working.log = None;
         }
+        if draft.entry.deleted() {
+            // Its chunks may be gone; what was set aside is read from disk.
+            (working.log, working.cell) = (None, None);
+            return;
+        }
         if let Some(log) = &mut working.log {
             let settled = draft.admitted.iter().try_for_each(|(at, c)| log.admit(std::slice::from_ref(c), *at));
             if settled.is_err() || draft.admitted.len() != draft.fresh.len() {
