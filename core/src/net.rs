@@ -31,7 +31,7 @@ pub use self::address::{Address, AddressError};
 pub(crate) use self::clock::Clock;
 pub use self::dial::Backoff;
 pub(crate) use self::driver::{Driver, Machine, Notice, Parts, Request, Sink, StartError, Storage};
-pub(crate) use self::identity::peer_text;
+pub use self::identity::peer_text;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::transport::native;
 

@@ -50,7 +50,7 @@ pub use self::typed::Content;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
 pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, SpaceInfo};
 pub use crate::id::PeerId;
-pub use crate::net::{Address, AddressError, Backoff, NetConfig};
+pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of
 /// its documents is dropped.
