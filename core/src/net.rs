@@ -41,6 +41,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is queued when a link is closed may take this long to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A store that does not answer for this long is closed without its seal: the next start begins a new incarnation, which
+/// loses nothing. A supervisor kills after 10 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// Configuration of the network side.
 #[derive(Debug, Clone)]
 pub struct NetConfig {
