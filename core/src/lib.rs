@@ -2,7 +2,6 @@
 #![deny(missing_docs)]
 
 pub mod config;
-pub mod doctor;
 pub mod document;
 pub mod engine;
 pub mod error;

@@ -1,6 +1,5 @@
 //! An edit on its way: into the store, and to other peers.
 
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
@@ -98,9 +97,7 @@ impl Commit {
     /// [`Commit::durable`] with the heads of every document of a batch.
     pub async fn durable_all(&self) -> Result<Vec<(DocumentId, Vec<ChangeHash>)>, CommandError> {
         loop {
-            let mut done = pin!(self.shared.done.notified());
-            // Listening begins before looking: an answer in between is not missed.
-            done.as_mut().enable();
+            let done = self.shared.done.notified();
             if let Some(outcome) = self.shared.outcome.get() {
                 return outcome.clone();
             }

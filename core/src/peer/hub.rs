@@ -62,11 +62,6 @@ impl Flag {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// The document was deleted.
-    pub(crate) fn set_deleted(&self) {
-        self.deleted.store(true, Ordering::Release);
-    }
-
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
@@ -205,7 +200,7 @@ impl Hub {
         watchers.retain(|watcher| {
             let Some(flag) = watcher.upgrade() else { return false };
             if deleted {
-                flag.set_deleted();
+                flag.deleted.store(true, Ordering::Release);
             }
             flag.raise();
             true

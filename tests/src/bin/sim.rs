@@ -1,0 +1,118 @@
+//! Runs the simulator over a range of seeds: `sim --seeds N --from S [--scenario NAME] [--echo] [--tail N]`.
+//!
+//! Seeds are shared out to two threads; each run is one thread's alone, so what a seed does depends on nothing else.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+use foreshore::sim::{self, Failure, Options, Report, Scenario};
+
+/// Threads that run seeds.
+const THREADS: usize = 2;
+/// Failures after which the rest is not run.
+const ENOUGH: usize = 5;
+
+struct Arguments {
+    seeds: u64,
+    from: u64,
+    scenario: Option<String>,
+    echo: bool,
+    tail: usize,
+}
+
+fn main() -> ExitCode {
+    match arguments().and_then(|arguments| run(&arguments)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn arguments() -> anyhow::Result<Arguments> {
+    let mut parsed = Arguments { seeds: 500, from: 0, scenario: None, echo: false, tail: 60 };
+    let mut rest = std::env::args().skip(1);
+    while let Some(flag) = rest.next() {
+        let mut value = || rest.next().with_context(|| format!("{flag} wants a value"));
+        match flag.as_str() {
+            "--seeds" => parsed.seeds = value()?.parse().context("--seeds wants a number")?,
+            "--from" => parsed.from = value()?.parse().context("--from wants a number")?,
+            "--tail" => parsed.tail = value()?.parse().context("--tail wants a number")?,
+            "--scenario" => parsed.scenario = Some(value()?),
+            "--echo" => parsed.echo = true,
+            other => bail!("unknown option {other:?}; known are --seeds, --from, --scenario, --echo and --tail"),
+        }
+    }
+    if let Some(name) = &parsed.scenario
+        && !sim::NAMES.contains(&name.as_str())
+    {
+        bail!("there is no scenario {name:?}; there are {}", sim::NAMES.join(", "));
+    }
+    Ok(parsed)
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    // A caught panic of an engine is reported with its seed; the hook's own output would only hide that.
+    if !arguments.echo {
+        std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
+    }
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let outcome = Mutex::new((Vec::<Report>::new(), Vec::<Failure>::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS.min(arguments.seeds.max(1) as usize) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || outcome.lock().expect("no thread panics while it holds this").1.len() >= ENOUGH {
+                        return;
+                    }
+                    let result = one(arguments, seed);
+                    let mut outcome = outcome.lock().expect("no thread panics while it holds this");
+                    match result {
+                        Ok(report) => outcome.0.push(report),
+                        Err(failure) => {
+                            println!("{failure}\n");
+                            outcome.1.push(*failure);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (reports, failures) = outcome.into_inner().expect("no thread panics while it holds this");
+    summary(&reports, &failures);
+    Ok(failures.is_empty())
+}
+
+fn one(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
+    let options = Options { echo: arguments.echo, tail: arguments.tail, ..Options::default() };
+    let named = arguments.scenario.as_deref().and_then(|name| Scenario::named(name, seed));
+    sim::run_scenario(named.unwrap_or_else(|| Scenario::of_seed(seed)), seed, options)
+}
+
+fn summary(reports: &[Report], failures: &[Failure]) {
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let slowest = reports.iter().max_by_key(|report| report.tally.converged_after);
+    println!(
+        "{} seeds kept every promise, {} did not: {} commits acknowledged, {} deletions, {} deaths, {} synced, {} frames",
+        reports.len(),
+        failures.len(),
+        sum(|r| r.tally.acknowledged),
+        sum(|r| r.tally.deletions),
+        sum(|r| r.tally.deaths),
+        sum(|r| r.tally.synced),
+        sum(|r| r.frames),
+    );
+    if let Some(slowest) = slowest {
+        let seconds = slowest.tally.converged_after as f64 / 1e6;
+        println!("slowest to converge: {seconds:.1} s of virtual time, seed {} ({})", slowest.seed, slowest.scenario);
+    }
+    for failure in failures {
+        println!("seed {} ({}): {}", failure.seed, failure.scenario, failure.violation);
+    }
+}
