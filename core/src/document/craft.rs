@@ -7,7 +7,7 @@ use rand_core::Rng;
 use super::chunk::{Chunk, ChunkLimits, MAGIC, TYPE_CHANGE, hash_body};
 use super::ingest::{EndorsedTip, TipKind};
 use crate::id::ChangeHash;
-use crate::wire::Writer;
+use crate::wire::{Reader, Writer};
 
 /// Builds a change chunk field by field. The default is one `put` of the integer 1 under root key `k`.
 #[derive(Debug, Clone)]
@@ -217,4 +217,29 @@ fn random_edit(rng: &mut impl Rng, doc: &mut Automerge, text: &automerge::ObjId,
     }
     let options = CommitOptions::default().with_time(1_700_000_000);
     tx.commit_with(if step % 5 == 0 { options.with_message("why") } else { options });
+}
+
+/// Puts a right checksum over a body that was tampered with.
+pub(super) fn reseal(bytes: &[u8]) -> Vec<u8> {
+    match bytes.get(9..) {
+        Some(_) if bytes[8] == TYPE_CHANGE => {
+            let start = bytes.len() - Reader::new(&bytes[9..]).bytes(1 << 20, "body").map_or(0, <[u8]>::len);
+            frame(TYPE_CHANGE, &bytes[start..])
+        }
+        _ => bytes.to_vec(),
+    }
+}
+
+/// Changes something small.
+pub(super) fn tamper(rng: &mut impl Rng, bytes: &mut Vec<u8>) {
+    let at = rng.next_u32() as usize % bytes.len().max(1);
+    match rng.next_u32() % 6 {
+        0 if !bytes.is_empty() => bytes[at] ^= 1 << (rng.next_u32() % 8),
+        1 if !bytes.is_empty() => bytes[at] = [0, 0x7f, 0x80, 0xff, 1, 2][rng.next_u32() as usize % 6],
+        2 => bytes.insert(at, rng.next_u32() as u8),
+        3 if !bytes.is_empty() => drop(bytes.remove(at)),
+        4 => bytes.truncate(at.max(bytes.len() / 2)),
+        _ if !bytes.is_empty() => bytes[at] = bytes[at].wrapping_add(1),
+        _ => {}
+    }
 }

@@ -120,6 +120,12 @@ mod tests {
     }
 
     #[test]
+    fn the_first_layers_bytes_are_the_same_in_every_version() {
+        let chunk = Chunk::parse(sealed("body"), &ChunkLimits::default()).unwrap();
+        assert_eq!(chunk.hash().to_string(), "c1723af566c9ddd9a1add105c02a9f3c721b791724cdc2495ac4062f2d5faf78");
+    }
+
+    #[test]
     fn layers_merge_to_equal_heads_in_any_order() {
         let layers: Vec<_> =
             ["a", "b"].map(|k| automerge::Change::from_bytes(sealed(k)).unwrap()).into_iter().collect();

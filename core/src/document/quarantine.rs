@@ -185,8 +185,10 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::super::craft::{Craft, put_columns, random_history, tips};
+    use super::super::chunk::ChunkLimits;
+    use super::super::craft::{Craft, put_columns, random_history, reseal, tamper, tip, tips};
     use super::*;
+    use proptest::prelude::*;
     use rand_chacha::ChaCha12Rng;
     use rand_core::SeedableRng;
 
@@ -237,6 +239,31 @@ mod tests {
         let later = Craft::after(&above).chunk();
         log.admit(std::slice::from_ref(&later), 1_000).unwrap();
         assert!(log.row(&later.hash()).unwrap().is_hidden());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn whatever_passes_ingest_leaves_something_that_opens(seed: u64) {
+            let mut rng = ChaCha12Rng::seed_from_u64(seed);
+            let mut chunks = random_history(&mut rng, 3, 16);
+            // Changes of a newcomer, made of the history's own bytes and tampered with.
+            for source in chunks.clone() {
+                let mut bytes = source.bytes().to_vec();
+                tamper(&mut rng, &mut bytes);
+                let Ok(odd) = Chunk::parse(reseal(&bytes), &ChunkLimits::default()) else { continue };
+                chunks.push(odd);
+            }
+            let all_tips = chunks.iter().map(tip).collect::<Vec<_>>();
+            let admitted = Log::new().stage(chunks, &all_tips).admitted;
+            let culprits = culprits(&admitted, sound);
+            let mut log = Log::new();
+            log.admit(&admitted, 1).unwrap();
+            log.hide(&culprits);
+            let visible: Vec<_> = admitted.iter().filter(|c| !log.row(&c.hash()).unwrap().is_hidden()).collect();
+            prop_assert!(sound(&visible));
+        }
     }
 
     #[test]

@@ -32,23 +32,71 @@ fn agrees_with_automerge(chunk: &Chunk) {
     assert_eq!(&stored, chunk);
 }
 
-/// Puts a right checksum over a body that was tampered with.
-fn reseal(bytes: &[u8]) -> Vec<u8> {
-    match bytes.get(9..) {
-        Some(_) if bytes[8] == TYPE_CHANGE => {
-            let start = bytes.len() - Reader::new(&bytes[9..]).bytes(1 << 20, "body").map_or(0, <[u8]>::len);
-            craft::frame(TYPE_CHANGE, &bytes[start..])
-        }
-        _ => bytes.to_vec(),
-    }
-}
-
 #[test]
 fn real_changes_read_as_automerge_reads_them() {
     for seed in 0..4 {
         let chunks = random_history(&mut ChaCha12Rng::seed_from_u64(seed), 3, 80);
         assert!(chunks.iter().any(|chunk| chunk.bytes()[8] == TYPE_DEFLATED), "some are large enough to be deflated");
         chunks.iter().for_each(agrees_with_automerge);
+    }
+}
+
+#[test]
+fn everything_that_automerge_can_say_is_taken() {
+    use automerge::marks::{ExpandMark, Mark};
+    use automerge::transaction::Transactable;
+    use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, ScalarValue};
+    let mut doc = AutoCommit::new();
+    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
+    doc.splice_text(&text, 0, 0, &"a long text, ".repeat(1_200)).unwrap();
+    doc.commit();
+    doc.splice_text(&text, 10, 12_000, "ß😀").unwrap();
+    for expand in [ExpandMark::None, ExpandMark::Before, ExpandMark::After, ExpandMark::Both] {
+        doc.mark(&text, Mark::new("em".into(), 1.5, 2, 9), expand).unwrap();
+        doc.unmark(&text, "em", 3, 5, expand).unwrap();
+    }
+    let block = doc.split_block(&text, 4).unwrap();
+    doc.put(&block, "type", "paragraph").unwrap();
+    doc.commit();
+    let list = doc.put_object(ROOT, "list", ObjType::List).unwrap();
+    let scalars = [
+        ScalarValue::Null,
+        true.into(),
+        false.into(),
+        ScalarValue::Uint(u64::MAX),
+        i64::MIN.into(),
+        f64::NAN.into(),
+        "".into(),
+        vec![0u8; 9].into(),
+        ScalarValue::counter(-3),
+        ScalarValue::Timestamp(i64::MAX),
+        ScalarValue::Unknown { type_code: 12, bytes: vec![1, 2] },
+    ];
+    for (at, value) in scalars.iter().enumerate() {
+        doc.insert(&list, at, value.clone()).unwrap();
+        doc.put(ROOT, format!("k{at}"), value.clone()).unwrap();
+    }
+    doc.insert_object(&list, 1, ObjType::Map).unwrap();
+    doc.put_object(ROOT, "table", ObjType::Table).unwrap();
+    doc.commit();
+    let mut other = doc.fork();
+    for (doc, by) in [(&mut doc, 2), (&mut other, 5)] {
+        doc.increment(&list, 9, by).unwrap();
+        doc.put(&list, 2, by).unwrap();
+        doc.put(ROOT, "k1", by).unwrap();
+        doc.delete(&list, 0).unwrap();
+        doc.commit();
+    }
+    doc.merge(&mut other).unwrap();
+    doc.delete(ROOT, "k1").unwrap();
+    doc.put(&list, 1, "settled").unwrap();
+    while doc.length(&list) > 0 {
+        doc.delete(&list, 0).unwrap();
+    }
+    doc.put(ROOT, "last", 1).unwrap();
+    doc.commit();
+    for change in doc.get_changes(&[]) {
+        agrees_with_automerge(&craft::parse(&change));
     }
 }
 
@@ -101,25 +149,12 @@ proptest! {
             for _ in 0..16 {
                 let mut bytes = chunk.bytes().to_vec();
                 for _ in 0..flips {
-                    tamper(&mut rng, &mut bytes);
+                    craft::tamper(&mut rng, &mut bytes);
                 }
-                if let Ok(accepted) = parse(&reseal(&bytes)) {
+                if let Ok(accepted) = parse(&craft::reseal(&bytes)) {
                     agrees_with_automerge(&accepted);
                 }
             }
         }
-    }
-}
-
-fn tamper(rng: &mut ChaCha12Rng, bytes: &mut Vec<u8>) {
-    let at = rng.next_u32() as usize % bytes.len().max(1);
-    match rng.next_u32() % 6 {
-        0 if !bytes.is_empty() => bytes[at] ^= 1 << (rng.next_u32() % 8),
-        1 if !bytes.is_empty() => bytes[at] = [0, 0x7f, 0x80, 0xff, 1, 2][rng.next_u32() as usize % 6],
-        2 => bytes.insert(at, rng.next_u32() as u8),
-        3 if !bytes.is_empty() => drop(bytes.remove(at)),
-        4 => bytes.truncate(at.max(bytes.len() / 2)),
-        _ if !bytes.is_empty() => bytes[at] = bytes[at].wrapping_add(1),
-        _ => {}
     }
 }

@@ -72,6 +72,18 @@ proptest! {
     }
 
     #[test]
+    fn random_entries_never_panic(entries: Vec<(Vec<u8>, Vec<u8>)>, body: Vec<u8>) {
+        let mut rows = Rows::default();
+        entries.iter().for_each(|(key, value)| rows.push(key, value));
+        let _ = Log::load(&rows);
+        for kind in [1, 2, 0x81] {
+            let mut rows = Rows::default();
+            rows.push(&row::key(&DOCUMENT, 1), &[&[kind], &body[..]].concat());
+            let _ = Log::load(&rows);
+        }
+    }
+
+    #[test]
     fn past_heads_are_those_that_were_there(seed: u64) {
         let (chunks, log) = history(seed);
         let mut past = Log::new();
