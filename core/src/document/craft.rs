@@ -174,7 +174,7 @@ pub(super) fn random_history(rng: &mut impl Rng, actors: u8, steps: usize) -> Ve
     let mut docs: Vec<Automerge> = (0..actors).map(|n| base.fork().with_actor(ActorId::from([n + 1; 16]))).collect();
     for step in 0..steps {
         let me = rng.next_u32() as usize % docs.len();
-        if rng.next_u32() % 3 == 0 {
+        if rng.next_u32().is_multiple_of(3) {
             let mut other = docs[rng.next_u32() as usize % actors as usize].clone();
             docs[me].merge(&mut other).unwrap();
         }
@@ -216,7 +216,7 @@ fn random_edit(rng: &mut impl Rng, doc: &mut Automerge, text: &automerge::ObjId,
         _ => tx.put(ROOT, format!("k{}", next() % 4), format!("value {step}")).unwrap(),
     }
     let options = CommitOptions::default().with_time(1_700_000_000);
-    tx.commit_with(if step % 5 == 0 { options.with_message("why") } else { options });
+    tx.commit_with(if step.is_multiple_of(5) { options.with_message("why") } else { options });
 }
 
 /// Puts a right checksum over a body that was tampered with.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 
 use super::super::craft::{self, Craft, random_history};
 use super::*;
