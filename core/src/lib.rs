@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod config;
+pub mod doctor;
 pub mod document;
 pub mod engine;
 pub mod error;

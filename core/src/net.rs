@@ -31,7 +31,7 @@ pub use self::address::{Address, AddressError};
 pub(crate) use self::clock::Clock;
 pub use self::dial::Backoff;
 pub(crate) use self::driver::{Driver, Machine, Notice, Parts, Request, Sink, StartError, Storage};
-pub(crate) use self::identity::peer_text;
+pub use self::identity::peer_text;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::transport::native;
 
@@ -40,6 +40,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is queued when a link is closed may take this long to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A store that does not answer for this long is closed without its seal: the next start begins a new incarnation, which
+/// loses nothing. A supervisor kills after 10 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Configuration of the network side.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ mod document;
 mod hub;
 mod space;
 mod typed;
+mod undo;
 mod watch;
 
 #[cfg(test)]
@@ -47,10 +48,11 @@ pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
 pub use self::typed::Content;
+pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
 pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, SpaceInfo};
 pub use crate::id::PeerId;
-pub use crate::net::{Address, AddressError, Backoff, NetConfig};
+pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of
 /// its documents is dropped.

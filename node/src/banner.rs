@@ -1,6 +1,6 @@
 //! What `foreshore run` says first.
 
-use crate::output::{plain, short};
+use crate::output::{count, plain, short};
 use crate::request::Status;
 
 /// Facts that the status does not hold.
@@ -33,8 +33,7 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
     for space in &status.spaces {
         let documents = match space.documents {
             0 => "empty".to_owned(),
-            1 => "1 document".to_owned(),
-            n => format!("{n} documents"),
+            n => count(n, "document"),
         };
         line("space", &format!("{} ({})", plain(&space.name), short(&space.id)), &documents);
     }
@@ -59,6 +58,8 @@ fn listeners(addresses: &[String]) -> String {
             shown.push(text);
         }
     }
+    // The order in which the documentation names them.
+    shown.sort_by_key(|text| ["tcp", "quic", "ws"].iter().position(|kind| text.starts_with(kind)));
     shown.join(" · ")
 }
 
@@ -84,7 +85,7 @@ mod tests {
             peer: "12D3KooWabcdefghikQ2".into(),
             data: "./foreshore-data".into(),
             http: Some("127.0.0.1:4800".into()),
-            listen: ["tcp/4801", "udp/4801/quic-v1", "tcp/4802/ws/p2p/12D3"]
+            listen: ["tcp/4802/ws/p2p/12D3", "udp/4801/quic-v1", "tcp/4801"]
                 .map(|a| format!("/ip4/127.0.0.1/{a}"))
                 .into(),
             spaces: vec![crate::request::SpaceStatus {

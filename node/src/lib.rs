@@ -1,16 +1,26 @@
 //! A native Foreshore peer: the `foreshore` binary's parts, as a library so that tests reach them.
 //!
-//! [`args`] says what can be asked for, [`config`] merges flags, environment and file, [`request`] is the vocabulary
-//! between a command and a peer, [`control`] the socket between them, [`failure`] what a command ends with otherwise.
-//! [`http`] answers health, metrics and status. [`output`], [`banner`], [`progress`] and [`logging`] talk to people.
+//! | room | what it holds |
+//! |---|---|
+//! | [`args`], [`config`] | what can be asked for; flags over environment over file over defaults |
+//! | [`cli`] | carries out a command: finds a peer, asks it, prints what it says |
+//! | [`request`], [`control`] | the vocabulary between a command and a peer, and the socket between them |
+//! | [`service`] | what a peer does for commands, over `foreshore::peer` |
+//! | [`run`](cli), [`http`] | the long-running peer; its health, metrics and status |
+//! | [`doctor`] | checks a store that no peer has open |
+//! | [`failure`], [`output`], [`banner`], [`progress`], [`logging`] | what people and shells see |
 
 pub mod args;
 pub mod banner;
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod failure;
 pub mod http;
 pub mod logging;
 pub mod output;
 pub mod progress;
 pub mod request;
+mod run;
+pub mod service;

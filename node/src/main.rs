@@ -1,3 +1,35 @@
 //! The `foreshore` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use foreshore_node::args::Cli;
+use foreshore_node::cli;
+use foreshore_node::output::Output;
+
+fn main() -> ExitCode {
+    // Two providers may be compiled in; whoever asks for TLS first would get neither. Failing means one is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    let out = Output { json: cli.global.json };
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out.failure(&error.into());
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(cli::execute(cli, environment));
+    // A blocked read of standard input must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out.failure(&failure);
+            ExitCode::from(failure.code.exit_status())
+        }
+    }
+}

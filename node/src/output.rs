@@ -100,6 +100,11 @@ pub fn short(id: &str) -> String {
     }
 }
 
+/// `1 document`, `2 documents`.
+pub fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// A size for people.
 pub fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

@@ -24,7 +24,7 @@ use super::chunk::{Chunk, ChunkError, ChunkLimits};
 use super::log::Log;
 use super::quarantine::{self, ApplyError};
 use super::row::{self, RowKind, StoredRow};
-use crate::id::{ChangeHash, DocumentId};
+use crate::id::{Actor, ChangeHash, DocumentId};
 use crate::io::{Rows, Table, WriteOp};
 
 /// When a document is compacted.
@@ -71,6 +71,9 @@ pub enum CompactionError {
         /// Bytes of what it would replace.
         chunks: usize,
     },
+    /// A change in the snapshot has an actor that no change chunk can have.
+    #[error("the snapshot names an actor that no change can have")]
+    Actor,
     /// The stored entries are not those of the log.
     #[error("the stored entries do not belong to this log")]
     Mismatch,
@@ -173,6 +176,43 @@ pub fn expand(snapshot: &[u8]) -> Result<Vec<Chunk>, CompactionError> {
     Ok(changes.into_iter().map(parse).collect::<Result<_, _>>()?)
 }
 
+/// What a log keeps of a change in a snapshot.
+pub(super) struct PackedChange {
+    pub(super) hash: ChangeHash,
+    pub(super) actor: Actor,
+    pub(super) seq: u64,
+    pub(super) start_op: u64,
+    pub(super) max_op: u64,
+    /// Sorted.
+    pub(super) deps: Vec<ChangeHash>,
+}
+
+/// The rows of a snapshot's changes, in topological order: a third of the work of [`expand`], since opening the document
+/// computes the hashes and nothing has to be encoded again.
+pub(super) fn read(snapshot: &[u8]) -> Result<Vec<PackedChange>, CompactionError> {
+    let doc = load(snapshot)?;
+    let rows = quarantine::guarded(|| {
+        let metadata = doc.get_changes_meta(&[]);
+        Ok(metadata.into_iter().map(PackedChange::of).collect::<Option<Vec<_>>>())
+    })?;
+    rows.ok_or(CompactionError::Actor)
+}
+
+impl PackedChange {
+    fn of(change: automerge::ChangeMetadata<'_>) -> Option<Self> {
+        let mut deps: Vec<ChangeHash> = change.deps.iter().map(|dep| ChangeHash(dep.0)).collect();
+        deps.sort_unstable();
+        Some(Self {
+            hash: ChangeHash(change.hash.0),
+            actor: Actor::from_bytes(change.actor.to_bytes())?,
+            seq: change.seq,
+            start_op: change.start_op,
+            max_op: change.max_op,
+            deps,
+        })
+    }
+}
+
 fn load(snapshot: &[u8]) -> Result<Automerge, ApplyError> {
     quarantine::guarded(|| {
         let options =
@@ -187,7 +227,7 @@ mod tests {
     use super::*;
     use rand_chacha::ChaCha12Rng;
     use rand_core::SeedableRng;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     const DOCUMENT: DocumentId = DocumentId([4; 16]);
     const POLICY: CompactionPolicy = CompactionPolicy { min_changes: 10, tail: 5, growth_percent: 50 };
@@ -255,7 +295,12 @@ mod tests {
         let mut whole = Log::new();
         whole.admit(&chunks, 1).unwrap();
         assert_eq!((whole.heads(), whole.len()), (log.heads(), log.len()));
-        assert!(chunks.iter().all(|chunk| log.contains(&chunk.hash())));
+        for chunk in &chunks {
+            let (one, two) = (whole.row(&chunk.hash()).unwrap(), log.row(&chunk.hash()).unwrap());
+            assert_eq!((one.seq(), one.start_op(), one.max_op()), (two.seq(), two.start_op(), two.max_op()));
+            let deps = |log: &Log, row| Log::deps_of(log, row).map(|dep| dep.hash()).collect::<BTreeSet<_>>();
+            assert_eq!(deps(&whole, one), deps(&log, two));
+        }
         let tips = |log: &Log| log.tips().map(|(actor, row)| (actor.clone(), row.hash())).collect::<Vec<_>>();
         assert_eq!(tips(&whole), tips(&log));
     }

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::chunk::{Chunk, ChunkError};
-use super::compaction::{self, CompactionError};
+use super::compaction::{self, CompactionError, PackedChange};
 use super::row::{RowError, RowKind, StoredRow};
 use crate::id::{Actor, ChangeHash};
 use crate::io::Rows;
@@ -126,7 +126,7 @@ impl Row {
         u64::from(self.max_op)
     }
 
-    /// Size of its chunk.
+    /// Size of its chunk; 0 for a packed change.
     pub fn chunk_bytes(&self) -> u64 {
         u64::from(self.bytes)
     }
@@ -140,6 +140,53 @@ impl Row {
     /// of the snapshot's last change.
     pub fn is_packed(&self) -> bool {
         self.packed
+    }
+}
+
+/// A change on its way into the log.
+struct Arriving<'a> {
+    hash: ChangeHash,
+    actor: &'a Actor,
+    seq: u64,
+    start_op: u64,
+    max_op: u64,
+    /// Sorted.
+    deps: &'a [ChangeHash],
+    bytes: u32,
+    arrival: u64,
+    hidden: bool,
+    packed: bool,
+}
+
+impl<'a> Arriving<'a> {
+    fn loose(chunk: &'a Chunk, arrival: u64, hidden: bool) -> Self {
+        Self {
+            hash: chunk.hash(),
+            actor: chunk.actor(),
+            seq: chunk.seq(),
+            start_op: chunk.start_op(),
+            max_op: chunk.max_op(),
+            deps: chunk.deps(),
+            bytes: chunk.bytes().len() as u32,
+            arrival,
+            hidden,
+            packed: false,
+        }
+    }
+
+    fn packed(change: &'a PackedChange, arrival: u64) -> Self {
+        Self {
+            hash: change.hash,
+            actor: &change.actor,
+            seq: change.seq,
+            start_op: change.start_op,
+            max_op: change.max_op,
+            deps: &change.deps,
+            bytes: 0,
+            arrival,
+            hidden: false,
+            packed: true,
+        }
     }
 }
 
@@ -206,18 +253,18 @@ impl Log {
         if !self.rows.is_empty() {
             return Err(LogError::Order { arrival });
         }
-        let chunks = compaction::expand(row.bytes).map_err(|error| LogError::Snapshot { arrival, error })?;
-        if chunks.len() as u64 != changes {
-            let missing = changes.saturating_sub(chunks.len() as u64) as usize;
-            let error =
-                CompactionError::Unfaithful { missing, invented: chunks.len().saturating_sub(changes as usize) };
-            return Err(LogError::Snapshot { arrival, error });
+        let packed = compaction::read(row.bytes).map_err(|error| LogError::Snapshot { arrival, error })?;
+        if packed.len() as u64 != changes {
+            let missing = changes.saturating_sub(packed.len() as u64) as usize;
+            let invented = packed.len().saturating_sub(changes as usize);
+            return Err(LogError::Snapshot { arrival, error: CompactionError::Unfaithful { missing, invented } });
         }
-        for chunk in &chunks {
-            self.append(chunk, last_arrival, false, true)?;
+        for change in &packed {
+            self.append(Arriving::packed(change, last_arrival))?;
         }
-        self.packed = chunks.len();
+        self.packed = packed.len();
         self.snapshot_at = Some(arrival);
+        self.chunk_bytes += row.bytes.len() as u64;
         Ok(())
     }
 
@@ -233,38 +280,38 @@ impl Log {
         if self.loose_rows().last().is_some_and(|last| last.arrival >= arrival) {
             return Err(LogError::Order { arrival });
         }
-        self.append(chunk, arrival, hidden, false)
+        self.append(Arriving::loose(chunk, arrival, hidden))
     }
 
-    fn append(&mut self, chunk: &Chunk, arrival: u64, hidden: bool, packed: bool) -> Result<(), LogError> {
-        let hash = chunk.hash();
+    fn append(&mut self, change: Arriving<'_>) -> Result<(), LogError> {
+        let Arriving { hash, arrival, hidden, packed, .. } = change;
         if self.by_hash.contains_key(&hash) {
             return Err(LogError::Twice { hash });
         }
-        let mut deps = SmallVec::with_capacity(chunk.deps().len());
-        for dep in chunk.deps() {
+        let mut deps = SmallVec::with_capacity(change.deps.len());
+        for dep in change.deps {
             deps.push(*self.by_hash.get(dep).ok_or(LogError::MissingDep { hash, dep: *dep })?);
         }
         let index = self.rows.len() as RowIx;
-        let actor = self.intern_actor(chunk.actor());
+        let actor = self.intern_actor(change.actor);
         let ancestry = self.sets.extend(deps.iter().map(|d: &RowIx| self.rows[*d as usize].ancestry), actor);
         self.actors[actor as usize].rows.push(index);
         self.by_hash.insert(hash, index);
         // Ingest admits sorted dependencies only.
-        self.heads.retain(|head| chunk.deps().binary_search(head).is_err());
+        self.heads.retain(|head| change.deps.binary_search(head).is_err());
         let at = self.heads.partition_point(|head| *head < hash);
         self.heads.insert(at, hash);
-        self.chunk_bytes += chunk.bytes().len() as u64;
+        self.chunk_bytes += u64::from(change.bytes);
         let hidden = hidden || deps.iter().any(|dep: &RowIx| self.rows[*dep as usize].hidden);
         self.hidden += usize::from(hidden);
         self.rows.push(Row {
             hash,
             arrival,
             actor,
-            seq: chunk.seq() as u32,
-            start_op: chunk.start_op() as u32,
-            max_op: chunk.max_op() as u32,
-            bytes: chunk.bytes().len() as u32,
+            seq: change.seq as u32,
+            start_op: change.start_op as u32,
+            max_op: change.max_op as u32,
+            bytes: change.bytes,
             ancestry,
             hidden,
             packed,
@@ -370,7 +417,7 @@ impl Log {
         &self.rows[self.packed..]
     }
 
-    /// Bytes of all chunks on disk.
+    /// Bytes of all chunks and of the snapshot on disk.
     pub fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
@@ -179,7 +180,11 @@ impl Engine {
     fn draft_commits(&mut self, batch: &mut Batch) {
         while batch.changes < self.config.max_batch {
             let Some(commit) = self.pending.commits.pop_front() else { break };
-            match self.check_commit(&commit) {
+            if self.await_logs(&commit) {
+                self.pending.commits.push_front(commit);
+                break;
+            }
+            match self.check_commit(batch, &commit) {
                 Ok(chunks) => self.draft_commit(batch, commit, chunks),
                 Err(error) => {
                     // The hydrated documents have the edits and the store never will: they are loaded anew.
@@ -191,7 +196,37 @@ impl Engine {
         self.sign_drafts(batch);
     }
 
-    fn check_commit(&self, commit: &PendingCommit) -> Result<Vec<Chunk>, CommandError> {
+    /// Has the logs read that a commit is checked against; whether it has to wait for them.
+    fn await_logs(&mut self, commit: &PendingCommit) -> bool {
+        let mut waits = false;
+        for change in &commit.changes {
+            let id = change.document;
+            if self.documents.get(&id).is_some_and(|w| w.log.is_some()) {
+                continue;
+            }
+            if let Some((path, generation)) = self.place_of(&commit.space, &id) {
+                self.await_rows(commit.space, &path, generation, id, LoadWait::Log);
+                waits = true;
+            }
+        }
+        waits
+    }
+
+    /// Whether everything that a change depends on is admitted, and its actor's chain goes on with it. An edit made on
+    /// top of one that was refused does not, and must never be signed.
+    fn follows(&self, batch: &Batch, earlier: &[Chunk], change: &LocalChange, chunk: &Chunk) -> bool {
+        let log = self.documents.get(&change.document).and_then(|w| w.log.as_ref());
+        let draft = batch.drafts.get(&change.document);
+        let known = |dep: &ChangeHash| {
+            log.is_some_and(|log| log.contains(dep))
+                || draft.is_some_and(|d| d.fresh.iter().rev().any(|f| f.hash == *dep))
+                || earlier.iter().any(|c| c.hash() == *dep)
+                || change.layers.iter().any(|l| Chunk::parse_stored(l.clone()).is_ok_and(|c| c.hash() == *dep))
+        };
+        chunk.deps().iter().all(known)
+    }
+
+    fn check_commit(&self, batch: &Batch, commit: &PendingCommit) -> Result<Vec<Chunk>, CommandError> {
         let space = self.spaces.get(&commit.space).ok_or(CommandError::UnknownSpace(commit.space))?;
         let identity = self.identity();
         let mut chunks = Vec::with_capacity(commit.changes.len());
@@ -210,6 +245,7 @@ impl Engine {
             let own = own_actor(&identity.device, &change.document, identity.incarnation, change.actor_n);
             let chunk = Chunk::parse_stored(change.bytes.clone()).ok();
             let chunk = chunk.filter(|c| c.hash() == change.hash && *c.actor() == own && c.seq() == change.seq);
+            let chunk = chunk.filter(|c| self.follows(batch, &chunks, change, c));
             chunks.push(chunk.ok_or_else(|| CommandError::Invalid {
                 what: "change",
                 why: "it was not made by an edit of an open document of this store's present life".into(),

@@ -290,6 +290,11 @@ impl Engine {
         if draft.compacted {
             working.log = None;
         }
+        if draft.entry.deleted() {
+            // Its chunks may be gone; what was set aside is read from disk.
+            (working.log, working.cell) = (None, None);
+            return;
+        }
         if let Some(log) = &mut working.log {
             let settled = draft.admitted.iter().try_for_each(|(at, c)| log.admit(std::slice::from_ref(c), *at));
             if settled.is_err() || draft.admitted.len() != draft.fresh.len() {
@@ -302,15 +307,16 @@ impl Engine {
         {
             let chunks: Vec<Vec<u8>> = draft.remote_chunks().map(<[u8]>::to_vec).collect();
             if !chunks.is_empty() && !matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(()))) {
+                cell.retire();
                 working.cell = None;
             }
         }
     }
 
-    /// Forgets the hydrated document; handles that hold it keep what they see.
+    /// Forgets the hydrated document; handles that hold it keep what they see until they open it anew.
     pub(super) fn drop_cell(&mut self, id: &DocumentId) {
-        if let Some(working) = self.documents.get_mut(id) {
-            working.cell = None;
+        if let Some(cell) = self.documents.get_mut(id).and_then(|working| working.cell.take()) {
+            cell.retire();
         }
     }
 

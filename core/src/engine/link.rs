@@ -216,17 +216,17 @@ impl Engine {
             Ok(messages) => messages,
             Err(error) => return self.close_link(id, protocol(error.to_string())),
         };
-        for message in messages {
+        for (message, bytes) in messages {
             if !self.links.contains_key(&id) {
                 return;
             }
-            if let Err(reason) = self.on_message(id, message) {
+            if let Err(reason) = self.on_message(id, message, bytes) {
                 return self.close_link(id, reason);
             }
         }
     }
 
-    fn on_message(&mut self, id: LinkId, message: Message) -> Handled {
+    fn on_message(&mut self, id: LinkId, message: Message, bytes: usize) -> Handled {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         match (link.hello.is_some(), &message) {
             (false, Message::Hello { .. } | Message::Unsupported { .. }) => {}
@@ -249,18 +249,19 @@ impl Engine {
             Message::Refused { space } => {
                 if let Some(space) = link.space_of(&space) {
                     link.spaces.remove(&space);
+                    link.sync.forget_question();
                 }
                 Ok(())
             }
             Message::Ack { number, except } => self.on_ack(id, number, &except),
             Message::Credit { bytes } => link.out.add_credit(bytes),
             Message::Roots { ask, root, arrival } => self.on_roots(id, ask, root, arrival),
-            message => self.on_space_message(id, message),
+            message => self.on_space_message(id, message, bytes),
         }
     }
 
     /// Messages about one space: from a proved member only.
-    fn on_space_message(&mut self, id: LinkId, message: Message) -> Handled {
+    fn on_space_message(&mut self, id: LinkId, message: Message, size: usize) -> Handled {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let Some(tag) = message.space() else { return Ok(()) };
         let Some(space) = link.space_of(tag).filter(|s| link.spaces.get(s).is_some_and(|s| s.device.is_some())) else {
@@ -306,10 +307,10 @@ impl Engine {
                 self.on_fetch(id, space, &path, generation, hashes, offset);
                 Ok(())
             }
-            Message::Update { number, documents, .. } => self.on_update(id, space, number, documents),
-            Message::Facts { number, facts, .. } => self.on_facts(id, space, number, &facts),
+            Message::Update { number, documents, .. } => self.on_update(id, space, number, documents, size),
+            Message::Facts { number, facts, .. } => self.on_facts(id, space, number, &facts, size),
             Message::Part { number, path, generation, hash, total, offset, bytes, .. } => {
-                self.on_part(id, space, number, (path, generation, hash), total, offset, &bytes)
+                self.on_part(id, space, (number, size), (path, generation, hash), total, offset, &bytes)
             }
             Message::Have { documents, .. } => {
                 self.on_have(id, space, documents);
@@ -510,6 +511,8 @@ impl Engine {
             link.ack_due = Some(number);
             if !done.stored {
                 link.not_stored.push(number);
+                // Evidence of a gap.
+                link.sync.unsure();
             }
         }
         self.busy_links.insert(id);
@@ -534,6 +537,7 @@ impl Engine {
         let done = link.out.acknowledge(number)?;
         for (number, documents) in done {
             if except.contains(&number) {
+                link.sync.unsure();
                 continue;
             }
             for (document, heads) in documents {

@@ -100,7 +100,8 @@ type Carried = Vec<(DocumentId, Vec<ChangeHash>)>;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Vec<u8>>,
-    data: VecDeque<Vec<u8>>,
+    /// Encoded messages; `false`: a marker in its turn, which costs no credit.
+    data: VecDeque<(Vec<u8>, bool)>,
     data_bytes: usize,
     shipments: VecDeque<Shipment>,
     reading: bool,
@@ -132,7 +133,7 @@ impl Outbox {
         let mut bytes = Vec::new();
         make(self.next_number).append_to(&mut bytes);
         self.data_bytes += bytes.len();
-        self.data.push_back(bytes);
+        self.data.push_back((bytes, true));
         self.unacknowledged.insert(self.next_number, carried);
     }
 
@@ -190,10 +191,10 @@ impl Outbox {
         self.control.drain(..).for_each(&mut add);
         while with_data
             && self.credit > 0
-            && let Some(message) = self.data.pop_front()
+            && let Some((message, costs)) = self.data.pop_front()
         {
             self.data_bytes -= message.len();
-            self.credit = self.credit.saturating_sub(message.len() as u64);
+            self.credit = self.credit.saturating_sub(if costs { message.len() as u64 } else { 0 });
             add(message);
         }
         if !frame.is_empty() {
@@ -318,7 +319,7 @@ impl Engine {
                 let mut encoded = Vec::new();
                 marker.append_to(&mut encoded);
                 link.out.data_bytes += encoded.len();
-                link.out.data.push_back(encoded);
+                link.out.data.push_back((encoded, false));
                 continue;
             }
             let Some(entry) = self.spaces.get(&shipment.space).and_then(|s| s.index.by_id(&shipment.document)) else {
@@ -383,8 +384,8 @@ impl Engine {
         space: SpaceId,
         number: u64,
         documents: Vec<DocumentUpdate>,
+        bytes: usize,
     ) -> Result<(), CloseReason> {
-        let bytes = documents.iter().map(DocumentUpdate::size).sum();
         self.take_number(id, number, documents.len(), bytes)?;
         let device = self.identity().device;
         let interests = self.spaces.get(&space).map(|s| s.interests(&device)).unwrap_or_default();
@@ -401,13 +402,13 @@ impl Engine {
         &mut self,
         id: LinkId,
         space: SpaceId,
-        number: u64,
+        (number, size): (u64, usize),
         (path, generation, hash): (Path, u32, ChangeHash),
         total: u64,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), CloseReason> {
-        self.take_number(id, number, 1, bytes.len())?;
+        self.take_number(id, number, 1, size)?;
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let parts = &mut link.parts;
         let total = usize::try_from(total).unwrap_or(usize::MAX);

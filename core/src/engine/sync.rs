@@ -73,6 +73,12 @@ struct Round {
 }
 
 impl Sync {
+    /// The peer will not answer what it was asked about a space that it refuses.
+    pub(super) fn forget_question(&mut self) {
+        self.asked = false;
+        self.unsure();
+    }
+
     /// Roots may differ now: compare them as soon as nothing is on its way.
     pub(super) fn unsure(&mut self) {
         self.in_step = false;
@@ -864,8 +870,14 @@ impl Engine {
         self.refresh_domains(id, space);
     }
 
-    pub(super) fn on_facts(&mut self, id: LinkId, space: SpaceId, number: u64, facts: &[Vec<u8>]) -> Handled {
-        let bytes = facts.iter().map(Vec::len).sum();
+    pub(super) fn on_facts(
+        &mut self,
+        id: LinkId,
+        space: SpaceId,
+        number: u64,
+        facts: &[Vec<u8>],
+        bytes: usize,
+    ) -> Handled {
         self.take_number(id, number, 1, bytes)?;
         let facts = facts.iter().filter_map(|f| Fact::from_bytes(f).ok()).collect();
         self.admit_facts(space, facts, Some(id));

@@ -541,3 +541,61 @@ fn compaction_keeps_heads_history_and_what_peers_need() {
     assert_eq!((net.root(0), net.root(1)), (net.root(1), net.root(2)));
     assert_eq!(net.value(2, space, "/doc"), net.value(0, space, "/doc"));
 }
+
+#[test]
+fn an_edit_on_top_of_a_refused_one_is_never_signed() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Reader, "/");
+    let cell = net.open(1, space, "/a");
+    let first = edit(&cell, "x", 1);
+    assert!(matches!(net.call(1, Command::Commit { space, changes: vec![first] }), Err(CommandError::Denied { .. })));
+    net.join(0, 1, space, Role::Writer, "/");
+    let second = edit(&cell, "y", 2);
+    let refused = net.call(1, Command::Commit { space, changes: vec![second] });
+    assert!(matches!(refused, Err(CommandError::Invalid { .. })), "{refused:?}");
+    net.put(1, space, "/a", "z", 3);
+    assert_eq!(net.value(1, space, "/a"), map(&[("z", 3)]), "a document opened anew goes on from what is admitted");
+}
+
+#[test]
+fn many_small_documents_cross_within_their_credit() {
+    let config = |_| EngineConfig { link_window: 128 << 10, store_identity: b"t".to_vec(), ..EngineConfig::default() };
+    let mut net = Net::with(2, config);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    let path = |n| format!("/d/{n}");
+    for n in 0..1500 {
+        net.put(0, space, &path(n), "x", n);
+    }
+    net.connect(1, 0);
+    net.run_for(3000);
+    assert_eq!(net.root(0), net.root(1));
+}
+
+#[test]
+fn a_change_larger_than_a_frame_crosses_in_parts() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    let cell = net.open(0, space, "/big");
+    let mut noise = blake3::Hasher::new().update(b"incompressible").finalize_xof();
+    let (_, change) = cell
+        .with(|hot| {
+            hot.edit(&EditOptions::default(), |draft| {
+                for n in 0..10 {
+                    let mut bytes = vec![0; 40_000];
+                    noise.fill(&mut bytes);
+                    draft.put(&format!("k{n}"), Value::Bytes(bytes))?;
+                }
+                Ok(())
+            })
+        })
+        .unwrap()
+        .unwrap();
+    net.call(0, Command::Commit { space, changes: vec![change.unwrap()] }).unwrap();
+    net.connect(0, 1);
+    net.run_for(1000);
+    assert_eq!(net.root(0), net.root(1));
+    assert_eq!(net.value(1, space, "/big"), net.value(0, space, "/big"));
+}

@@ -19,10 +19,10 @@ use super::clock::Clock;
 use super::link::LinkEvent;
 use super::runtime::Runtime;
 use super::transport::Transport;
-use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus};
+use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
 use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
-use crate::io::{Input, LinkId, Output, RequestId, StorageTask};
+use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageTask};
 use crate::time::{Now, Timestamp};
 
 /// Most inputs taken from one source before the others get their turn.
@@ -146,6 +146,8 @@ pub(crate) struct Driver<M> {
     to_driver: mpsc::Sender<LinkEvent>,
     notices: Box<dyn FnMut(Notice) + Send>,
     started: Option<oneshot::Sender<Result<Opened, StartError>>>,
+    /// Why it does not start.
+    failure: Option<StartError>,
     rng: ChaCha12Rng,
     net: Option<Net>,
     opened: Option<Opened>,
@@ -162,8 +164,8 @@ struct Closing {
     waiters: Vec<oneshot::Sender<Result<(), CommandError>>>,
     /// The engine's answer to [`Command::Close`], once here.
     result: Option<Result<(), CommandError>>,
-    /// When to stop waiting for links to drain.
-    deadline: Option<Timestamp>,
+    /// When to stop waiting: for the engine first, then for links to drain.
+    deadline: Timestamp,
 }
 
 /// The request id of the driver's own [`Command::Close`]; programs count upwards from 0.
@@ -188,6 +190,7 @@ impl<M: Machine> Driver<M> {
             to_driver,
             notices: parts.notices,
             started: Some(parts.started),
+            failure: None,
             rng: parts.rng,
             net: None,
             opened: None,
@@ -300,7 +303,7 @@ impl<M: Machine> Driver<M> {
 
     fn next_timer(&self) -> Option<Timestamp> {
         let dial = self.net.as_ref().and_then(|net| net.dial_at);
-        let deadline = self.closing.as_ref().and_then(|closing| closing.deadline);
+        let deadline = self.closing.as_ref().map(|closing| closing.deadline);
         [self.wake, dial, deadline].into_iter().flatten().min()
     }
 
@@ -352,7 +355,7 @@ impl<M: Machine> Driver<M> {
             let deadline = self.clock.mono() + CLOSE_TIMEOUT;
             if let Some(closing) = &mut self.closing {
                 closing.result = Some(result.map(drop));
-                closing.deadline = Some(deadline);
+                closing.deadline = deadline;
             }
             return;
         }
@@ -376,22 +379,22 @@ impl<M: Machine> Driver<M> {
 
     /// The peer cannot start.
     fn fail(&mut self, error: StartError) {
-        if let Some(started) = self.started.take() {
-            let _ = started.send(Err(error));
-        }
-        self.closing = Some(Closing { waiters: Vec::new(), result: Some(Ok(())), deadline: Some(self.clock.mono()) });
+        let closing = Closing { waiters: Vec::new(), result: Some(Ok(())), deadline: self.clock.mono() };
+        self.closing = Some(closing);
+        self.failure = Some(error);
     }
 
     fn close(&mut self, waiter: Option<oneshot::Sender<Result<(), CommandError>>>) {
-        self.closing = Some(Closing { waiters: waiter.into_iter().collect(), result: None, deadline: None });
+        let deadline = self.clock.mono() + SHUTDOWN_TIMEOUT;
+        self.closing = Some(Closing { waiters: waiter.into_iter().collect(), result: None, deadline });
         self.feed(Input::Command { request: CLOSE_REQUEST, command: Command::Close });
     }
 
     /// Whether a shutdown is through: the engine has answered, and the links have drained or had their time.
     fn finished(&self) -> bool {
-        let Some(Closing { result: Some(_), deadline: Some(deadline), .. }) = &self.closing else { return false };
+        let Some(Closing { result, deadline, .. }) = &self.closing else { return false };
         let drained = self.net.as_ref().is_none_or(|net| net.links.is_empty() && net.draining.is_empty());
-        drained || *deadline <= self.clock.mono()
+        (result.is_some() && drained) || *deadline <= self.clock.mono()
     }
 
     /// Closes what is left, answers who waits.
@@ -405,14 +408,21 @@ impl<M: Machine> Driver<M> {
             sink(Err(CommandError::Closed));
         }
         let closing = self.closing.take();
+        // Whoever is told that it failed finds the store closed.
+        let (started, failure) = (self.started.take(), self.failure.take());
         let mut notices = self.notices;
         let finish = move |storage: Option<Box<dyn Storage>>| {
             if let Some(storage) = storage {
                 storage.close();
             }
+            if let (Some(started), Some(failure)) = (started, failure) {
+                let _ = started.send(Err(failure));
+            }
             if let Some(Closing { waiters, result, .. }) = closing {
+                let late = || StorageFailure::Io { detail: "it did not answer in time to be sealed".into() };
+                let result = result.unwrap_or_else(|| Err(late().into()));
                 for waiter in waiters {
-                    let _ = waiter.send(result.clone().unwrap_or(Ok(())));
+                    let _ = waiter.send(result.clone());
                 }
             }
             notices(Notice::Closed);

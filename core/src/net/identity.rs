@@ -31,7 +31,7 @@ pub(crate) fn to_net(peer: &PeerId) -> Option<NetPeerId> {
 }
 
 /// A peer's id as people and addresses write it: `12D3KooW…`.
-pub(crate) fn peer_text(peer: &PeerId) -> String {
+pub fn peer_text(peer: &PeerId) -> String {
     to_net(peer).map_or_else(|| peer.to_string(), |net| net.to_string())
 }
 

@@ -321,3 +321,17 @@ async fn commands_after_a_shutdown_are_refused() {
     let result = soon(refused).await;
     assert!(!sent || matches!(result, Ok(Err(CommandError::Closed))));
 }
+
+#[tokio::test]
+async fn an_empty_frame_costs_the_sender_the_link_and_is_counted() {
+    let server = Node::start(1, &["/ip4/127.0.0.1/tcp/0"], &[], &[]).await.unwrap();
+    let mut client = Node::start(2, &[], &server.listen, &[b"first", b""]).await.unwrap();
+    client.linked().await;
+    client.unlinked().await;
+    soon(async {
+        while server.status().await.violations == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

@@ -56,8 +56,11 @@ impl<'e> Batch<'e> {
         let commit = HotCell::with_all(&cells, |documents| {
             let drafts = draft_all(documents, edits)?;
             let mut changes: Vec<LocalChange> = Vec::new();
-            for (document, draft) in documents.iter_mut().zip(drafts) {
-                changes.extend(document.keep(draft, &options)?);
+            for ((document, draft), core) in documents.iter_mut().zip(drafts).zip(&cores) {
+                if let Some(change) = document.keep(draft, &options)? {
+                    core.record(document, &change, None);
+                    changes.push(change);
+                }
             }
             if changes.is_empty() {
                 let heads = heads(documents)?;

@@ -4,6 +4,7 @@
 //! or not. Edits are sent from inside a document's lock and cannot wait, so they have a budget of their own, and are
 //! refused at its bound before anything has happened. Together they bound the driver's queue.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,6 +78,11 @@ impl Client {
         self.clock.now().wall
     }
 
+    /// Milliseconds of the monotonic clock, for spans of time.
+    pub(crate) fn millis(&self) -> u64 {
+        self.clock.mono().as_micros() / 1000
+    }
+
     fn request_id(&self) -> RequestId {
         RequestId(self.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -117,12 +123,19 @@ impl Client {
     /// Waits until another edit may be made.
     pub(crate) async fn wait_edit_room(&self) {
         loop {
-            let room = self.unstored.room.notified();
-            if self.edit_room() || self.requests.is_closed() {
+            let mut room = pin!(self.unstored.room.notified());
+            // Listening begins before looking: an answer in between is not missed.
+            room.as_mut().enable();
+            if self.edit_room() || self.is_closed() {
                 return;
             }
             room.await;
         }
+    }
+
+    /// Whether the peer is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// Hands an edit of `bytes` to the engine. Call it while the document is locked, so that edits arrive in order.

@@ -1,5 +1,6 @@
 //! An edit on its way: into the store, and to other peers.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
@@ -97,7 +98,9 @@ impl Commit {
     /// [`Commit::durable`] with the heads of every document of a batch.
     pub async fn durable_all(&self) -> Result<Vec<(DocumentId, Vec<ChangeHash>)>, CommandError> {
         loop {
-            let done = self.shared.done.notified();
+            let mut done = pin!(self.shared.done.notified());
+            // Listening begins before looking: an answer in between is not missed.
+            done.as_mut().enable();
             if let Some(outcome) = self.shared.outcome.get() {
                 return outcome.clone();
             }

@@ -5,22 +5,27 @@
 //! sees the edits of a document in the order in which they were made.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::client::{Client, MAX_UNSTORED_EDITS};
 use super::commit::Commit;
 use super::hub::Flag;
 use super::space::Snapshot;
 use super::typed::Content;
+use super::undo::Undo;
 use super::watch::DocumentWatch;
 use crate::document::edit::MapDraft;
 use crate::document::hot::{ObjectId, View};
 use crate::document::{
     At, ChangeInfo, Conflict, Cursor, EditError, EditOptions, HotCell, HotDocument, HotError, LocalChange, Patch, Side,
-    Step, Template, Value,
+    Step, Template, UndoManager, Value,
 };
 use crate::engine::{Command, CommandError, Reply};
 use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
@@ -35,8 +40,9 @@ pub enum DocumentError {
     /// It was deleted; open the path again for its next generation.
     #[error("the document at {0} was deleted; open it again")]
     Deleted(Path),
-    /// Too many edits wait for the store. Wait for one of them, or for [`Document::ready`].
-    #[error("{MAX_UNSTORED_EDITS} edits wait to be stored: await `ready()` before the next one")]
+    /// Too many edits wait for the store, or the document is being read anew after a failed write. Wait for
+    /// [`Document::ready`].
+    #[error("{MAX_UNSTORED_EDITS} edits wait to be stored, or the document is read anew: await `ready()` first")]
     Busy,
     /// The document does not hold what the Rust type says.
     #[error("the document at {path} is not what its type says: {detail}")]
@@ -66,7 +72,12 @@ pub(crate) struct Core {
     generation: u32,
     template: Template,
     cell: ArcSwap<HotCell>,
+    /// The engine was asked for the document anew.
+    reopening: AtomicBool,
+    reopened: Notify,
     flag: Arc<Flag>,
+    /// Who takes note of edits made through this handle.
+    recorders: Mutex<Vec<Weak<Mutex<UndoManager>>>>,
 }
 
 impl Core {
@@ -78,12 +89,47 @@ impl Core {
         (document, generation, cell): (DocumentId, u32, HotCell),
     ) -> Arc<Self> {
         let flag = client.hub.watch_document(space, &path);
-        Arc::new(Self { client, space, path, document, generation, template, cell: ArcSwap::from_pointee(cell), flag })
+        Arc::new(Self {
+            client,
+            space,
+            path,
+            document,
+            generation,
+            template,
+            cell: ArcSwap::from_pointee(cell),
+            reopening: AtomicBool::new(false),
+            reopened: Notify::new(),
+            flag,
+            recorders: Mutex::default(),
+        })
     }
 
     /// The hydrated document, whichever one the engine keeps in step now.
     pub(crate) fn cell(self: &Arc<Self>) -> Arc<HotCell> {
-        self.cell.load_full()
+        let cell = self.cell.load_full();
+        if cell.is_retired() {
+            self.reopen();
+        }
+        cell
+    }
+
+    /// Has `manager` take note of every edit made through this handle and its clones.
+    pub(crate) fn record_into(&self, manager: &Arc<Mutex<UndoManager>>) {
+        let mut recorders = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
+        recorders.retain(|recorder| recorder.strong_count() > 0);
+        recorders.push(Arc::downgrade(manager));
+    }
+
+    /// Tells every recorder but `except` of a change.
+    pub(crate) fn record(&self, hot: &mut HotDocument, change: &LocalChange, except: Option<&Arc<Mutex<UndoManager>>>) {
+        let recorders = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.client.millis();
+        for recorder in recorders.iter().filter_map(Weak::upgrade) {
+            if except.is_none_or(|except| !Arc::ptr_eq(except, &recorder)) {
+                // A change that cannot be compared cannot be undone; the edit itself stands.
+                let _ = recorder.lock().unwrap_or_else(PoisonError::into_inner).record(hot, change, now);
+            }
+        }
     }
 
     pub(crate) fn with<R>(
@@ -94,11 +140,14 @@ impl Core {
     }
 
     /// Whether an edit may be made at all.
-    pub(crate) fn check_editable(&self) -> Result<(), DocumentError> {
+    pub(crate) fn check_editable(self: &Arc<Self>) -> Result<(), DocumentError> {
         if self.flag.is_deleted() {
             return Err(DocumentError::Deleted(self.path.clone()));
         }
-        if !self.client.edit_room() {
+        if self.client.is_closed() {
+            return Err(CommandError::Closed.into());
+        }
+        if self.cell().is_retired() || !self.client.edit_room() {
             return Err(DocumentError::Busy);
         }
         Ok(())
@@ -123,15 +172,23 @@ impl Core {
 
     /// Gets the document from the engine anew, in the background.
     fn reopen(self: &Arc<Self>) {
+        if self.reopening.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let (space, path, template) = (self.space, self.path.clone(), self.template.clone());
         let core = self.clone();
         let sink = Box::new(move |result| {
-            if let Ok(Reply::Document { document, cell, .. }) = result
-                && document == core.document
-            {
-                core.cell.store(Arc::new(cell));
-                core.client.hub.raise(core.space, &core.path, false);
+            match result {
+                Ok(Reply::Document { document, cell, .. }) if document == core.document => {
+                    core.cell.store(Arc::new(cell));
+                }
+                // Another generation lives at the path: this document was deleted.
+                Ok(_) => core.flag.set_deleted(),
+                Err(_) => {}
             }
+            core.reopening.store(false, Ordering::Release);
+            core.reopened.notify_waiters();
+            core.client.hub.raise(core.space, &core.path, false);
         });
         self.client.tell(Command::Open { space, path, template }, sink);
     }
@@ -336,7 +393,10 @@ impl<T> Document<T> {
         let done = core.cell().with(|hot| {
             let (result, change) = act(hot)?;
             let commit = match change {
-                Some(change) => Core::send(std::slice::from_ref(core), vec![change])?,
+                Some(change) => {
+                    core.record(hot, &change, None);
+                    Core::send(std::slice::from_ref(core), vec![change])?
+                }
                 None => Commit::nothing(core.client.clone(), core.space, vec![(core.document, hot.heads()?)]),
             };
             Ok::<_, DocumentError>((result, commit))
@@ -347,7 +407,22 @@ impl<T> Document<T> {
 
     /// Waits until the store has room for another edit, after [`DocumentError::Busy`].
     pub async fn ready(&self) {
-        self.core.client.wait_edit_room().await;
+        let core = &self.core;
+        loop {
+            let mut reopened = pin!(core.reopened.notified());
+            reopened.as_mut().enable();
+            if !core.cell().is_retired() || core.client.is_closed() || self.is_deleted() {
+                break;
+            }
+            reopened.await;
+        }
+        core.client.wait_edit_room().await;
+    }
+
+    /// Undo and redo of what is edited through this handle and its clones from now on, and of nothing else: at and
+    /// below `scope` (empty: everywhere), edits within `capture` of each other being one step.
+    pub fn undo_manager(&self, scope: impl IntoIterator<Item = impl Into<Step>>, capture: Duration) -> Undo {
+        Undo::new(self.core.clone(), scope.into_iter().map(Into::into).collect(), capture)
     }
 
     /// Changes of it from now on: one item for whatever happened since the last, however much that was.

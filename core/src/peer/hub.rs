@@ -62,6 +62,11 @@ impl Flag {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// The document was deleted.
+    pub(crate) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
@@ -200,7 +205,7 @@ impl Hub {
         watchers.retain(|watcher| {
             let Some(flag) = watcher.upgrade() else { return false };
             if deleted {
-                flag.deleted.store(true, Ordering::Release);
+                flag.set_deleted();
             }
             flag.raise();
             true

@@ -344,3 +344,69 @@ async fn a_watch_reports_patches_of_its_part() {
     assert_eq!(note.locate(["body"], &[cursor]).unwrap(), [Some(8)]);
     assert_eq!(note.history(None, 10).unwrap().len(), 4);
 }
+
+#[tokio::test]
+async fn a_burst_of_edits_is_stored_whole_and_in_order() {
+    const EDITS: i64 = 3_000;
+    let ((_a, home), (_b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let left = soon(home.document("/burst")).await.unwrap();
+    let right = soon(there.document("/burst")).await.unwrap();
+    let mut last = None;
+    for i in 0..EDITS {
+        last = Some(left.edit(|d| d.put("n", i)).unwrap());
+    }
+    soon(last.expect("there were edits").durable()).await.unwrap();
+    until(&right, |v| v.get("n").and_then(Value::as_i64) == Some(EDITS - 1)).await;
+    assert_eq!(left.heads().unwrap(), right.heads().unwrap());
+    assert_eq!(right.history(None, usize::MAX).unwrap().len() as i64, EDITS);
+}
+
+#[tokio::test]
+async fn undo_takes_back_what_this_handle_edited() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let mine = soon(space.document("/note")).await.unwrap();
+    let other = soon(space.document("/note")).await.unwrap();
+    let undo = mine.undo_manager(Vec::<&str>::new(), Duration::ZERO);
+    mine.edit(|d| d.put("body", Value::text("one"))).unwrap();
+    undo.boundary();
+    mine.edit(|d| d.text("body")?.splice(3..3, " two")).unwrap();
+    other.edit(|d| d.text("body")?.splice(0..0, "zero ")).unwrap();
+    let body = || mine.read(|d| Ok(d.text("body")?.to_string())).unwrap();
+    soon(undo.undo().unwrap().expect("there is a step").durable()).await.unwrap();
+    assert_eq!(body(), "zero one");
+    undo.redo().unwrap().expect("it can be redone");
+    assert_eq!(body(), "zero one two");
+    assert!(undo.can_undo() && !undo.can_redo());
+}
+
+#[tokio::test]
+async fn a_refused_edit_disappears_when_the_document_is_read_anew() {
+    let a = listening("/ip4/127.0.0.1/tcp/0").await;
+    let home = soon(a.create_space("home")).await.unwrap();
+    let note = soon(home.document("/note")).await.unwrap();
+    soon(note.edit(|d| d.put("a", 1)).unwrap().durable()).await.unwrap();
+    let invitation = soon(home.invite(Role::Reader)).await.unwrap();
+    let b = soon(builder().spawn()).await.unwrap();
+    let there = soon(b.join(&invitation)).await.unwrap();
+    let seen = soon(there.document("/note")).await.unwrap();
+    until(&seen, |v| v.get("a").is_some()).await;
+    let refused = seen.edit(|d| d.put("a", 2)).unwrap();
+    assert!(matches!(soon(refused.durable()).await, Err(CommandError::Denied { .. })));
+    soon(seen.ready()).await;
+    let value = until(&seen, |v| v.get("a").and_then(Value::as_i64) == Some(1)).await;
+    assert_eq!(value, note.value().unwrap());
+    soon(note.edit(|d| d.put("a", 3)).unwrap().durable()).await.unwrap();
+    until(&seen, |v| v.get("a").and_then(Value::as_i64) == Some(3)).await;
+}
+
+#[tokio::test]
+async fn a_store_is_free_again_when_a_start_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Peer::builder().store(crate::store::Redb::open(dir.path()).expect("the store is free"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = soon(open().listen(format!("/ip4/127.0.0.1/tcp/{port}")).spawn()).await;
+    assert!(matches!(refused, Err(SpawnError::Listen { .. })));
+    soon(open().spawn()).await.unwrap();
+}

@@ -117,18 +117,21 @@ impl Directory {
     const LOCK: &'static str = "lock";
     const LIFE: &'static str = "life";
 
-    /// Makes the directory if need be (mode 0700), locks it, and takes up the life of the store in it.
+    /// Makes the directory if need be (mode 0700) and locks it. The life of the store in it is not taken up yet.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         make_directory(path)?;
         let lock = lock(path)?;
-        let mut directory = Self { path: path.to_owned(), identity: [0; 32], _lock: lock };
-        directory.identity = match directory.take_life() {
+        Ok(Self { path: path.to_owned(), identity: [0; 32], _lock: lock })
+    }
+
+    /// Takes up the life of the store, which is about to be written: its identity goes on or a new one begins.
+    pub(super) fn take_up(&mut self) -> Result<(), OpenError> {
+        self.identity = match self.take_life() {
             Some(identity) => identity,
-            None => fresh_identity().map_err(|e| open_error(path, e))?,
+            None => fresh_identity().map_err(|e| open_error(&self.path, e))?,
         };
         // Without this a power cut could bring the taken record back beside a store that has moved on.
-        sync_directory(path).map_err(|e| open_error(path, e))?;
-        Ok(directory)
+        sync_directory(&self.path).map_err(|e| open_error(&self.path, e))
     }
 
     pub(super) fn store_path(&self) -> PathBuf {

@@ -77,6 +77,9 @@ impl RedbOptions {
     }
 }
 
+/// Page cache for reading one row.
+const PEEK_CACHE: usize = 1 << 20;
+
 /// What runs in one transaction with the format number: brings rows of `from` to `from + 1`.
 struct Migration {
     from: u64,
@@ -103,6 +106,16 @@ enum Place {
     Device,
 }
 
+impl Place {
+    fn directory(&self) -> Option<&Directory> {
+        match self {
+            Place::Directory(directory) => Some(directory),
+            #[cfg(test)]
+            Place::Device => None,
+        }
+    }
+}
+
 impl Redb {
     /// Opens the store in a data directory with default options, making both if need be.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
@@ -111,8 +124,12 @@ impl Redb {
 
     /// Opens the store in a data directory. After a crash redb reads the file once to rebuild what is free.
     pub fn open_with(directory: impl AsRef<Path>, options: RedbOptions) -> Result<Self, OpenError> {
-        let directory = Directory::open(directory.as_ref())?;
+        let mut directory = Directory::open(directory.as_ref())?;
         let path = directory.store_path();
+        if directory.has_store() {
+            refuse_newer(&path)?;
+        }
+        directory.take_up()?;
         if !directory.has_store() {
             let new = open_file(directory.new_file()?, &options).map_err(|e| refusal(&path, e))?;
             prepare(&new, MIGRATIONS, &path)?;
@@ -162,11 +179,7 @@ impl Redb {
 
     fn rewrite(&mut self) -> Result<(), StorageFailure> {
         let options = self.options.clone();
-        let directory = match &self.place {
-            Place::Directory(directory) => directory,
-            #[cfg(test)]
-            Place::Device => return Ok(()),
-        };
+        let Some(directory) = self.place.directory() else { return Ok(()) };
         let copied = self.with(|old| {
             let file = directory.new_file().map_err(|e| redb::Error::Io(std::io::Error::other(e)))?;
             let mut builder = Database::builder();
@@ -189,28 +202,21 @@ impl Redb {
     }
 
     fn reopen(&self) -> Result<Database, StorageFailure> {
-        match &self.place {
-            Place::Directory(directory) => {
-                let file = directory.store_file().map_err(|e| match e {
-                    OpenError::Full { .. } => StorageFailure::Full,
-                    OpenError::Corrupt { detail } => StorageFailure::Corrupt { detail },
-                    other => StorageFailure::Io { detail: other.to_string() },
-                })?;
-                open_file(file, &self.options)
-            }
-            #[cfg(test)]
-            Place::Device => Err(StorageFailure::Io { detail: "the simulated device has failed".into() }),
-        }
+        let Some(directory) = self.place.directory() else {
+            return Err(StorageFailure::Io { detail: "the simulated device has failed".into() });
+        };
+        let file = directory.store_file().map_err(|e| match e {
+            OpenError::Full { .. } => StorageFailure::Full,
+            OpenError::Corrupt { detail } => StorageFailure::Corrupt { detail },
+            other => StorageFailure::Io { detail: other.to_string() },
+        })?;
+        open_file(file, &self.options)
     }
 }
 
 impl Backend for Redb {
     fn identity(&self) -> Vec<u8> {
-        match &self.place {
-            Place::Directory(directory) => directory.identity(),
-            #[cfg(test)]
-            Place::Device => vec![0; 32],
-        }
+        self.place.directory().map_or_else(|| vec![0; 32], Directory::identity)
     }
 
     fn write(&mut self, batches: &[Batch<'_>]) -> Vec<Result<(), StorageFailure>> {
@@ -236,11 +242,7 @@ impl Backend for Redb {
     /// measured). Needs room for both files, and takes about 10 s for a gigabyte. A crash leaves the old file.
     fn compact(&mut self) -> Result<bool, StorageFailure> {
         let before = self.allocated_bytes();
-        match &self.place {
-            Place::Directory(_) => self.rewrite()?,
-            #[cfg(test)]
-            Place::Device => return self.with(|database| Ok(database.compact()?)),
-        }
+        self.rewrite()?;
         Ok(self.allocated_bytes() < before)
     }
 
@@ -254,12 +256,8 @@ impl Backend for Redb {
 
     #[cfg(unix)]
     fn allocated_bytes(&self) -> u64 {
-        match &self.place {
-            Place::Directory(directory) => std::fs::metadata(directory.store_path())
-                .map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512),
-            #[cfg(test)]
-            Place::Device => 0,
-        }
+        let metadata = self.place.directory().and_then(|directory| std::fs::metadata(directory.store_path()).ok());
+        metadata.map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512)
     }
 }
 
@@ -267,13 +265,25 @@ impl Drop for Redb {
     fn drop(&mut self) {
         let Some(database) = self.database.take() else { return };
         let closed = contained(|| database.close().map_err(|e| failure(e.into())));
-        if closed.is_ok() {
-            match &self.place {
-                Place::Directory(directory) => directory.record_life(),
-                #[cfg(test)]
-                Place::Device => {}
-            }
+        if closed.is_ok()
+            && let Some(directory) = self.place.directory()
+        {
+            directory.record_life();
         }
+    }
+}
+
+/// Refuses a store of a newer format before anything touches it: opening for writing would mark the file. Whatever else
+/// may be wrong is left for that opening to find.
+fn refuse_newer(path: &Path) -> Result<(), OpenError> {
+    let peek = || {
+        let database =
+            Database::builder().set_cache_size(PEEK_CACHE).open_read_only(path).map_err(|e| failure(e.into()))?;
+        format_of(&database).map_err(failure)
+    };
+    match contained(peek) {
+        Ok(Some(found)) if found > FORMAT => Err(OpenError::NewerFormat { found, supported: FORMAT }),
+        _ => Ok(()),
     }
 }
 
@@ -314,7 +324,7 @@ fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result
 }
 
 /// The store's format; `None` if the file is new.
-fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+fn format_of(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
     let txn = database.begin_read()?;
     let meta = match txn.open_table(definition(Table::Meta)) {
         Ok(meta) => meta,

@@ -567,17 +567,17 @@ impl Message {
     }
 }
 
-/// All messages of a frame.
-pub fn decode_frame(frame: &[u8]) -> Result<Vec<Message>, DecodeError> {
+/// All messages of a frame, each with its length there: what a numbered message costs of the credit.
+pub fn decode_frame(frame: &[u8]) -> Result<Vec<(Message, usize)>, DecodeError> {
     let mut r = Reader::new(frame);
     let mut messages = Vec::new();
     while r.remaining() > 0 {
+        let before = r.remaining();
         let kind = r.u8("message type")?;
         let mut body = Reader::new(r.bytes(crate::io::MAX_FRAME, "message")?);
-        if let Some(message) = Message::decode_body(kind, &mut body)? {
-            messages.push(message);
-        }
+        let message = Message::decode_body(kind, &mut body)?;
         body.finish()?;
+        messages.extend(message.map(|m| (m, before - r.remaining())));
     }
     Ok(messages)
 }
@@ -728,14 +728,16 @@ mod tests {
     fn every_message_survives_a_frame() {
         let mut frame = Vec::new();
         samples().iter().for_each(|m| m.append_to(&mut frame));
-        assert_eq!(decode_frame(&frame).unwrap(), samples());
+        let decoded = decode_frame(&frame).unwrap();
+        assert_eq!(decoded.iter().map(|(_, len)| len).sum::<usize>(), frame.len());
+        assert_eq!(decoded.into_iter().map(|(m, _)| m).collect::<Vec<_>>(), samples());
     }
 
     #[test]
     fn unknown_optional_messages_are_skipped_and_unknown_required_ones_refused() {
         let mut frame = vec![200, 3, 1, 2, 3];
         Message::Ack { number: 1, except: vec![] }.append_to(&mut frame);
-        assert_eq!(decode_frame(&frame).unwrap(), [Message::Ack { number: 1, except: vec![] }]);
+        assert_eq!(decode_frame(&frame).unwrap(), [(Message::Ack { number: 1, except: vec![] }, 4)]);
         assert!(decode_frame(&[100, 0]).is_err());
     }
 

@@ -150,7 +150,10 @@ fn multiaddr(text: &str, expected: &str) -> Result<ListenAddress, String> {
     if !text.starts_with('/') {
         return Err(expected.into());
     }
-    Ok(ListenAddress { text: text.into(), default_port: false })
+    match text.parse::<foreshore::peer::Address>() {
+        Ok(_) => Ok(ListenAddress { text: text.into(), default_port: false }),
+        Err(error) => Err(error.why),
+    }
 }
 
 pub(super) fn count(min: u32, max: u32) -> impl Fn(&str) -> Result<u32, String> {

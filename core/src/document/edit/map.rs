@@ -22,10 +22,7 @@ impl<'d> MapDraft<'d> {
 
     /// Writes through the transaction itself, for writing a Rust type over the whole document.
     #[cfg(feature = "net")]
-    pub(crate) fn transaction<R>(
-        &mut self,
-        f: impl FnOnce(&mut automerge::transaction::OwnedTransaction) -> R,
-    ) -> R {
+    pub(crate) fn transaction<R>(&mut self, f: impl FnOnce(&mut automerge::transaction::OwnedTransaction) -> R) -> R {
         self.tx.tell(f)
     }
 

@@ -356,7 +356,7 @@ impl<M: Machine> Driver<M> {
         let never = net.awaited.iter().position(|(id, _)| *id == listener).map(|i| net.awaited.remove(i));
         match never {
             // It never listened: the peer does not start half deaf.
-            Some((_, address)) if self.started.is_some() => {
+            Some((_, address)) if self.started.is_some() && self.failure.is_none() => {
                 self.fail(StartError::Listen { address: Address(address), why: why.into() });
             }
             _ => tracing::warn!(%why, "a listener failed"),

@@ -210,10 +210,13 @@ fn a_newer_format_is_refused_and_left_alone() {
     let newer = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), format_row(FORMAT + 1));
     store.write(&[(&[newer, put(b"k", b"v")], None)]);
     drop(store);
+    let files = || ["store.redb", "life"].map(|name| std::fs::read(directory.path().join(name)).unwrap());
+    let before = files();
     for _ in 0..2 {
         let refused = Redb::open(directory.path()).unwrap_err();
         assert!(matches!(refused, OpenError::NewerFormat { found, supported: FORMAT } if found == FORMAT + 1));
     }
+    assert_eq!(files(), before);
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! Carries out the command line: finds a peer, asks it, prints what it says.
+//!
+//! A command talks to the running peer of its data directory through the control socket. Where none runs, it opens the
+//! store itself, as a peer without listeners, and closes it again; the same [`Service`](crate::service::Service) answers
+//! either way.
+
+mod documents;
+mod offline;
+mod spaces;
+mod transfer;
+
+use std::time::Duration;
+
+use crate::args::{Cli, Command};
+use crate::config::Config;
+use crate::control::{Call, Connection};
+use crate::failure::{Code, Failure};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::request::Request;
+use crate::service::{Local, Opening};
+use crate::{doctor, logging, run};
+
+/// How long a command waits for a peer that holds the directory but does not answer yet: it is starting or stopping.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is logged by commands that only ask: they print their failures themselves.
+const QUIET: &str = "error";
+
+/// What a command needs to do its work.
+pub(crate) struct Context {
+    config: Config,
+    out: Output,
+}
+
+/// Carries out a command line.
+pub async fn execute(cli: Cli, environment: Vec<(String, String)>) -> Result<(), Failure> {
+    let out = Output { json: cli.global.json };
+    let layers = cli.layers(environment);
+    if let Command::Completions { shell } = cli.command {
+        return offline::completions(shell, out);
+    }
+    let config = Config::load(layers)?;
+    let asked_for_logs = config.log.source != crate::config::Source::Default;
+    let serves = matches!(cli.command, Command::Run(_));
+    let filter = if serves || asked_for_logs { config.log.value.as_str() } else { QUIET };
+    logging::start(filter, config.log_format.value);
+    let context = Context { config, out };
+    match cli.command {
+        Command::Run(_) => run::run(context.config, out).await,
+        Command::Config(_) => offline::config(&context),
+        Command::Doctor(args) => doctor::command(&context.config, out, &args).await,
+        Command::Completions { .. } => Ok(()),
+        asking => interruptible(ask(&context, asking)).await,
+    }
+}
+
+async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Put(args) => documents::put(context, args).await,
+        Command::Get(args) => documents::get(context, args).await,
+        Command::List(args) => documents::list(context, args).await,
+        Command::Watch(args) => documents::watch(context, args).await,
+        Command::Delete { path } => documents::delete(context, path).await,
+        Command::History(args) => documents::history(context, args).await,
+        Command::Space { command } => spaces::space(context, command).await,
+        Command::Invite(args) => spaces::invite(context, args).await,
+        Command::Join(args) => spaces::join(context, args).await,
+        Command::Members => spaces::members(context).await,
+        Command::Peers => spaces::peers(context).await,
+        Command::Status => spaces::status(context).await,
+        Command::Export { file } => transfer::export(context, file).await,
+        Command::Import { file } => transfer::import(context, file).await,
+        Command::Run(_) | Command::Config(_) | Command::Doctor(_) | Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// Ends on Ctrl-C or SIGTERM, letting everything be dropped and closed in order.
+async fn interruptible(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::select! {
+        result = work => result,
+        () = run::told_to_stop() => Err(Failure::new(Code::Interrupted, "stopped")),
+    }
+}
+
+/// A request under way, and the peer behind it if it is this process's own.
+pub(crate) struct Asked {
+    /// The request.
+    pub(crate) call: Call,
+    local: Option<Local>,
+}
+
+impl Asked {
+    /// Closes a peer of this process's own: what was acknowledged is durable already, this keeps the close clean.
+    pub(crate) async fn close(self) {
+        let Asked { call, local } = self;
+        drop(call);
+        if let Some(local) = local {
+            local.close().await;
+        }
+    }
+}
+
+impl Context {
+    /// Sends a request to the running peer, or to one opened for it. `opening` says whether a directory without a store
+    /// becomes one.
+    pub(crate) async fn ask(&self, request: Request, opening: Opening) -> Result<Asked, Failure> {
+        let directory = &self.config.data.value;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let _progress = Progress::start("opening the store");
+        loop {
+            if let Some(connection) = Connection::open(directory).await? {
+                return Ok(Asked { call: connection.call(&request).await?, local: None });
+            }
+            match Local::open(&self.config, opening).await {
+                Ok(local) => {
+                    let call = Call::here(local.service(), request);
+                    return Ok(Asked { call, local: Some(local) });
+                }
+                // Locked, and no socket: a peer that is starting or stopping.
+                Err(e) if e.is_locked() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Sends a request that has one answer, and closes behind it.
+    pub(crate) async fn answer<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Request,
+        opening: Opening,
+    ) -> Result<T, Failure> {
+        let mut asked = self.ask(request, opening).await?;
+        let result = {
+            let _progress = Progress::start("waiting for the peer");
+            asked.call.result().await
+        };
+        asked.close().await;
+        result
+    }
+
+    /// Sends a request with items, gives each to `each`, and closes behind it.
+    pub(crate) async fn items<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Request,
+        each: impl FnMut(serde_json::Value) -> Result<(), Failure>,
+    ) -> Result<T, Failure> {
+        let mut asked = self.ask(request, Opening::Existing).await?;
+        let result = asked.call.drain(each).await;
+        asked.close().await;
+        result
+    }
+
+    /// The space that commands work in; empty where nobody chose one, so that the peer takes `default` or the only one.
+    fn space(&self) -> String {
+        match self.config.space.source {
+            crate::config::Source::Default => String::new(),
+            _ => self.config.space.value.clone(),
+        }
+    }
+}
+
+/// Reads a typed item.
+fn item<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|e| Failure::new(Code::Failed, e))
+}
+
+/// An argument, or standard input for `-` and for nothing.
+fn argument_or_stdin(argument: Option<String>, what: &str, max: u64) -> Result<String, Failure> {
+    use std::io::{IsTerminal, Read};
+    match argument {
+        Some(text) if text != "-" => Ok(text),
+        given => {
+            if given.is_none() && std::io::stdin().is_terminal() {
+                return Err(Failure::invalid(what, "it is missing").hint("give it as an argument or on standard input"));
+            }
+            let mut text = String::new();
+            let read = std::io::stdin().lock().take(max + 1).read_to_string(&mut text);
+            let length = read.map_err(|e| Failure::invalid(what, e))?;
+            match length as u64 <= max {
+                true => Ok(text),
+                false => Err(Failure::invalid(what, format_args!("it has more than {max} bytes"))),
+            }
+        }
+    }
+}

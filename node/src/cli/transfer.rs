@@ -1,0 +1,278 @@
+//! export and import: a space as a file.
+//!
+//! The file is a line `foreshore export 1 fs1…`, then pages, each behind its length (u32, little-endian), then a length
+//! of zero and the BLAKE3 hash of everything before it. A page is taken in with the checks that a peer's bytes get, so a
+//! damaged or forged file can bring nothing that its authors did not sign. A file that was cut is noticed at its end;
+//! the whole pages before the cut are in, and importing the whole file later completes them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{Context, item};
+use crate::failure::{Code, Failure};
+use crate::output::size;
+use crate::progress::Progress;
+use crate::request::{Answer, Page64, Request, SpaceLine, Transferred};
+use crate::service::Opening;
+
+const MAGIC: &str = "foreshore export 1 ";
+
+/// Largest page. In base64 it fits a line of the control socket.
+const MAX_PAGE: u32 = 180 << 20;
+
+pub(super) async fn export(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
+    let spaces: Vec<SpaceLine> = context.answer(Request::Spaces, Opening::Existing).await?;
+    let wanted = &context.config.space.value;
+    let only = spaces.len() == 1 && context.space().is_empty();
+    let space = spaces
+        .into_iter()
+        .find(|space| only || space.name == *wanted || space.id == *wanted)
+        .ok_or_else(|| Failure::new(Code::NotFound, format_args!("this store has no space {wanted:?}")))?;
+    let mut sink = Sink::open(file.as_deref())?;
+    sink.write(format!("{MAGIC}{}\n", space.id).as_bytes())?;
+    let progress = Progress::start("exporting");
+    let (mut pages, mut bytes) = (0, 0);
+    let mut done: Transferred = context
+        .items(Request::Export { space: space.id }, |line| {
+            let page = BASE64.decode(item::<Page64>(line)?.page).map_err(|e| Failure::new(Code::Failed, e))?;
+            sink.page(&page)?;
+            (pages, bytes) = (pages + 1, bytes + page.len() as u64);
+            progress.at(pages, "pages", bytes);
+            Ok(())
+        })
+        .await?;
+    drop(progress);
+    sink.finish()?;
+    (done.pages, done.bytes) = (pages, bytes);
+    match file_of(file.as_deref()) {
+        Some(file) => context.out.value(&done, |d| format!("{} exported to {}", size(d.bytes), file.display())),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn import(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
+    let mut source = Source::open(file.as_deref())?;
+    let space = source.header()?;
+    let mut asked = context.ask(Request::Import { space }, Opening::Create).await?;
+    let progress = Progress::start("importing");
+    let (mut pages, mut bytes) = (0, 0);
+    let fed = loop {
+        match source.page() {
+            Ok(None) => break Ok(()),
+            Ok(Some(page)) => {
+                let length = page.len() as u64;
+                if !asked.call.page(page).await {
+                    break Ok(());
+                }
+                (pages, bytes) = (pages + 1, bytes + length);
+                progress.at(pages, "pages", bytes);
+            }
+            Err(failure) => break Err(failure),
+        }
+    };
+    asked.call.end().await;
+    let answer = loop {
+        match asked.call.next().await {
+            Answer::Item(_) => {}
+            Answer::Done(value) => break item::<Transferred>(value),
+            Answer::Failed(failure) => break Err(failure),
+        }
+    };
+    drop(progress);
+    asked.close().await;
+    let mut done = answer?;
+    fed?;
+    (done.pages, done.bytes) = (pages, bytes);
+    context.out.value(&done, |d| {
+        let refused = if d.refused > 0 { format!(", {} refused", d.refused) } else { String::new() };
+        format!("{} imported, {} new changes{refused}", size(d.bytes), d.changes)
+    })
+}
+
+fn file_of(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|file| file.as_os_str() != "-")
+}
+
+fn named(file: Option<&Path>, error: io::Error) -> Failure {
+    match file_of(file) {
+        Some(file) => Failure::new(Code::Failed, format_args!("{}: {error}", file.display())),
+        None => error.into(),
+    }
+}
+
+/// Where an export goes. A file appears under its name only once it is whole.
+struct Sink {
+    out: Box<dyn Write>,
+    hash: blake3::Hasher,
+    file: Option<(File, PathBuf, PathBuf)>,
+}
+
+impl Sink {
+    fn open(file: Option<&Path>) -> Result<Self, Failure> {
+        let hash = blake3::Hasher::new();
+        let Some(path) = file_of(file) else {
+            if io::IsTerminal::is_terminal(&io::stdout()) {
+                return Err(Failure::invalid("file", "an export is binary, and the output is a terminal")
+                    .hint("name a file, or redirect the output"));
+            }
+            return Ok(Self { out: Box::new(io::stdout()), hash, file: None });
+        };
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let mut options = OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
+        let out = options.open(&part).map_err(|e| named(Some(&part), e))?;
+        let copy = out.try_clone().map_err(|e| named(Some(&part), e))?;
+        Ok(Self { out: Box::new(BufWriter::new(out)), hash, file: Some((copy, part, path.to_owned())) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.hash.update(bytes);
+        self.out.write_all(bytes).map_err(|e| named(self.file.as_ref().map(|(_, part, _)| part.as_path()), e))
+    }
+
+    fn page(&mut self, page: &[u8]) -> Result<(), Failure> {
+        let length = u32::try_from(page.len()).ok().filter(|length| (1..=MAX_PAGE).contains(length));
+        let length = length.ok_or_else(|| Failure::new(Code::Failed, "a page of this export is out of bounds"))?;
+        self.write(&length.to_le_bytes())?;
+        self.write(page)
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        self.write(&0u32.to_le_bytes())?;
+        let hash = *self.hash.finalize().as_bytes();
+        self.write(&hash)?;
+        let path = self.file.as_ref().map(|(_, part, _)| part.clone());
+        let whole = || -> io::Result<()> {
+            self.out.flush()?;
+            if let Some((file, part, path)) = &self.file {
+                file.sync_all()?;
+                std::fs::rename(part, path)?;
+            }
+            Ok(())
+        };
+        let mut whole = whole;
+        whole().map_err(|e| named(path.as_deref(), e))
+    }
+}
+
+/// Where an import comes from.
+struct Source {
+    input: BufReader<Box<dyn Read>>,
+    hash: blake3::Hasher,
+}
+
+impl Source {
+    fn open(file: Option<&Path>) -> Result<Self, Failure> {
+        let input: Box<dyn Read> = match file_of(file) {
+            Some(path) => Box::new(File::open(path).map_err(|e| {
+                let code = if e.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::Failed };
+                Failure::new(code, format_args!("{}: {e}", path.display()))
+            })?),
+            None => Box::new(io::stdin()),
+        };
+        Ok(Self { input: BufReader::new(input), hash: blake3::Hasher::new() })
+    }
+
+    /// The space that the file names.
+    fn header(&mut self) -> Result<String, Failure> {
+        let mut line = Vec::new();
+        while line.len() < 128 && line.last() != Some(&b'\n') {
+            line.push(self.exact::<1>()?[0]);
+        }
+        std::str::from_utf8(&line)
+            .ok()
+            .and_then(|line| line.strip_suffix('\n')?.strip_prefix(MAGIC))
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::invalid("file", "it is not an export of foreshore, or of a newer release"))
+    }
+
+    /// The next page; `None` behind the last.
+    fn page(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let length = u32::from_le_bytes(self.exact()?);
+        if length > MAX_PAGE {
+            return Err(Failure::invalid("file", format_args!("a page claims {length} bytes, over {MAX_PAGE}")));
+        }
+        if length == 0 {
+            let expected = *self.hash.finalize().as_bytes();
+            return match self.exact::<32>()? == expected {
+                true => Ok(None),
+                false => Err(Failure::new(Code::Damaged, "the file is damaged: its hash does not match")),
+            };
+        }
+        // Reads what is there before it believes the length.
+        let mut page = Vec::new();
+        let read = (&mut self.input).take(length.into()).read_to_end(&mut page).map_err(Failure::from)?;
+        if read < length as usize {
+            return Err(cut());
+        }
+        self.hash.update(&page);
+        Ok(Some(page))
+    }
+
+    fn exact<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => cut(),
+            _ => e.into(),
+        })?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
+}
+
+fn cut() -> Failure {
+    Failure::new(Code::Damaged, "the file ends early: its last pages are missing")
+        .hint("what came before the end was taken in; importing the whole file adds the rest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exported(pages: &[&[u8]]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let mut sink = Sink::open(Some(&path)).unwrap();
+        sink.write(format!("{MAGIC}fs1q\n").as_bytes()).unwrap();
+        pages.iter().for_each(|page| sink.page(page).unwrap());
+        assert!(!path.exists(), "an unfinished export has no name");
+        sink.finish().unwrap();
+        (directory, path)
+    }
+
+    fn import(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut source = Source::open(Some(path)).unwrap();
+        assert_eq!(source.header()?, "fs1q");
+        let mut pages = Vec::new();
+        while let Some(page) = source.page()? {
+            pages.push(page);
+        }
+        Ok(pages)
+    }
+
+    #[test]
+    fn what_was_exported_is_imported() {
+        let (_directory, path) = exported(&[b"one", &[7; 100_000]]);
+        assert_eq!(import(&path).unwrap(), [b"one".to_vec(), vec![7; 100_000]]);
+    }
+
+    #[test]
+    fn a_cut_or_changed_file_is_noticed() {
+        let (_directory, path) = exported(&[b"one", b"two"]);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(import(&path).is_err(), "cut at {cut}");
+            let mut changed = whole.clone();
+            changed[cut] ^= 0x80;
+            std::fs::write(&path, changed).unwrap();
+            assert!(import(&path).is_err() || cut < MAGIC.len() + 5, "changed at {cut}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `foreshore run`: a peer with its listeners, control socket and HTTP port, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::banner::{FirstWords, banner};
+use crate::config::{Config, HttpListen, Source};
+use crate::control::Server;
+use crate::failure::{Code, Failure};
+use crate::http;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::request::Status;
+use crate::service::{Local, Opening};
+
+/// How long everything may take to stop. What is acknowledged is durable long before; this bounds the courtesies.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// What of [`SHUTDOWN`] the sockets may use before the store is closed.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// Resolves when the process is told to stop.
+pub(crate) async fn told_to_stop() {
+    let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match streams {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without handlers the system's own take effect: the process just ends.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Runs a peer.
+pub(crate) async fn run(config: Config, out: Output) -> Result<(), Failure> {
+    let stop = told_to_stop();
+    tokio::pin!(stop);
+    let started = tokio::select! {
+        started = Running::start(&config) => started?,
+        () = &mut stop => return Ok(()),
+    };
+    started.announce(out).await?;
+    stop.await;
+    tracing::info!("stopping");
+    started.stop().await
+}
+
+/// A peer at work.
+struct Running {
+    local: Local,
+    stop: watch::Sender<bool>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+    words: FirstWords,
+}
+
+impl Running {
+    async fn start(config: &Config) -> Result<Self, Failure> {
+        let mut words = FirstWords { created: !Local::has_store(config), ..FirstWords::default() };
+        let progress = Progress::start("opening the store");
+        let http = bind_http(config, &mut words).await?;
+        let local = Local::open(config, Opening::Serve).await?;
+        words.notes.extend(local.notes());
+        words.loopback = local.listens_on_loopback_only();
+        drop(progress);
+        let (stop, stopped) = watch::channel(false);
+        let mut doors = Vec::new();
+        let control = Server::bind(&config.data.value).map_err(|e| {
+            Failure::new(Code::Store, format_args!("control socket in {}: {e}", config.data.value.display()))
+        })?;
+        doors.push(tokio::spawn(control.serve(local.service().clone(), until(stopped.clone()))));
+        if let Some((listener, address)) = http {
+            local.service().set_http(address);
+            let hosts = config.http_hosts.value.clone();
+            let serve = http::serve(listener, local.service().clone(), hosts, until(stopped));
+            doors.push(tokio::spawn(async move {
+                if let Err(error) = serve.await {
+                    tracing::error!(%error, "HTTP port");
+                }
+            }));
+        }
+        Ok(Self { local, stop, doors, words })
+    }
+
+    /// Says that the peer is up: a banner for people, one line of JSON for programs.
+    async fn announce(&self, out: Output) -> Result<(), Failure> {
+        let status: Status = self.local.service().figures().await?;
+        let told = match out.json {
+            true => out.line(&serde_json::json!({ "event": "ready", "status": status }).to_string()),
+            false => out.line(&banner(&status, &self.words)),
+        };
+        match told {
+            // Whoever started the peer does not care for its output; it works all the same.
+            Err(failure) if failure.code == Code::ReaderGone => Ok(()),
+            told => told,
+        }
+    }
+
+    async fn stop(self) -> Result<(), Failure> {
+        let whole = async {
+            let _ = self.stop.send(true);
+            let drained = async {
+                for door in self.doors {
+                    let _ = door.await;
+                }
+            };
+            let _ = tokio::time::timeout(DRAIN, drained).await;
+            self.local.close().await;
+        };
+        if tokio::time::timeout(SHUTDOWN, whole).await.is_err() {
+            // Acknowledged writes are durable; the next start begins a new incarnation, that is all.
+            tracing::warn!("stopping took too long, ending now");
+        }
+        Ok(())
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and the peer with it.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Binds the HTTP port. A default port that is taken is replaced by any free one, a configured one is an error.
+async fn bind_http(config: &Config, words: &mut FirstWords) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
+    let HttpListen::At(wanted) = config.http.value else { return Ok(None) };
+    let listener = match TcpListener::bind(wanted).await {
+        Ok(listener) => listener,
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && config.http.source == Source::Default => {
+            words.notes.push(format!("port {} is taken, HTTP listens elsewhere", wanted.port()));
+            TcpListener::bind(SocketAddr::new(wanted.ip(), 0)).await?
+        }
+        Err(e) => {
+            let message = format!("{}: `http` is {wanted}: {e}", config.http.source);
+            return Err(Failure::new(Code::Failed, message).hint("choose another address, or `off`"));
+        }
+    };
+    let address = listener.local_addr()?;
+    Ok(Some((listener, address)))
+}

@@ -1,0 +1,199 @@
+//! What a peer does for commands: one [`Service`] answers over the control socket, in a command's own process, and, for
+//! its figures, on the HTTP port.
+
+mod documents;
+mod local;
+mod spaces;
+mod status;
+mod transfer;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use foreshore::document::{EditError, HotError};
+use foreshore::io::StorageFailure;
+use foreshore::peer::{CommandError, DocumentError, Peer, PeerEvent, Space};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+pub use self::local::{Local, LocalError, Opening, open_failure};
+use crate::control::{Handler, Items, Pages};
+use crate::failure::{Code, Failure};
+use crate::http::Figures;
+use crate::request::{Request, Status};
+
+/// Answers requests with a peer. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    peer: Peer,
+    data: PathBuf,
+    started: Instant,
+    http: Mutex<Option<SocketAddr>>,
+    /// What keeps writes from succeeding, as the peer last said.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Service {
+    /// A service over a running peer that keeps its data in `data`. Needs a runtime.
+    #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
+    pub(crate) fn new(peer: Peer, data: PathBuf) -> Self {
+        let shared = Shared { peer, data, started: Instant::now(), http: Mutex::default(), trouble: Mutex::default() };
+        let service = Self { shared: Arc::new(shared) };
+        service.follow_trouble();
+        service
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.shared.peer
+    }
+
+    /// Says where the HTTP port is, for the status.
+    pub(crate) fn set_http(&self, address: SocketAddr) {
+        *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// The peer's figures.
+    pub async fn figures(&self) -> Result<Status, Failure> {
+        self.status_now().await
+    }
+
+    /// Remembers whether writes fail, and logs what operators should know.
+    fn follow_trouble(&self) {
+        let mut events = self.shared.peer.events();
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                let Some(shared) = shared.upgrade() else { return };
+                match event {
+                    PeerEvent::StorageTrouble(trouble) => {
+                        match &trouble {
+                            Some(trouble) => tracing::error!(%trouble, "writing fails"),
+                            None => tracing::info!("writing works again"),
+                        }
+                        let trouble = trouble.map(|trouble| trouble.to_string());
+                        *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+                    }
+                    PeerEvent::Quarantined { path, hidden, .. } => {
+                        tracing::warn!(%path, changes = hidden.len(), "changes are hidden from the view of a document");
+                    }
+                    PeerEvent::Linked { address, .. } => tracing::info!(%address, "linked"),
+                    PeerEvent::Unlinked { why, .. } => tracing::info!(why, "unlinked"),
+                    PeerEvent::Joined { device, space, .. } => {
+                        tracing::info!(%device, space = space.to_bech32(), "a member is here");
+                    }
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    /// The space that a request names: by name, by id, or, for an empty name, `default` or else the only one.
+    async fn space(&self, name: &str) -> Result<Space, Failure> {
+        let spaces = self.shared.peer.spaces().await.map_err(refused)?;
+        let chosen = match name {
+            "" => spaces.iter().find(|s| s.name == "default").or(spaces.first().filter(|_| spaces.len() == 1)),
+            name => spaces.iter().find(|s| s.name == name || s.id.to_bech32() == name),
+        };
+        let names: Vec<_> = spaces.iter().map(|s| s.name.as_str()).collect();
+        let Some(chosen) = chosen else {
+            let message = match name {
+                "" => "say which space".to_owned(),
+                name => format!("this store has no space {name:?}"),
+            };
+            let code = if name.is_empty() { Code::Invalid } else { Code::NotFound };
+            let hint = match names.is_empty() {
+                true => "`foreshore space create NAME` makes one, `foreshore join` enters one".to_owned(),
+                false => format!("--space takes one of: {}", names.join(", ")),
+            };
+            return Err(Failure::new(code, message).hint(hint));
+        };
+        let space = self.shared.peer.space(chosen.id).await.map_err(refused)?;
+        space.ok_or_else(|| Failure::new(Code::NotFound, "the space is gone"))
+    }
+}
+
+impl Handler for Service {
+    async fn call(&self, request: Request, pages: Pages, items: Items) -> Result<Json, Failure> {
+        match request {
+            Request::Put { space, path, at, value, mode, synced } => {
+                answer(self.put(&space, &path, &at, &value, mode, synced).await?)
+            }
+            Request::Get { space, path, at, tagged } => answer(self.get(&space, &path, &at, tagged).await?),
+            Request::List { space, prefix, after, limit } => {
+                answer(self.list(&space, &prefix, after.as_deref(), limit, &items).await?)
+            }
+            Request::Watch { space, prefix, values, count } => {
+                answer(self.watch(&space, &prefix, values, count, &items).await?)
+            }
+            Request::Delete { space, path } => answer(self.delete(&space, &path).await?),
+            Request::History { space, path, limit } => answer(self.history(&space, &path, limit, &items).await?),
+            Request::Spaces => answer(self.spaces().await?),
+            Request::CreateSpace { name } => answer(self.create_space(name).await?),
+            Request::Invite { space, role, prefix, expires_seconds, addresses } => {
+                answer(self.invite(&space, &role, &prefix, expires_seconds, addresses).await?)
+            }
+            Request::Join { invitation, name } => answer(self.join(&invitation, name).await?),
+            Request::Members { space } => answer(self.members(&space, &items).await?),
+            Request::Peers => answer(self.status_now().await?.peers),
+            Request::Status => answer(self.status_now().await?),
+            Request::Export { space } => answer(self.export(&space, &items).await?),
+            Request::Import { space } => answer(self.import(&space, pages).await?),
+            Request::Compact => answer(self.shared.peer.compact().await.map_err(refused)?),
+        }
+    }
+}
+
+impl Figures for Service {
+    async fn status(&self) -> Result<Status, Failure> {
+        self.status_now().await
+    }
+}
+
+fn answer(value: impl Serialize) -> Result<Json, Failure> {
+    serde_json::to_value(value).map_err(|e| Failure::new(Code::Failed, e))
+}
+
+/// Hands an item to the caller; an error means that nobody waits for the rest.
+async fn give(items: &Items, item: impl Serialize) -> Result<(), Failure> {
+    let item = answer(item)?;
+    items.send(item).await.map_err(|_| Failure::new(Code::Interrupted, "the caller is gone"))
+}
+
+/// A refused command, sorted into the codes that shells see.
+fn refused(error: CommandError) -> Failure {
+    let code = match &error {
+        CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
+        CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
+        CommandError::Denied { .. } => Code::Denied,
+        CommandError::Quarantined(_) => Code::Damaged,
+        CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
+        CommandError::Storage(_) => Code::Store,
+        CommandError::Cancelled => Code::Interrupted,
+        _ => Code::Failed,
+    };
+    Failure::new(code, error)
+}
+
+fn refused_document(error: DocumentError) -> Failure {
+    match error {
+        DocumentError::Command(error) => refused(error),
+        DocumentError::Hot(HotError::Edit(error)) => refused_edit(error),
+        DocumentError::Hot(error @ HotError::Quarantined { .. }) => Failure::new(Code::Damaged, error),
+        error => Failure::new(Code::Failed, error),
+    }
+}
+
+fn refused_edit(error: EditError) -> Failure {
+    let code = match &error {
+        EditError::NotFound { .. } => Code::NotFound,
+        EditError::Full | EditError::Refused { .. } | EditError::Aborted(_) => Code::Failed,
+        _ => Code::Invalid,
+    };
+    Failure::new(code, error)
+}

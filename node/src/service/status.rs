@@ -1,0 +1,77 @@
+//! Figures of the peer and its process.
+
+use std::sync::PoisonError;
+
+use foreshore::peer::{Address, PeerStatus};
+
+use super::{Service, refused};
+use crate::failure::Failure;
+use crate::request::{Neighbour, SpaceStatus, Status};
+
+impl Service {
+    pub(super) async fn status_now(&self) -> Result<Status, Failure> {
+        let shared = &self.shared;
+        let PeerStatus { engine, network } = shared.peer.status().await.map_err(refused)?;
+        let spaces = engine.spaces.iter().map(|space| SpaceStatus {
+            name: space.info.name.clone(),
+            id: space.info.id.to_bech32(),
+            documents: space.info.documents,
+            members: space.members,
+            pending: space.pending,
+            root: space.root.clone(),
+        });
+        let peers = engine.links.iter().map(|link| {
+            let net = network.links.iter().find(|net| net.link == link.link);
+            Neighbour {
+                peer: foreshore::peer::peer_text(&link.peer),
+                device: link.device.map(|device| device.to_string()),
+                address: net.map(|net| net.address.to_string()),
+                spaces: link.spaces.iter().map(|id| id.to_bech32()).collect(),
+                in_step: link.in_step,
+                bytes_sent: link.bytes_sent,
+                bytes_received: link.bytes_received,
+                round_trips: link.round_trips,
+            }
+        });
+        let http = *shared.http.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            peer: shared.peer.peer_id_text(),
+            device: shared.peer.device().to_string(),
+            data: shared.data.display().to_string(),
+            pid: std::process::id(),
+            uptime_seconds: shared.started.elapsed().as_secs(),
+            listen: network.listen.iter().map(Address::to_string).collect(),
+            http: http.map(|address| address.to_string()),
+            spaces: spaces.collect(),
+            peers: peers.collect(),
+            hot_documents: engine.hot_documents,
+            hot_bytes: engine.hot_bytes,
+            log_bytes: engine.log_bytes,
+            orphans: engine.orphans,
+            refused_changes: engine.refused_changes,
+            storage_writes: engine.storage_writes,
+            storage_bytes: storage_bytes(&shared.data),
+            signatures_checked: engine.signatures_checked,
+            connections: network.connections as u64,
+            refused_connections: network.refused,
+            violations: network.violations,
+            resident_bytes: resident_bytes(),
+            trouble: shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        })
+    }
+}
+
+/// Allocated bytes of the store file.
+fn storage_bytes(data: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(data.join("store.redb")).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+/// Resident memory of this process, from Linux's `/proc`; 0 elsewhere.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
