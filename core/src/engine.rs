@@ -19,6 +19,7 @@
 //! | `compact` | snapshots in the place of chunks, in idle moments |
 //! | `document` | working state of documents in use: logs, hydrated cells |
 //! | `space`, `index` | what is known of a space |
+//! | `marker` | what survives of a document that kills its process |
 //! | `link` | a sync stream: handshake, credit, frames |
 //! | `sync` | rounds of reconciliation |
 //! | `ship` | what goes out, in fair turns |
@@ -46,6 +47,7 @@ pub mod index;
 mod ingest;
 pub mod keys;
 mod link;
+mod marker;
 mod ship;
 mod space;
 mod storage;
@@ -137,10 +139,14 @@ pub struct Engine {
     cursors: BTreeMap<(u64, SpaceId), u64>,
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
+    markers: marker::Markers,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
     evict_at: usize,
+    /// Estimated bytes of hydrated documents, and at which of them to look for what can go.
+    hot_estimate: usize,
+    evict_hot_at: usize,
 }
 
 impl Engine {
@@ -171,8 +177,11 @@ impl Engine {
             cursors: BTreeMap::new(),
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
+            markers: marker::Markers::default(),
             uses: 0,
             evict_at: 64,
+            hot_estimate: 0,
+            evict_hot_at: 0,
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
+use super::marker::Marker;
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
 use crate::document::chunk::Chunk;
@@ -50,6 +51,8 @@ pub(super) struct Draft {
     pub(super) remote: bool,
     /// A snapshot took the place of chunks: the log is to be loaded anew.
     pub(super) compacted: bool,
+    /// It has opened without harm.
+    proven: bool,
 }
 
 /// What happens when a batch is durable.
@@ -70,6 +73,7 @@ pub(super) struct Effects {
     pub(super) opened: Vec<SpaceId>,
     pub(super) replaced: Vec<(SpaceId, Entry)>,
     pub(super) compacted: Vec<DocumentId>,
+    pub(super) marked: Vec<(DocumentId, Marker)>,
 }
 
 /// A local commit that waits for its batch.
@@ -99,6 +103,9 @@ pub(super) struct Pending {
     /// Entries that a command wrote.
     pub(super) replaced: Vec<(SpaceId, Entry)>,
     pub(super) compactions: Vec<(SpaceId, DocumentId, Compacted, (u64, u64))>,
+    /// Crash markers to be made durable, and documents that have opened well.
+    pub(super) marked: Vec<(DocumentId, Marker)>,
+    pub(super) proven: Vec<(SpaceId, DocumentId)>,
     /// Rows that are not worth a write of their own.
     pub(super) lazy_ops: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -114,6 +121,8 @@ impl Pending {
             && self.resolved.is_empty()
             && self.interests_changed.is_empty()
             && self.compactions.is_empty()
+            && self.marked.is_empty()
+            && self.proven.is_empty()
             && self.closing.is_none()
     }
 }
@@ -148,6 +157,7 @@ impl Engine {
         self.draft_inboxes(&mut batch);
         self.draft_facts(&mut batch);
         self.draft_compactions(&mut batch);
+        self.draft_proven(&mut batch);
         self.finish_batch(batch);
     }
 
@@ -173,6 +183,7 @@ impl Engine {
                 sources: BTreeSet::new(),
                 remote: false,
                 compacted: false,
+                proven: false,
             }
         })
     }
@@ -357,6 +368,19 @@ impl Engine {
         }
     }
 
+    /// Documents that opened well need no marker until something else comes from elsewhere.
+    fn draft_proven(&mut self, batch: &mut Batch) {
+        for (space, id) in std::mem::take(&mut self.pending.proven) {
+            let Some((path, generation)) = self.place_of(&space, &id) else { continue };
+            let news = batch.drafts.get(&id).is_some_and(|d| d.remote);
+            let draft = self.draft(batch, space, &path, generation, id);
+            if draft.entry.unproven && !news {
+                draft.entry.unproven = false;
+                draft.proven = true;
+            }
+        }
+    }
+
     fn finish_batch(&mut self, mut batch: Batch) {
         batch.ops.append(&mut self.pending.ops);
         batch.effects.replies.append(&mut self.pending.replies);
@@ -366,6 +390,7 @@ impl Engine {
         batch.effects.reload.append(&mut self.pending.reload);
         batch.effects.replaced.append(&mut self.pending.replaced);
         batch.effects.opened.append(&mut self.pending.opened);
+        batch.effects.marked.append(&mut self.pending.marked);
         batch.effects.holds_back |= !batch.effects.opened.is_empty();
         self.write_drafts(&mut batch);
         let nothing_left = self.pending.commits.is_empty() && self.ready.is_empty();
@@ -388,7 +413,7 @@ impl Engine {
         let seconds = u32::try_from(self.now.wall.0.max(0) / 1000).unwrap_or(u32::MAX);
         let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
         let changed = |d: &Draft| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty();
-        batch.drafts.retain(|_, d| changed(d) || d.compacted);
+        batch.drafts.retain(|_, d| changed(d) || d.compacted || d.proven);
         for (document, draft) in &mut batch.drafts {
             let Some(space) = self.spaces.get(&draft.space) else { continue };
             if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
@@ -466,6 +491,9 @@ impl Engine {
         }
         for id in &effects.interests_changed {
             self.on_interests_changed(*id);
+        }
+        for (document, marker) in effects.marked {
+            self.on_marked(document, marker);
         }
         for document in effects.compacted {
             self.compaction_done(&document);

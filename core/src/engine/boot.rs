@@ -112,6 +112,7 @@ impl Engine {
         let (device, incarnation) = (ready.identity.device, ready.identity.incarnation);
         self.identity = Some(ready.identity);
         self.cursors = ready.cursors;
+        self.markers = super::marker::Markers::load(&opening.meta);
         self.spaces = ready.spaces.into_iter().map(|s| (s.id(), s)).collect();
         let spaces: Vec<SpaceInfo> = self.spaces.values().map(Space::info).collect();
         self.emit(Event::Opened { device, peer_seed: ready.peer_seed, incarnation, spaces });

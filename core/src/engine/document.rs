@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use super::batch::Draft;
 use super::ingest::Inbox;
 use super::storage::ReadPurpose;
-use super::{CommandError, Engine, Event, Reply, Weigh, keys};
+use super::{CommandError, Engine, Reply, Weigh, keys};
 use crate::document::hot::{Author, HotCell, HotDocument, HotError};
 use crate::document::log::Log;
+use crate::document::row;
 use crate::document::template::Template;
-use crate::document::{Chunk, quarantine, row};
 use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, ReadOp, RequestId, Rows, StorageFailure, Table};
 use crate::trust::Endorsement;
@@ -42,6 +42,11 @@ pub(super) enum LoadWait {
 }
 
 impl LoadWait {
+    /// Whether serving it hands the document to Automerge.
+    fn opens(&self) -> bool {
+        matches!(self, LoadWait::Open(..) | LoadWait::Read(_) | LoadWait::SetAside(_) | LoadWait::Compact)
+    }
+
     fn needs_log_only(&self) -> bool {
         matches!(self, LoadWait::Log | LoadWait::Resolve(_) | LoadWait::Compare { .. } | LoadWait::Fetch { .. })
     }
@@ -59,7 +64,8 @@ pub(super) struct Working {
     /// Endorsements whose chains are not complete here yet.
     pub(super) held: Vec<Endorsement>,
     pub(super) waits: Vec<LoadWait>,
-    loading: bool,
+    /// The newest arrival when the rows were asked for.
+    loading: Option<u64>,
     used: u64,
 }
 
@@ -85,7 +91,7 @@ impl Engine {
             inbox: Inbox::default(),
             held: Vec::new(),
             waits: Vec::new(),
-            loading: false,
+            loading: None,
             used,
         });
         working.used = used;
@@ -112,7 +118,7 @@ impl Engine {
         while self.loads < MAX_LOADS {
             let Some(id) = self.pending_loads.pop_first() else { break };
             let Some(working) = self.documents.get_mut(&id) else { continue };
-            if working.loading {
+            if working.loading.is_some() {
                 continue;
             }
             let only_log = working.waits.iter().all(|w| w.needs_log_only());
@@ -121,7 +127,8 @@ impl Engine {
                 self.serve(id, Some(&Rows::default()));
                 continue;
             }
-            working.loading = true;
+            let entry = self.spaces.get(&working.space).and_then(|s| s.index.by_id(&id));
+            working.loading = Some(entry.map_or(0, |e| e.arrival));
             self.loads += 1;
             let end = keys::after_document(&id);
             let scan = ReadOp::Scan { table: Table::Chunks, from: id.0.to_vec(), to: end, limit: usize::MAX };
@@ -132,7 +139,13 @@ impl Engine {
     pub(super) fn on_loaded(&mut self, id: DocumentId, rows: Result<Vec<Rows>, StorageFailure>) {
         self.loads = self.loads.saturating_sub(1);
         let Some(working) = self.documents.get_mut(&id) else { return };
-        working.loading = false;
+        let asked_at = working.loading.take();
+        let entry = self.spaces.get(&working.space).and_then(|s| s.index.by_id(&id));
+        if asked_at != Some(entry.map_or(0, |e| e.arrival)) {
+            // A write became durable in between, and the rows may be of before: read again.
+            self.pending_loads.insert(id);
+            return;
+        }
         match rows {
             Ok(rows) => {
                 let rows = rows.into_iter().next().unwrap_or_default();
@@ -170,9 +183,19 @@ impl Engine {
 
     fn serve(&mut self, id: DocumentId, rows: Option<&Rows>) {
         let Some(working) = self.documents.get_mut(&id) else { return };
-        let waits = std::mem::take(&mut working.waits);
+        let mut waits = std::mem::take(&mut working.waits);
         if !working.inbox.is_empty() {
             self.ready.insert(id);
+        }
+        let cold = working.cell.is_none();
+        if cold
+            && waits.iter().any(LoadWait::opens)
+            && let Some(rows) = rows
+            && !self.may_open(id, rows)
+        {
+            let (opening, other) = waits.into_iter().partition(LoadWait::opens);
+            self.documents.get_mut(&id).expect("looked at above").waits = opening;
+            waits = other;
         }
         for wait in waits {
             match wait {
@@ -224,9 +247,11 @@ impl Engine {
             Err(HotError::Quarantined { .. }) => self.hydrate_without_culprits(id, template, rows)?,
             Err(error) => return Err(invalid_template(&error.to_string())),
         };
+        self.hot_estimate += hot.estimate_bytes();
         let cell = HotCell::new(hot);
         let working = self.documents.get_mut(&id).expect("served documents are in use");
         working.cell = Some(cell.clone());
+        self.opened_well(id);
         Ok(Reply::Document { document: id, generation, cell })
     }
 
@@ -241,27 +266,10 @@ impl Engine {
         HotDocument::load(self.author(id), template, chunks).map_err(|_| CommandError::Quarantined(path))
     }
 
-    /// Finds the changes that make the view fail, hides them and what depends on them, and reports them. What is left is
-    /// returned.
     fn visible_without_culprits(&mut self, id: DocumentId, rows: Option<&Rows>) -> Result<Vec<Vec<u8>>, CommandError> {
-        let working = self.documents.get_mut(&id).expect("served documents are in use");
-        let (space, path) = (working.space, working.path.clone());
-        let quarantined = || CommandError::Quarantined(path.clone());
-        let rows = rows.ok_or_else(quarantined)?;
-        let log = working.log.as_mut().ok_or_else(quarantined)?;
-        let stored = rows.iter().filter_map(|(k, v)| row::StoredRow::read(k, v).ok());
-        let visible = super::ship::expand(stored.filter(|row| !row.hidden));
-        let chunks: Vec<Chunk> = visible.into_iter().filter_map(|(_, b)| Chunk::parse_stored(b).ok()).collect();
-        let culprits = quarantine::culprits(&chunks, |set| quarantine::is_sound(set.iter().map(|c| c.bytes())));
-        let hidden = log.hide(&culprits);
-        for chunk in chunks.iter().filter(|c| hidden.contains(&c.hash())) {
-            // What a snapshot holds has been opened before.
-            if let Some(row) = log.row(&chunk.hash()).filter(|row| !row.is_packed()) {
-                self.pending.ops.push(row::put_change(&id, row.arrival(), chunk.bytes(), true));
-            }
-        }
-        self.pending.events.push(Event::Quarantined { space, path: path.clone(), hidden: hidden.clone() });
-        Ok(chunks.into_iter().filter(|c| !hidden.contains(&c.hash())).map(Chunk::into_bytes).collect())
+        let path = self.documents[&id].path.clone();
+        let rows = rows.ok_or(CommandError::Quarantined(path))?;
+        Ok(self.without_culprits(id, rows))
     }
 
     /// The value of a document without keeping it hot.
@@ -281,7 +289,9 @@ impl Engine {
             Ok(hot) => hot,
             Err(_) => self.hydrate_without_culprits(id, Template::default(), rows)?,
         };
-        Ok((hot.value().map_err(failed)?, hot.heads().map_err(failed)?))
+        let read = (hot.value().map_err(failed)?, hot.heads().map_err(failed)?);
+        self.opened_well(id);
+        Ok(read)
     }
 
     /// A durable draft reaches the log and the hydrated document.
@@ -326,30 +336,34 @@ impl Engine {
         }
     }
 
-    /// Lets go of what nobody uses, the least recently used first, down to the budgets.
+    /// Lets go of what nobody uses, the least recently used first, down to seven eighths of the budgets.
     pub(super) fn evict(&mut self) {
-        if self.documents.len() < self.evict_at {
+        if self.documents.len() < self.evict_at && self.hot_estimate < self.evict_hot_at {
             return;
         }
-        let idle: BTreeSet<(u64, DocumentId)> = self
-            .documents
-            .iter()
-            .filter(|(id, w)| w.idle() && !self.ready.contains(*id))
-            .map(|(id, w)| (w.used, *id))
-            .collect();
+        let idle = self.documents.iter().filter(|(id, w)| w.idle() && !self.ready.contains(*id));
+        let idle: BTreeSet<(u64, DocumentId)> = idle.map(|(id, w)| (w.used, *id)).collect();
         let mut hot: usize = self.documents.values().map(Working::hot_bytes).sum();
         let mut logs: usize = self.documents.values().map(Weigh::weight).sum();
-        for (_, id) in idle {
-            if hot <= self.config.hot_budget && logs <= self.config.log_budget && self.documents.len() <= MAX_WORKING {
-                break;
-            }
-            if let Some(working) = self.documents.remove(&id) {
-                hot -= working.hot_bytes();
-                logs -= working.weight();
+        let (hot_budget, log_budget) = (self.config.hot_budget, self.config.log_budget);
+        let over = |hot: usize, logs: usize, documents: usize| {
+            hot > hot_budget / 8 * 7 || logs > log_budget / 8 * 7 || documents > MAX_WORKING / 8 * 7
+        };
+        if hot > hot_budget || logs > log_budget || self.documents.len() > MAX_WORKING {
+            for (_, id) in idle {
+                if !over(hot, logs, self.documents.len()) {
+                    break;
+                }
+                if let Some(working) = self.documents.remove(&id) {
+                    hot -= working.hot_bytes();
+                    logs -= working.weight();
+                }
             }
         }
-        // Weighing everything is not free: look again after the table has grown by an eighth.
+        // Weighing everything is not free: look again after some growth, however much handles hold.
         self.evict_at = self.documents.len() + self.documents.len() / 8 + 64;
+        self.hot_estimate = hot;
+        self.evict_hot_at = (hot + hot / 8).max(hot_budget);
     }
 }
 
@@ -358,7 +372,7 @@ const MAX_WORKING: usize = 65_536;
 
 impl Working {
     fn idle(&self) -> bool {
-        !self.loading
+        self.loading.is_none()
             && self.waits.is_empty()
             && self.inbox.is_empty()
             && self.cell.as_ref().is_none_or(|cell| cell.shares() <= 1)

@@ -599,3 +599,106 @@ fn a_change_larger_than_a_frame_crosses_in_parts() {
     assert_eq!(net.root(0), net.root(1));
     assert_eq!(net.value(1, space, "/big"), net.value(0, space, "/big"));
 }
+
+/// Crash markers in a store.
+fn markers(net: &Net, n: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let rows = net.nodes[n].store.table(crate::io::Table::Meta);
+    rows.filter(|(k, _)| k.starts_with(b"opening/")).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+}
+
+#[test]
+fn a_document_from_elsewhere_is_marked_until_it_has_opened() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.put(0, space, "/a", "x", 1);
+    net.connect(0, 1);
+    net.run_for(200);
+    assert!(markers(&net, 1).is_empty());
+    let path = Path::parse("/a").unwrap();
+    let request = net.ask(1, Command::Open { space, path, template: Template::default() });
+    while markers(&net, 1).is_empty() {
+        assert!(net.answer(1, request).is_none(), "opened without a marker");
+        assert!(net.step(), "no marker was ever written");
+    }
+    net.settle();
+    assert!(matches!(net.answer(1, request), Some(Ok(Reply::Document { .. }))));
+    assert!(markers(&net, 1).is_empty(), "it opened well");
+}
+
+#[test]
+fn a_document_that_keeps_killing_its_process_loses_the_culprit_from_view() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    for n in 0..4 {
+        net.put(0, space, "/a", &format!("k{n}"), n);
+    }
+    net.connect(0, 1);
+    net.run_for(500);
+    let root = net.root(1);
+    let id = DocumentId::derive(&space, &Path::parse("/a").unwrap(), 0);
+    let key = [b"opening/".as_slice(), &id.0].concat();
+    for (deaths, hidden) in [(1, false), (marker::MAX_ATTEMPTS, true)] {
+        let left = marker::Marker::Whole(deaths);
+        let op = WriteOp::Put(crate::io::Table::Meta, key.clone(), crate::wire::Codec::to_bytes(&left));
+        assert!(net.nodes[1].store.write(&[(&[op], None)])[0].is_ok());
+        net.restart(1);
+        // Each prefix works when it is tried, so what only the whole has is the culprit.
+        let expected = [("k0", 0), ("k1", 1), ("k2", 2), ("k3", 3)];
+        let shown = if hidden { &expected[..3] } else { &expected[..] };
+        assert_eq!(net.value(1, space, "/a"), map(shown), "after {deaths} deaths");
+        let reported = net.nodes[1].events.iter().any(|e| matches!(e, Event::Quarantined { .. }));
+        assert_eq!(reported, hidden);
+        assert_eq!(net.root(1), root, "what is hidden stays in the heads");
+        assert!(markers(&net, 1).is_empty());
+    }
+    net.restart(1);
+    assert_eq!(net.value(1, space, "/a"), map(&[("k0", 0), ("k1", 1), ("k2", 2)]), "it stays hidden");
+}
+
+#[test]
+fn no_common_version_is_a_typed_refusal() {
+    let mut net = Net::new(1);
+    net.create_space(0);
+    let link = LinkId(77);
+    let node = &mut net.nodes[0].engine;
+    let now = Now { mono: Timestamp::from_micros(10_000_000), wall: WallTime(0) };
+    node.handle(now, Input::Linked { link, peer: PeerId([9; 32]), initiator: false });
+    while node.poll().is_some() {}
+    let mut frame = Vec::new();
+    let hello = crate::wire::v1::Message::Hello { versions: vec![250], nonce: [0; 16], window: 1, epoch: 1 };
+    hello.append_to(&mut frame);
+    node.handle(now, Input::Frame { link, bytes: frame });
+    let outputs: Vec<Output> = std::iter::from_fn(|| node.poll()).collect();
+    let refused = outputs.iter().any(|o| match o {
+        Output::Send { bytes, .. } => crate::wire::v1::decode_frame(bytes)
+            .unwrap()
+            .iter()
+            .any(|(m, _)| matches!(m, crate::wire::v1::Message::Unsupported { versions } if versions == &[1])),
+        _ => false,
+    });
+    assert!(refused, "{outputs:?}");
+    assert!(outputs.iter().any(|o| matches!(o, Output::Close { reason: crate::io::CloseReason::Version, .. })));
+}
+
+#[test]
+fn hydrated_documents_stay_within_their_budget() {
+    let config = |_| EngineConfig { hot_budget: 1 << 20, store_identity: b"t".to_vec(), ..EngineConfig::default() };
+    let mut net = Net::with(1, config);
+    let space = net.create_space(0);
+    for n in 0..400 {
+        net.put(0, space, &format!("/d/{n}"), "x", n);
+        // Replies hold the documents that they opened.
+        net.nodes[0].events.clear();
+    }
+    let status = net.status(0);
+    assert!(status.hot_bytes < 4 << 20, "{} bytes of {} documents", status.hot_bytes, status.hot_documents);
+    let held: Vec<_> = (0..100).map(|n| net.open(0, space, &format!("/d/{n}"))).collect();
+    for n in 100..400 {
+        net.open(0, space, &format!("/d/{n}"));
+        net.nodes[0].events.clear();
+    }
+    let still = held.iter().filter(|cell| cell.shares() > 1).count();
+    assert_eq!(still, 100, "what a handle holds stays hot");
+}
