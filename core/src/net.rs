@@ -1,9 +1,9 @@
 //! The network driver: carries out what the pure [`Engine`](crate::engine::Engine) asks for, over libp2p.
 //!
-//! One task, the [`driver`], owns the engine, the swarm and the links, and runs the loop that [`crate::io`] describes.
-//! Around it: [`transport`] (comes from outside, so that a browser can bring its own), [`sync`] (one stream
-//! `/foreshore/sync/1` a connection), [`connections`] (one connection a pair of peers), [`link`] and [`frame`] (bounded
-//! reading and writing), [`dial`] (whom to dial, and when). Noise proves who a peer is; what it may do is the engine's
+//! One task, the `driver`, owns the engine, the swarm and the links, and runs the loop that [`crate::io`] describes.
+//! Around it: `transport` (comes from outside, so that a browser can bring its own), `sync` (one stream
+//! `/foreshore/sync/1` a connection), `connections` (one connection a pair of peers), `link` and `frame` (bounded
+//! reading and writing), `dial` (whom to dial, and when). Noise proves who a peer is; what it may do is the engine's
 //! business, and nothing is said to it before the engine says it.
 //!
 //! **Invariants.** Frames of one link go in and out in order. Nothing here looks into a frame. Every queue has a bound
