@@ -8,6 +8,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::{mpsc, oneshot};
 
+use super::driver::Machine;
 use super::*;
 use crate::engine::{Command, CommandError, Event, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};

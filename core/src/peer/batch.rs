@@ -68,7 +68,7 @@ impl<'e> Batch<'e> {
             }
             Core::send(&cores, changes).map_err(DocumentError::from)
         })??;
-        cores.iter().for_each(|core| self.client.hub.raise(core.space, &core.path, false));
+        cores.iter().for_each(|core| self.client.hub.raise(core.space, &core.path, None));
         Ok(commit)
     }
 }

@@ -88,7 +88,7 @@ impl Core {
         template: Template,
         (document, generation, cell): (DocumentId, u32, HotCell),
     ) -> Arc<Self> {
-        let flag = client.hub.watch_document(space, &path);
+        let flag = client.hub.watch_document(space, &path, document);
         Arc::new(Self {
             client,
             space,
@@ -102,6 +102,11 @@ impl Core {
             flag,
             recorders: Mutex::default(),
         })
+    }
+
+    /// Whether the document was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.flag.is_deleted()
     }
 
     /// The hydrated document, whichever one the engine keeps in step now.
@@ -178,17 +183,18 @@ impl Core {
         let (space, path, template) = (self.space, self.path.clone(), self.template.clone());
         let core = self.clone();
         let sink = Box::new(move |result| {
+            let mut deleted = None;
             match result {
                 Ok(Reply::Document { document, cell, .. }) if document == core.document => {
                     core.cell.store(Arc::new(cell));
                 }
                 // Another generation lives at the path: this document was deleted.
-                Ok(_) => core.flag.set_deleted(),
+                Ok(_) => deleted = Some(core.document),
                 Err(_) => {}
             }
             core.reopening.store(false, Ordering::Release);
+            core.client.hub.raise(core.space, &core.path, deleted);
             core.reopened.notify_waiters();
-            core.client.hub.raise(core.space, &core.path, false);
         });
         self.client.tell(Command::Open { space, path, template }, sink);
     }
@@ -255,7 +261,7 @@ impl<T> Document<T> {
 
     /// Whether it was deleted. What it last held can still be read.
     pub fn is_deleted(&self) -> bool {
-        self.core.flag.is_deleted()
+        self.core.is_deleted()
     }
 
     /// The same document through another type.
@@ -401,7 +407,7 @@ impl<T> Document<T> {
             };
             Ok::<_, DocumentError>((result, commit))
         })??;
-        core.client.hub.raise(core.space, &core.path, false);
+        core.client.hub.raise(core.space, &core.path, None);
         Ok(done)
     }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 
 use crate::engine::Event;
-use crate::id::{Path, Prefix, SpaceId};
+use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::net::Notice;
 
 /// Everybody who watches.
@@ -30,8 +30,9 @@ struct Inner {
 }
 
 /// A wake-up that remembers whether it came.
-#[derive(Default)]
 pub(crate) struct Flag {
+    /// Of the generations of its path, the one that it is about.
+    document: DocumentId,
     raised: AtomicBool,
     deleted: AtomicBool,
     closed: AtomicBool,
@@ -39,6 +40,11 @@ pub(crate) struct Flag {
 }
 
 impl Flag {
+    fn new(document: DocumentId) -> Self {
+        let (raised, deleted, closed) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        Self { document, raised, deleted, closed, waker: AtomicWaker::new() }
+    }
+
     /// Something may have changed.
     pub(crate) fn raise(&self) {
         self.raised.store(true, Ordering::Release);
@@ -163,8 +169,8 @@ impl Hub {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn watch_document(&self, space: SpaceId, path: &Path) -> Arc<Flag> {
-        let flag = Arc::new(Flag::default());
+    pub(crate) fn watch_document(&self, space: SpaceId, path: &Path, document: DocumentId) -> Arc<Flag> {
+        let flag = Arc::new(Flag::new(document));
         let mut inner = self.lock();
         if inner.closed {
             flag.close();
@@ -197,14 +203,14 @@ impl Hub {
         mailbox
     }
 
-    /// Wakes the watchers of a document: it changed here.
-    pub(crate) fn raise(&self, space: SpaceId, path: &Path, deleted: bool) {
+    /// Wakes the watchers of a path: it changed here. `deleted`: that document of it is gone.
+    pub(crate) fn raise(&self, space: SpaceId, path: &Path, deleted: Option<DocumentId>) {
         let mut inner = self.lock();
         let key = (space, path.clone());
         let Some(watchers) = inner.documents.get_mut(&key) else { return };
         watchers.retain(|watcher| {
             let Some(flag) = watcher.upgrade() else { return false };
-            if deleted {
+            if deleted == Some(flag.document) {
                 flag.set_deleted();
             }
             flag.raise();
@@ -217,8 +223,8 @@ impl Hub {
 
     /// Tells everybody whom it concerns.
     pub(crate) fn publish(&self, notice: Notice) {
-        if let Notice::Engine(Event::DocumentChanged { space, path, deleted, remote, .. }) = &notice {
-            self.raise(*space, path, *deleted);
+        if let Notice::Engine(Event::DocumentChanged { space, path, document, deleted, remote }) = &notice {
+            self.raise(*space, path, deleted.then_some(*document));
             let change = DocumentChange { path: path.clone(), deleted: *deleted, remote: *remote };
             return self.publish_change(*space, &change);
         }
@@ -264,7 +270,6 @@ mod tests {
     use futures::task::noop_waker;
 
     use super::*;
-    use crate::id::DocumentId;
 
     fn change(path: &str) -> Notice {
         Notice::Engine(Event::DocumentChanged {
@@ -312,13 +317,16 @@ mod tests {
     #[test]
     fn a_flag_coalesces_and_ends_with_the_peer() {
         let hub = Hub::default();
-        let flag = hub.watch_document(SpaceId([1; 32]), &Path::parse("/a").unwrap());
+        let flag = hub.watch_document(SpaceId([1; 32]), &Path::parse("/a").unwrap(), DocumentId([0; 16]));
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
         hub.publish(change("/a"));
         hub.publish(change("/a"));
         assert_eq!(flag.poll_raised(&mut cx), Poll::Ready(Some(())));
         assert_eq!(flag.poll_raised(&mut cx), Poll::Pending);
+        hub.raise(SpaceId([1; 32]), &Path::parse("/a").unwrap(), Some(DocumentId([9; 16])));
+        assert!(!flag.is_deleted(), "another generation of the path is gone");
+        assert_eq!(flag.poll_raised(&mut cx), Poll::Ready(Some(())));
         hub.publish(Notice::Closed);
         assert_eq!(flag.poll_raised(&mut cx), Poll::Ready(None));
     }

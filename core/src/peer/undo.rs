@@ -65,7 +65,7 @@ impl Undo {
             core.record(hot, &change, Some(&self.manager));
             Ok::<_, DocumentError>(Some(Core::send(std::slice::from_ref(core), vec![change])?))
         })??;
-        core.client.hub.raise(core.space, &core.path, false);
+        core.client.hub.raise(core.space, &core.path, None);
         Ok(commit)
     }
 }

@@ -46,7 +46,11 @@ pub struct DocumentWatch {
 impl DocumentWatch {
     pub(crate) fn new(core: Arc<Core>, scope: At) -> Result<Self, DocumentError> {
         // The flag comes first: what happens between the two is reported rather than lost.
-        let flag = core.client.hub.watch_document(core.space, &core.path);
+        let flag = core.client.hub.watch_document(core.space, &core.path, core.document);
+        if core.is_deleted() {
+            flag.set_deleted();
+            flag.raise();
+        }
         let heads = core.with(HotDocument::heads)?;
         Ok(Self { core, flag, scope, heads, ended: false })
     }
