@@ -26,7 +26,7 @@ mod cell;
 mod commit;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use automerge::{Automerge, ReadDoc, TextEncoding};
 
@@ -38,7 +38,7 @@ pub use view::{ObjectId, View};
 pub(super) use view::{is_op_id, resolve};
 
 use super::edit::EditError;
-use super::template::Template;
+use super::template::{Template, TemplateError};
 use super::value::{self, Value};
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Incarnation};
 
@@ -76,14 +76,6 @@ pub enum HotError {
         /// How many dependencies are missing.
         count: usize,
     },
-    /// The pushed chunks exceed their bound and are not taken; reload the document from its chunks.
-    #[error("{bytes} B wait to be applied, the bound is {max}")]
-    Backlog {
-        /// What would wait.
-        bytes: usize,
-        /// The bound.
-        max: usize,
-    },
     /// Heads that this replica does not have.
     #[error("the change {hash} is not here")]
     UnknownHeads {
@@ -93,6 +85,9 @@ pub enum HotError {
     /// The edit was refused; nothing happened.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// Two templates of one document contradict each other.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The document is being edited or read by this very thread, further up the stack.
     #[error("documents cannot be opened inside an edit or read of a document")]
     Reentrant,
@@ -132,8 +127,23 @@ pub struct HotDocument {
     own: Option<BTreeMap<u32, ChangeHash>>,
     /// Own actors that must not be used.
     blocked: BTreeSet<u32>,
+    /// The latest own changes, which may not be stored yet.
+    made: VecDeque<Made>,
+    made_bytes: usize,
     quarantined: String,
 }
+
+/// An own change, its layers first.
+struct Made {
+    n: u32,
+    hash: ChangeHash,
+    chunks: Vec<Vec<u8>>,
+}
+
+/// How many own changes a document remembers for [`HotDocument::reload`]: more than wait to be stored at any time.
+const MADE: usize = 1024;
+/// How many bytes of them.
+const MADE_BYTES: usize = 1 << 20;
 
 impl HotDocument {
     /// A document without changes.
@@ -154,6 +164,8 @@ impl HotDocument {
             chunk_bytes: 0,
             own: None,
             blocked: BTreeSet::new(),
+            made: VecDeque::new(),
+            made_bytes: 0,
             quarantined: String::new(),
         };
         hot.fill(chunks)?;
@@ -167,10 +179,22 @@ impl HotDocument {
         self
     }
 
-    /// Keeps edits off one of the own actors: some of its changes exist but are hidden from view, so its next seq is not
-    /// to be seen here.
-    pub fn block_actor(&mut self, n: u32) {
-        self.blocked.insert(n);
+    /// Keeps edits off those of the own actors that are among `hidden`: changes of theirs exist but are hidden from view,
+    /// so their next seq is not to be seen here.
+    pub fn block_actors<'a>(&mut self, hidden: impl IntoIterator<Item = &'a Actor>) {
+        let own: Vec<Actor> = (0..8 * ACTORS).map(|n| self.author.actor(n)).collect();
+        for actor in hidden {
+            self.blocked.extend((0..).zip(&own).filter(|(_, own)| *own == actor).map(|(n, _)| n));
+        }
+    }
+
+    /// Applies the layers of another program's template, or of a later version of this one's, as far as they are new.
+    /// Refused, without effect, when a layer of it has a root key of another layer.
+    pub fn widen(&mut self, template: &Template) -> Result<(), HotError> {
+        let Some(joined) = self.template.join(template)? else { return Ok(()) };
+        self.ready()?;
+        self.template = joined;
+        self.float_layers()
     }
 
     /// Whose changes edits make.
@@ -211,7 +235,7 @@ impl HotDocument {
     pub fn estimate_bytes(&self) -> usize {
         let stats = self.doc.as_ref().map(|doc| doc.stats());
         let (ops, changes) = stats.map_or((0, 0), |s| (s.num_ops as usize, s.num_changes as usize));
-        16_000 + 60 * ops + 80 * changes + self.chunk_bytes / 2 + self.pending_bytes
+        16_000 + 60 * ops + 80 * changes + self.chunk_bytes / 2 + self.made_bytes + self.pending_bytes
     }
 
     /// The heads to read at; `None` for the present.

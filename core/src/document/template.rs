@@ -100,10 +100,19 @@ impl Template {
         Ok(Self { layers: self.layers.iter().cloned().chain([layer]).collect() })
     }
 
-    /// The layers of both.
-    pub fn union(&self, other: &Self) -> Self {
-        let added = other.layers.iter().filter(|layer| self.layers.iter().all(|have| have.hash != layer.hash));
-        Self { layers: self.layers.iter().chain(added).cloned().collect() }
+    /// Both templates' layers, those of `other` last; `None` if it adds none.
+    pub fn join(&self, other: &Template) -> Result<Option<Self>, TemplateError> {
+        let known = |layer: &&Layer| !self.layers.iter().any(|own| own.hash == layer.hash);
+        let added: Vec<&Layer> = other.layers.iter().filter(known).collect();
+        if self.layers.len() + added.len() > MAX_LAYERS {
+            return Err(TemplateError::TooMany);
+        }
+        let taken = |key: &&String| self.layers.iter().any(|own| own.keys.contains(*key));
+        if let Some(key) = added.iter().flat_map(|layer| &layer.keys).find(taken) {
+            return Err(TemplateError::Taken { key: key.clone() });
+        }
+        let joined = self.layers.iter().chain(added.iter().copied()).cloned();
+        Ok((!added.is_empty()).then(|| Self { layers: joined.collect() }))
     }
 
     /// Number of layers.

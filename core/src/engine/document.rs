@@ -236,23 +236,32 @@ impl Engine {
                 let chunks = self.visible_without_culprits(id, rows)?;
                 let made = cell.with(|hot| hot.reload(chunks)).and_then(|r| r);
                 made.map_err(|_| CommandError::Quarantined(path))?;
+                let _ = cell.with(|hot| self.block_hidden(&id, hot));
             }
             let widened = cell.with(|hot| hot.widen(&template)).and_then(|r| r);
             widened.map_err(|error| invalid_template(&error.to_string()))?;
             return Ok(Reply::Document { document: id, generation, cell });
         }
         let chunks = visible_chunks(rows);
-        let hot = match HotDocument::load(author, template.clone(), chunks) {
+        let mut hot = match HotDocument::load(author, template.clone(), chunks) {
             Ok(hot) => hot,
             Err(HotError::Quarantined { .. }) => self.hydrate_without_culprits(id, template, rows)?,
             Err(error) => return Err(invalid_template(&error.to_string())),
         };
+        self.block_hidden(&id, &mut hot);
         self.hot_estimate += hot.estimate_bytes();
         let cell = HotCell::new(hot);
         let working = self.documents.get_mut(&id).expect("served documents are in use");
         working.cell = Some(cell.clone());
         self.opened_well(id);
         Ok(Reply::Document { document: id, generation, cell })
+    }
+
+    /// Keeps edits off own actors of which the view does not show every change.
+    fn block_hidden(&self, id: &DocumentId, hot: &mut HotDocument) {
+        if let Some(log) = self.documents.get(id).and_then(|w| w.log.as_ref()).filter(|log| log.has_hidden()) {
+            hot.block_actors(log.rows().iter().filter(|row| row.is_hidden()).map(|row| log.actor_of(row)));
+        }
     }
 
     fn hydrate_without_culprits(

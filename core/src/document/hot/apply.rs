@@ -5,22 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, Change, LoadOptions, ReadDoc, TextEncoding};
 
 use super::{HotDocument, HotError, their_hash};
-use crate::document::template::Template;
+use crate::id::ChangeHash;
 
 /// Chunk type of a snapshot, in the byte after magic and checksum.
 const SNAPSHOT: u8 = 0;
 
 impl HotDocument {
-    /// Takes changes that were admitted to the log. They are applied in one batch before the next read or edit.
-    ///
-    /// [`HotError::Backlog`]: none of them is taken, and the document is to be reloaded.
+    /// Takes changes that were admitted to the log. They are applied in one batch before the next read or edit, or at
+    /// once when more than the bound would wait: so a document that nobody reads stays bounded too.
     pub fn push_remote(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
-        let bytes = self.pending_bytes + chunks.iter().map(Vec::len).sum::<usize>();
-        if bytes > self.pending_max {
-            return Err(HotError::Backlog { bytes, max: self.pending_max });
-        }
-        self.pending_bytes = bytes;
+        self.pending_bytes += chunks.iter().map(Vec::len).sum::<usize>();
         self.pending.extend(chunks);
+        if self.pending_bytes > self.pending_max {
+            self.ready()?;
+        }
         Ok(())
     }
 
@@ -29,18 +27,20 @@ impl HotDocument {
         !self.pending.is_empty()
     }
 
-    /// Makes the object anew from chunks: after a quarantine, without what is hidden, or after a backlog. Own changes
-    /// that were made here and are not among the chunks stay.
+    /// Makes the object anew from chunks: after a quarantine, without what is hidden. The latest own changes stay, be they
+    /// stored already or not; an actor of which one does not fit any more is not used again.
     pub fn reload(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
         let mut fresh = Self::load(self.author, self.template.clone(), chunks)?;
-        if let (Some(old), Some(new)) = (&self.doc, &fresh.doc) {
-            let actors: Vec<_> = self.own.iter().flatten().map(|(n, _)| self.author.actor(*n)).collect();
-            let mut kept = new.get_changes_added(old);
-            kept.retain(|change| actors.iter().any(|actor| actor.as_bytes() == change.actor_id().to_bytes()));
-            fresh.apply(kept.iter_mut().map(|change| change.bytes().to_vec()).collect())?;
+        let made = std::mem::take(&mut self.made);
+        fresh.apply(made.iter().flat_map(|made| made.chunks.iter().cloned()).collect())?;
+        fresh.blocked = std::mem::take(&mut self.blocked);
+        for change in &made {
+            let doc = fresh.ready()?;
+            if doc.get_change_meta_by_hash(&their_hash(&change.hash)).is_none() {
+                fresh.blocked.insert(change.n);
+            }
         }
-        let blocked = std::mem::take(&mut self.blocked);
-        *self = Self { pending_max: self.pending_max, blocked, ..fresh };
+        *self = Self { pending_max: self.pending_max, made, made_bytes: self.made_bytes, ..fresh };
         Ok(())
     }
 
@@ -90,26 +90,16 @@ impl HotDocument {
         self.float_layers()
     }
 
-    /// Adds the layers of another template to the view: two programs, or two versions of one, look at the same document.
-    pub fn widen(&mut self, template: &Template) -> Result<(), HotError> {
-        if template.layers().all(|(hash, _)| self.template.layers().any(|(have, _)| have == hash)) {
-            return Ok(());
-        }
-        self.ready()?;
-        self.template = self.template.union(template);
-        self.float_layers()
-    }
-
-    /// Applies the template's layers that no change has brought.
-    fn float_layers(&mut self) -> Result<(), HotError> {
-        let layers: Vec<_> = self.template.layers().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
+    /// Applies the template's layers that no change has brought. They stay out of `apply`, which takes what it is given
+    /// for committed.
+    pub(super) fn float_layers(&mut self) -> Result<(), HotError> {
         let doc = self.doc.as_ref();
-        let absent = |hash| doc.is_some_and(|doc| doc.get_change_meta_by_hash(&their_hash(hash)).is_none());
-        let floating: Vec<_> = layers.iter().filter(|(hash, _)| absent(hash)).collect();
-        self.floating.extend(floating.iter().map(|(hash, _)| *hash));
-        // Floating layers stay out of `apply`, which takes what it is given for committed.
-        let changes =
-            floating.iter().filter_map(|(_, bytes)| Change::from_bytes(bytes.clone()).ok()).collect::<Vec<_>>();
+        let absent =
+            |hash: &ChangeHash| doc.is_some_and(|doc| doc.get_change_meta_by_hash(&their_hash(hash)).is_none());
+        let layers: Vec<_> = self.template.layers().filter(|(hash, _)| absent(hash)).collect();
+        let changes: Vec<_> = layers.iter().filter_map(|(_, bytes)| Change::from_bytes(bytes.to_vec()).ok()).collect();
+        let hashes: Vec<_> = layers.iter().map(|(hash, _)| *hash).collect();
+        self.floating.extend(hashes);
         self.apply_changes(changes)
     }
 

@@ -7,7 +7,7 @@ use automerge::transaction::{CommitOptions, OwnedTransaction, Transactable};
 use automerge::{ActorId, Automerge, Change, ReadDoc};
 
 use super::apply::panic_text;
-use super::{ACTORS, HotDocument, HotError, own_hash, their_hash};
+use super::{ACTORS, HotDocument, HotError, MADE, MADE_BYTES, Made, own_hash, their_hash};
 use crate::document::edit::{EditError, MAX_OP, MapDraft, Tx};
 use crate::document::local::LocalChange;
 use crate::id::{Actor, ChangeHash};
@@ -219,6 +219,7 @@ impl HotDocument {
             self.template.layers().filter(|(hash, _)| deps.contains(hash)).filter_map(brought).collect();
         let bytes = change.bytes().to_vec();
         self.chunk_bytes += bytes.len();
+        self.remember(plan.n, hash, layers.iter().chain([&bytes]).cloned().collect());
         LocalChange {
             document: self.author.document,
             actor: plan.actor.clone(),
@@ -230,6 +231,16 @@ impl HotDocument {
             max_op: change.max_op(),
             bytes,
             layers,
+        }
+    }
+
+    fn remember(&mut self, n: u32, hash: ChangeHash, chunks: Vec<Vec<u8>>) {
+        let weigh = |made: &Made| made.chunks.iter().map(Vec::len).sum::<usize>();
+        let made = Made { n, hash, chunks };
+        self.made_bytes += weigh(&made);
+        self.made.push_back(made);
+        while self.made.len() > MADE || (self.made_bytes > MADE_BYTES && self.made.len() > 1) {
+            self.made_bytes -= self.made.pop_front().as_ref().map_or(0, weigh);
         }
     }
 

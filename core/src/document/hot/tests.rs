@@ -114,6 +114,32 @@ fn a_later_version_of_a_template_meets_the_earlier_one() {
 }
 
 #[test]
+fn a_template_joins_a_document_that_is_open() {
+    let mut a = Desk { hot: HotDocument::new(author(1), Template::default()).unwrap() };
+    let first = a.edit(|d| d.put("k", 1));
+    a.hot.widen(&template()).unwrap();
+    a.hot.widen(&template()).unwrap();
+    assert_eq!(a.hot.heads().unwrap(), vec![first.hash]);
+    let second = a.edit(|d| d.text("body")?.push("hi"));
+    assert_eq!((second.layers.len(), second.deps.contains(&first.hash)), (1, true));
+    let mut b = Desk::new(2);
+    b.take(&[&first, &second]);
+    same(&mut a, &mut b);
+    let other = Template::new(&json(json!({"body": 1}))).unwrap();
+    assert!(matches!(a.hot.widen(&other), Err(HotError::Template(TemplateError::Taken { .. }))));
+}
+
+#[test]
+fn an_actor_with_hidden_changes_is_not_used() {
+    let mut a = Desk::new(1);
+    let first = a.edit(|d| d.put("k", 1));
+    let mut again = HotDocument::new(author(1), template()).unwrap();
+    again.block_actors([&first.actor]);
+    let (_, next) = again.edit(&EditOptions::default(), |d| d.put("k", 2)).unwrap();
+    assert_eq!(next.unwrap().actor_n, 1);
+}
+
+#[test]
 fn every_kind_survives_a_reload() {
     let mut a = Desk::new(1);
     let everything = json(json!({
@@ -283,8 +309,8 @@ fn changes_wait_and_are_applied_together() {
     same(&mut a, &mut b);
     assert!(!b.hot.has_pending());
     let mut small = Desk { hot: HotDocument::new(author(3), template()).unwrap().pending_max(10) };
-    let backlog = small.hot.push_remote(vec![changes[0].bytes.clone()]);
-    assert!(matches!(backlog, Err(HotError::Backlog { max: 10, .. })));
+    small.take(&[&changes[0]]);
+    assert!(!small.hot.has_pending(), "past the bound they are applied at once");
     let chunks = changes.iter().flat_map(|c| c.layers.iter().cloned().chain([c.bytes.clone()])).collect();
     small.hot.reload(chunks).unwrap();
     same(&mut a, &mut small);
@@ -303,6 +329,24 @@ fn a_damaged_chunk_quarantines_and_a_reload_without_it_heals() {
     a.hot.reload(good.layers.iter().cloned().chain([good.bytes.clone()]).collect()).unwrap();
     assert_eq!(a.hot.value().unwrap().get("k"), Some(&Value::Int(1)));
     assert_eq!(a.edit(|d| d.put("k", 2)).seq, 2);
+}
+
+#[test]
+fn own_changes_that_are_not_stored_yet_survive_a_reload() {
+    let (mut a, mut b) = (Desk::new(1), Desk::new(2));
+    let stored = b.edit(|d| d.put("theirs", 1));
+    a.take(&[&stored]);
+    let mine = a.edit(|d| d.put("mine", 2));
+    a.hot.push_remote(vec![b"nonsense".to_vec()]).unwrap();
+    assert!(a.hot.value().is_err());
+    let chunks: Vec<_> = stored.layers.iter().cloned().chain([stored.bytes.clone()]).collect();
+    a.hot.reload(chunks).unwrap();
+    assert_eq!(a.hot.value().unwrap().get("mine"), Some(&Value::Int(2)));
+    let next = a.edit(|d| d.put("mine", 3));
+    assert_eq!((next.seq, next.deps), (2, vec![mine.hash]));
+    // What the own change stands on is hidden now: another actor goes on.
+    a.hot.reload(stored.layers).unwrap();
+    assert_eq!(a.edit(|d| d.put("mine", 4)).actor_n, 1);
 }
 
 #[test]
