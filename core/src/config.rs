@@ -16,7 +16,8 @@ pub struct EngineConfig {
     pub hot_budget: usize,
     /// Estimated bytes of loaded logs (rows, no contents) to keep. Default 64 MiB.
     pub log_budget: usize,
-    /// Bytes of changes that wait for dependencies. Default 64 MiB; at the bound the oldest are dropped and fetched again.
+    /// Bytes of changes that wait for dependencies. Default 256 MiB. A chain of changes is admitted
+    /// whole, so this bounds the history that a peer can bring in one piece; at the bound the newest are dropped.
     pub orphan_budget: usize,
     /// Bytes of one peer's data that may wait here unverified or unstored: the credit given to a link. Default 4 MiB.
     /// Worst-case memory is this times the number of links.
@@ -44,7 +45,7 @@ impl Default for EngineConfig {
             reconcile_period: Duration::from_secs(15),
             hot_budget: 256 << 20,
             log_budget: 64 << 20,
-            orphan_budget: 64 << 20,
+            orphan_budget: 256 << 20,
             link_window: 4 << 20,
             max_batch: 8192,
             max_links: 256,

@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::document::LoadWait;
 use super::{CommandError, Engine, Event, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
-use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind};
+use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind, Waiting};
 use crate::document::log::Log;
 use crate::id::{Actor, ChangeHash, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, RequestId};
@@ -155,9 +155,16 @@ impl Engine {
             return Outcome { admitted: 0, refused: 0, waiting: false };
         }
         let (mut chunks, mut refused) = parse_chunks(std::mem::take(&mut inbox.chunks));
-        chunks.extend(self.orphans.take(&id));
         let held = self.documents.get_mut(&id).map(|w| std::mem::take(&mut w.held)).unwrap_or_default();
         let endorsements = self.verify_endorsements(space, path, id, inbox, &by_seq(&chunks), held);
+        let covered = endorsements
+            .iter()
+            .any(|e| self.orphans.contains(&id, &e.hash) || chunks.iter().any(|c| c.hash() == e.hash));
+        if !covered {
+            self.count_refused(refused);
+            return self.hold_uncovered(id, chunks, endorsements, inbox);
+        }
+        chunks.extend(self.orphans.take(&id));
         let tips: Vec<EndorsedTip> = endorsements.iter().map(tip).collect();
         let staged = self.stage(batch, id, chunks, &tips);
         refused += staged.refused.len() as u64;
@@ -200,12 +207,42 @@ impl Engine {
         let empty = Log::new();
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref()).unwrap_or(&empty);
         self.orphans.hold(&id, staged.waiting, log);
+        self.hold_endorsements(id, unfinished);
+        self.fetch_missing(space, path, generation, &inbox.sources, wanted, &id);
+        Outcome { admitted, refused, waiting }
+    }
+
+    /// Keeps changes that no endorsement here covers yet: a long chain comes in many messages, its endorsement with the
+    /// last, and judging everything that waits with every message would cost the square of its length.
+    fn hold_uncovered(
+        &mut self,
+        id: DocumentId,
+        chunks: Vec<Chunk>,
+        endorsements: Vec<Endorsement>,
+        inbox: &Inbox,
+    ) -> Outcome {
+        let empty = Log::new();
+        let log = self.documents.get(&id).and_then(|w| w.log.as_ref()).unwrap_or(&empty);
+        let news = chunks.into_iter().filter(|c| !log.contains(&c.hash()));
+        let waiting: Vec<Waiting> = news.map(|chunk| Waiting { chunk, missing: Vec::new(), endorsed: false }).collect();
+        let unfinished: Vec<Endorsement> = endorsements.into_iter().filter(|e| !log.contains(&e.hash)).collect();
+        let wanted: BTreeSet<ChangeHash> = unfinished.iter().map(|e| e.hash).collect();
+        let waits = !waiting.is_empty() || !unfinished.is_empty();
+        self.orphans.hold(&id, waiting, log);
+        self.hold_endorsements(id, unfinished);
+        if let Some((space, path, generation)) =
+            self.documents.get(&id).map(|w| (w.space, w.path.clone(), w.generation))
+        {
+            self.fetch_missing(space, &path, generation, &inbox.sources, wanted, &id);
+        }
+        Outcome { admitted: 0, refused: 0, waiting: waits }
+    }
+
+    fn hold_endorsements(&mut self, id: DocumentId, mut unfinished: Vec<Endorsement>) {
         if let Some(working) = self.documents.get_mut(&id) {
             unfinished.truncate(MAX_HELD);
             working.held = unfinished;
         }
-        self.fetch_missing(space, path, generation, &inbox.sources, wanted, &id);
-        Outcome { admitted, refused, waiting }
     }
 
     /// The log's verdict. Changes that this batch admits already count as known: local commits come first in a batch.
