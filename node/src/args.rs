@@ -312,6 +312,9 @@ pub struct DoctorArgs {
     /// Skip the checksums of every page, which take a full read of the file
     #[arg(long)]
     pub quick: bool,
+    /// Also pack the store's file; needs room for a second one
+    #[arg(long)]
+    pub compact: bool,
     /// Print at most this many findings
     #[arg(long, default_value_t = 100)]
     pub limit: usize,

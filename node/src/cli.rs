@@ -91,6 +91,16 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The answer of a request that has no items. A long-running peer waits for room on a full disk; one that was started
+    /// for this command gives up.
+    async fn result<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let Some(local) = &self.local else { return self.call.result().await };
+        tokio::select! {
+            result = self.call.result() => result,
+            trouble = local.service().trouble() => Err(Failure::new(Code::Store, trouble)),
+        }
+    }
+
     /// Closes a peer of this process's own: what was acknowledged is durable already, this keeps the close clean.
     pub(crate) async fn close(self) {
         let Asked { call, local } = self;
@@ -135,7 +145,7 @@ impl Context {
         let mut asked = self.ask(request, opening).await?;
         let result = {
             let _progress = Progress::start("waiting for the peer");
-            asked.call.result().await
+            asked.result().await
         };
         asked.close().await;
         result

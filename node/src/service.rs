@@ -17,6 +17,7 @@ use foreshore::io::StorageFailure;
 use foreshore::peer::{CommandError, DocumentError, Peer, PeerEvent, Space};
 use serde::Serialize;
 use serde_json::Value as Json;
+use tokio::sync::watch;
 
 pub use self::local::{Local, LocalError, Opening, open_failure};
 use crate::control::{Handler, Items, Pages};
@@ -36,14 +37,15 @@ struct Shared {
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
     /// What keeps writes from succeeding, as the peer last said.
-    trouble: Mutex<Option<String>>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl Service {
     /// A service over a running peer that keeps its data in `data`. Needs a runtime.
     #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
     pub(crate) fn new(peer: Peer, data: PathBuf) -> Self {
-        let shared = Shared { peer, data, started: Instant::now(), http: Mutex::default(), trouble: Mutex::default() };
+        let shared =
+            Shared { peer, data, started: Instant::now(), http: Mutex::default(), trouble: watch::Sender::default() };
         let service = Self { shared: Arc::new(shared) };
         service.follow_trouble();
         service
@@ -63,6 +65,20 @@ impl Service {
         self.status_now().await
     }
 
+    /// Whether writes fail now.
+    pub(crate) fn in_trouble(&self) -> bool {
+        self.shared.trouble.borrow().is_some()
+    }
+
+    /// Waits until writes fail; what fails them.
+    pub(crate) async fn trouble(&self) -> String {
+        let mut trouble = self.shared.trouble.subscribe();
+        match trouble.wait_for(Option::is_some).await.map(|trouble| trouble.clone()) {
+            Ok(Some(trouble)) => trouble,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Remembers whether writes fail, and logs what operators should know.
     fn follow_trouble(&self) {
         let mut events = self.shared.peer.events();
@@ -76,8 +92,7 @@ impl Service {
                             Some(trouble) => tracing::error!(%trouble, "writing fails"),
                             None => tracing::info!("writing works again"),
                         }
-                        let trouble = trouble.map(|trouble| trouble.to_string());
-                        *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+                        shared.trouble.send_replace(trouble.map(|trouble| trouble.to_string()));
                     }
                     PeerEvent::Quarantined { path, hidden, .. } => {
                         tracing::warn!(%path, changes = hidden.len(), "changes are hidden from the view of a document");

@@ -14,6 +14,12 @@ use crate::failure::{Code, Failure};
 /// How long a store that this very process is closing may take to let go of its lock.
 const RELEASE: Duration = Duration::from_secs(5);
 
+/// How long a close may take: inside the ten seconds that a service manager grants.
+const CLOSE: Duration = Duration::from_secs(6);
+
+/// How long a close may take while writing fails.
+const NO_ROOM_TO_CLOSE: Duration = Duration::from_millis(200);
+
 /// What a directory without a store means, and whether to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
@@ -143,10 +149,14 @@ impl Local {
         })
     }
 
-    /// Closes the peer and its store.
+    /// Closes the peer and its store. A close writes; where writing fails it is not waited for, and the next start begins
+    /// a new incarnation.
     pub async fn close(self) {
-        if let Err(error) = self.service.peer().shutdown().await {
-            tracing::warn!(%error, "closing the store");
+        let patience = if self.service.in_trouble() { NO_ROOM_TO_CLOSE } else { CLOSE };
+        match tokio::time::timeout(patience, self.service.peer().shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "closing the store"),
+            Err(_) => tracing::warn!("the store was not closed in time"),
         }
     }
 }

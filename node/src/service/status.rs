@@ -57,7 +57,7 @@ impl Service {
             refused_connections: network.refused,
             violations: network.violations,
             resident_bytes: resident_bytes(),
-            trouble: shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: shared.trouble.borrow().clone(),
         })
     }
 }

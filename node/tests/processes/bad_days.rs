@@ -183,3 +183,44 @@ fn a_directory_that_cannot_be_written_is_named() {
     }
     set(&home.data(), 0o755);
 }
+
+/// What a shell does in a mount namespace of its own, on a disk of 3 MB. Status 77: the machine does not allow that.
+const FULL_DISK: &str = r#"
+mount -t tmpfs -o size=3m none "$1" || exit 77
+cd "$1" || exit 77
+"$2" --data d space create default || exit 1
+"$2" --data d put /before '{"n":1}' || exit 2
+head -c 4000000 /dev/zero > fill 2>/dev/null
+big="{\"x\":\"$(head -c 60000 /dev/urandom | base64 -w0)\"}"
+said=$("$2" --data d put /big "$big" 2>&1) && exit 3
+grep -q "disk is full" <<< "$said" || exit 4
+# With nowhere to complain to, it ends all the same.
+timeout 60 "$2" --data d put /big "$big" 2> fill2
+test $? = 5 || exit 8
+rm fill
+"$2" --data d put /big "$big" || exit 6
+"$2" --data d get /before || exit 5
+"$2" --data d doctor || exit 7
+"#;
+
+/// A command whose stderr lay on the full disk once hung: the failing log line panicked the task that wrote it.
+#[test]
+fn a_full_disk_is_named_and_works_again_once_there_is_room() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "bash", "-c", FULL_DISK, "bash"]).arg(place.path());
+    command.arg(env!("CARGO_BIN_EXE_foreshore"));
+    match command.output() {
+        Err(e) => eprintln!("skipped: unshare: {e}"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            match output.status.code() {
+                Some(0) => {}
+                _ if said.contains("unshare failed") || output.status.code() == Some(77) => {
+                    eprintln!("skipped: {said}")
+                }
+                status => panic!("step {status:?}: {said}"),
+            }
+        }
+    }
+}

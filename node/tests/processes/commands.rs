@@ -111,6 +111,18 @@ fn a_cut_export_brings_what_it_has_and_says_so() {
 }
 
 #[test]
+fn packing_keeps_everything() {
+    let home = Home::with_store();
+    for n in 0..10 {
+        home.ok(&["put", &format!("/docs/{n}"), &format!(r#"{{"n":{n}}}"#)]);
+    }
+    let before = home.ok(&["list", "--long"]);
+    assert!(home.ok(&["doctor", "--compact"]).contains("healthy"));
+    assert_eq!(home.ok(&["list", "--long"]), before);
+    assert!(home.ok(&["doctor"]).contains("healthy"));
+}
+
+#[test]
 fn completions_name_every_command() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
