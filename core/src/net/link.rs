@@ -42,12 +42,14 @@ pub(crate) enum Ended {
     Frame(#[from] FrameError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("everything was sent, and the peer had time to take it")]
+    Drained,
     #[error("the peer took nothing for {WRITE_TIMEOUT:?}")]
     Slow,
 }
 
-/// The driver's end of a link. Dropping it stops reading at once, and lets what is queued leave, for at most
-/// [`CLOSE_TIMEOUT`].
+/// The driver's end of a link. Dropping it stops reading at once and lets what is queued leave; [`Ended::Drained`]
+/// follows when the peer has had [`CLOSE_TIMEOUT`] to take it.
 #[derive(Debug)]
 pub(crate) struct Link {
     frames: UnboundedSender<Vec<u8>>,
@@ -81,9 +83,8 @@ impl Link {
             let _ = Abortable::new(reading, registration).await;
         });
         runtime.spawn(async move {
-            if let Err(why) = writer.run().await {
-                let _ = events.send(LinkEvent::Ended { link, why }).await;
-            }
+            let why = writer.run().await.err().unwrap_or(Ended::Drained);
+            let _ = events.send(LinkEvent::Ended { link, why }).await;
         });
         Self { frames, queued, reader }
     }
@@ -156,6 +157,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         // A peer that does not take the goodbye changes nothing: the link is over here.
         let _ = self.runtime.timeout(CLOSE_TIMEOUT, self.write.close()).await;
+        // It closes the connection once it has read to the end; closing it from here at once could overtake the last
+        // frames (QUIC drops what is not acknowledged).
+        let _ = self.runtime.timeout(CLOSE_TIMEOUT, std::future::pending::<()>()).await;
         Ok(())
     }
 }
