@@ -141,7 +141,12 @@ impl Core {
         self: &Arc<Self>,
         act: impl FnOnce(&mut HotDocument) -> Result<R, HotError>,
     ) -> Result<R, DocumentError> {
-        Ok(self.cell().with(act)??)
+        let done = self.cell().with(act)?;
+        if let Err(HotError::Quarantined { .. }) = &done {
+            // The engine makes it anew without the culprit; who tries again finds it mended.
+            self.reopen();
+        }
+        Ok(done?)
     }
 
     /// Whether an edit may be made at all.

@@ -410,3 +410,29 @@ async fn a_store_is_free_again_when_a_start_has_failed() {
     assert!(matches!(refused, Err(SpawnError::Listen { .. })));
     soon(open().spawn()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_panic_of_the_program_leaves_the_document_usable() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let (a, b) = (soon(space.document("/a")).await.unwrap(), soon(space.document("/b")).await.unwrap());
+    a.edit(|d| d.put("n", 1)).unwrap();
+    let unwinds = |act: &mut dyn FnMut()| {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_err());
+    };
+    unwinds(&mut || drop(a.read(|_| -> Result<(), _> { panic!("in a read") })));
+    unwinds(&mut || {
+        let _ = a.edit(|d| {
+            d.put("n", 2)?;
+            panic!("in an edit")
+        });
+    });
+    unwinds(&mut || {
+        let _ = space.batch(|batch| {
+            batch.edit(&a, |d| d.put("n", 3)).edit(&b, |_| panic!("in a batch")).edit(&a, |d| d.put("n", 4));
+        });
+    });
+    assert_eq!(a.value().unwrap().get("n").and_then(Value::as_i64), Some(1));
+    soon(a.edit(|d| d.put("n", 5)).unwrap().durable()).await.unwrap();
+    soon(b.edit(|d| d.put("n", 5)).unwrap().durable()).await.unwrap();
+}

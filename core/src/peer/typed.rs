@@ -37,7 +37,7 @@ impl Content for Value {
 
 impl<T: Hydrate + Reconcile + Send + Sync + 'static> Content for T {
     fn read_from(view: &View<'_>) -> Result<Self, String> {
-        autosurgeon::hydrate(view.automerge()).map_err(|error| error.to_string())
+        view.automerge(|doc| autosurgeon::hydrate(doc)).map_err(|error| error.to_string())
     }
 
     fn write_to(&self, draft: &mut MapDraft<'_>) -> Result<(), EditError> {

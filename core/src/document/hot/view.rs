@@ -1,7 +1,11 @@
 //! Reading parts of a hot document without copying all of it.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use automerge::{Automerge, ObjId, ObjType, Prop, ROOT, ReadDoc};
 
+use super::apply::panic_text;
 use super::{HotDocument, HotError};
 use crate::document::edit::{EditError, object_kind, parse_pointer};
 use crate::document::patch::Step;
@@ -11,10 +15,27 @@ use crate::id::{Actor, ChangeHash};
 
 /// One object of a document, for reading: a map (the root is one), a list or a text.
 pub struct View<'d> {
-    doc: &'d Automerge,
+    doc: Watched<'d>,
     heads: Option<&'d [automerge::ChangeHash]>,
     obj: ObjId,
     kind: ObjType,
+}
+
+/// A document under a program's closure. `inside` tells a panic of Automerge, which means that the object is broken, from
+/// one of the program, which is its own business.
+#[derive(Clone, Copy)]
+struct Watched<'d> {
+    doc: &'d Automerge,
+    inside: &'d Cell<bool>,
+}
+
+impl<'d> Watched<'d> {
+    fn ask<R>(self, f: impl FnOnce(&'d Automerge) -> R) -> R {
+        self.inside.set(true);
+        let result = f(self.doc);
+        self.inside.set(false);
+        result
+    }
 }
 
 /// Names an object of a document, wherever it moves. Survives as a string.
@@ -116,10 +137,27 @@ impl HotDocument {
             None => None,
         };
         let obj = self.object(object)?;
-        self.guard(|doc| {
-            let kind = doc.object_type(&obj).unwrap_or(ObjType::Map);
-            f(&View { doc, heads: heads.as_deref(), obj, kind })
-        })
+        self.view(heads.as_deref(), obj, f)
+    }
+
+    /// Runs a program's closure on one object. A panic of Automerge discards the document, one of the program goes on.
+    fn view<R>(
+        &mut self,
+        heads: Option<&[automerge::ChangeHash]>,
+        obj: ObjId,
+        f: impl FnOnce(&View<'_>) -> R,
+    ) -> Result<R, HotError> {
+        let inside = Cell::new(false);
+        let doc = Watched { doc: self.ready()?, inside: &inside };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let kind = doc.ask(|doc| doc.object_type(&obj).unwrap_or(ObjType::Map));
+            f(&View { doc, heads, obj, kind })
+        }));
+        match outcome {
+            Ok(result) => Ok(result),
+            Err(panic) if inside.get() => Err(self.quarantine(panic_text(&*panic))),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 
     /// Automerge's id of a name.
@@ -133,22 +171,21 @@ impl HotDocument {
 
     /// Reads parts of the document.
     pub fn read<R>(&mut self, f: impl FnOnce(&View<'_>) -> R) -> Result<R, HotError> {
-        self.ready()?;
-        self.guard(|doc| f(&View { doc, heads: None, obj: ROOT, kind: ObjType::Map }))
+        self.view(None, ROOT, f)
     }
 
     /// Reads parts of the document as it was at `heads`.
     pub fn read_at<R>(&mut self, heads: &[ChangeHash], f: impl FnOnce(&View<'_>) -> R) -> Result<R, HotError> {
         let heads = self.view_heads(heads)?;
-        self.guard(|doc| f(&View { doc, heads: heads.as_deref(), obj: ROOT, kind: ObjType::Map }))
+        self.view(heads.as_deref(), ROOT, f)
     }
 }
 
 impl<'d> View<'d> {
-    /// The whole document, for reading it as a Rust type.
+    /// Reads the whole document as a Rust type.
     #[cfg(feature = "net")]
-    pub(crate) fn automerge(&self) -> &'d Automerge {
-        self.doc
+    pub(crate) fn automerge<R>(&self, f: impl FnOnce(&Automerge) -> R) -> R {
+        self.doc.ask(f)
     }
 
     /// The kind of object this is.
@@ -158,15 +195,15 @@ impl<'d> View<'d> {
 
     /// The whole value of this object.
     pub fn value(&self) -> Value {
-        value::read_object(self.doc, &self.obj, self.kind, self.heads, MAX_DEPTH)
+        self.doc.ask(|doc| value::read_object(doc, &self.obj, self.kind, self.heads, MAX_DEPTH))
     }
 
     /// Number of keys, elements or UTF-16 code units.
     pub fn len(&self) -> usize {
-        match self.heads {
-            Some(heads) => self.doc.length_at(&self.obj, heads),
-            None => self.doc.length(&self.obj),
-        }
+        self.doc.ask(|doc| match self.heads {
+            Some(heads) => doc.length_at(&self.obj, heads),
+            None => doc.length(&self.obj),
+        })
     }
 
     /// Whether there is nothing in it.
@@ -176,11 +213,11 @@ impl<'d> View<'d> {
 
     /// The keys of a map, in order.
     pub fn keys(&self) -> Vec<String> {
-        match (self.kind, self.heads) {
+        self.doc.ask(|doc| match (self.kind, self.heads) {
             (ObjType::List | ObjType::Text, _) => Vec::new(),
-            (_, Some(heads)) => self.doc.keys_at(&self.obj, heads).collect(),
-            (_, None) => self.doc.keys(&self.obj).collect(),
-        }
+            (_, Some(heads)) => doc.keys_at(&self.obj, heads).collect(),
+            (_, None) => doc.keys(&self.obj).collect(),
+        })
     }
 
     /// The whole value under a key.
@@ -195,7 +232,9 @@ impl<'d> View<'d> {
 
     fn at(&self, prop: impl Into<Prop>) -> Option<Value> {
         Some(match self.look(prop.into())? {
-            (automerge::Value::Object(kind), id) => value::read_object(self.doc, &id, kind, self.heads, MAX_DEPTH),
+            (automerge::Value::Object(kind), id) => {
+                self.doc.ask(|doc| value::read_object(doc, &id, kind, self.heads, MAX_DEPTH))
+            }
             (automerge::Value::Scalar(scalar), _) => value::from_scalar(&scalar),
         })
     }
@@ -206,10 +245,10 @@ impl<'d> View<'d> {
         if !fits {
             return None;
         }
-        let found = match self.heads {
-            Some(heads) => self.doc.get_at(&self.obj, prop, heads),
-            None => self.doc.get(&self.obj, prop),
-        };
+        let found = self.doc.ask(|doc| match self.heads {
+            Some(heads) => doc.get_at(&self.obj, prop, heads),
+            None => doc.get(&self.obj, prop),
+        });
         found.ok().flatten()
     }
 
