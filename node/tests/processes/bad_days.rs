@@ -8,9 +8,9 @@ use foreshore::store::{Backend, Redb};
 
 use crate::support::{Home, Running, refuses};
 
-/// How many kills: `FORESHORE_TEST_KILLS`, or few enough for every run.
+/// How many kills. `cargo xtask test --long` sets the variable.
 fn kills() -> u32 {
-    std::env::var("FORESHORE_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
+    if std::env::var_os("FORESHORE_LONG").is_some_and(|value| value != "0") { 200 } else { 10 }
 }
 
 #[test]
