@@ -131,7 +131,8 @@ pub(crate) async fn command(config: &Config, out: Output, args: &DoctorArgs) -> 
     }
     let progress = Progress::start("checking");
     let (quick, compact, limit) = (args.quick, args.compact, args.limit);
-    let checked = tokio::task::spawn_blocking(move || examine(&directory, quick, compact, limit)).await;
+    let done = progress.counter("changes");
+    let checked = tokio::task::spawn_blocking(move || examine(&directory, quick, compact, limit, &done)).await;
     drop(progress);
     let report = checked.map_err(|e| Failure::new(Code::Failed, e))??;
     out.value(&report, Report::text)?;
@@ -145,8 +146,15 @@ pub(crate) async fn command(config: &Config, out: Output, args: &DoctorArgs) -> 
 
 /// Looks at everything. An error means that there was nothing to look at; damage is in the report.
 ///
-/// `quick` leaves the checksums of pages out; `compact` packs the file of a store that is not damaged.
-pub fn examine(directory: &Path, quick: bool, compact: bool, limit: usize) -> Result<Report, Failure> {
+/// `quick` leaves the checksums of pages out; `compact` packs the file of a store that is not damaged; `done` is told how
+/// many changes have been looked at.
+pub fn examine(
+    directory: &Path,
+    quick: bool,
+    compact: bool,
+    limit: usize,
+    done: &dyn Fn(u64),
+) -> Result<Report, Failure> {
     let mut report = Report { data: directory.display().to_string(), ..Report::default() };
     let mut store = match Redb::open_with(directory, RedbOptions::new()) {
         Ok(store) => store,
@@ -160,10 +168,9 @@ pub fn examine(directory: &Path, quick: bool, compact: bool, limit: usize) -> Re
     if !quick && let Err(failure) = store.check() {
         report.damage(limit, "file", failure);
     }
-    let mut each = |told| {
-        if let Told::Finding(finding) = told {
-            report.add(limit, line(finding));
-        }
+    let mut each = |told| match told {
+        Told::Finding(finding) => report.add(limit, line(finding)),
+        Told::Progress(changes) => done(changes),
     };
     match foreshore::doctor::check(&store, &mut each) {
         Ok(counts) => report.counts = counts.into(),

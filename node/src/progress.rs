@@ -34,6 +34,12 @@ impl Progress {
     pub fn at(&self, count: u64, unit: &str, bytes: u64) {
         self.bar.set_message(format!("{count} {unit}, {}", HumanBytes(bytes)));
     }
+
+    /// What says how far it is from another thread.
+    pub fn counter(&self, unit: &'static str) -> impl Fn(u64) + Send + 'static {
+        let bar = self.bar.clone();
+        move |count| bar.set_message(format!("{count} {unit}"))
+    }
 }
 
 impl Drop for Progress {

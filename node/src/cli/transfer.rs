@@ -57,7 +57,7 @@ pub(super) async fn export(context: &Context, file: Option<PathBuf>) -> Result<(
 pub(super) async fn import(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     let mut source = Source::open(file.as_deref())?;
     let space = source.header()?;
-    let mut asked = context.ask(Request::Import { space }, Opening::Create).await?;
+    let mut asked = context.ask(Request::Import { space }, Opening::Existing).await?;
     let progress = Progress::start("importing");
     let (mut pages, mut bytes) = (0, 0);
     let fed = loop {
@@ -147,17 +147,27 @@ impl Sink {
         self.write(&0u32.to_le_bytes())?;
         let hash = *self.hash.finalize().as_bytes();
         self.write(&hash)?;
-        let path = self.file.as_ref().map(|(_, part, _)| part.clone());
-        let whole = || -> io::Result<()> {
-            self.out.flush()?;
-            if let Some((file, part, path)) = &self.file {
-                file.sync_all()?;
-                std::fs::rename(part, path)?;
-            }
-            Ok(())
-        };
-        let mut whole = whole;
-        whole().map_err(|e| named(path.as_deref(), e))
+        let part = self.file.as_ref().map(|(_, part, _)| part.clone());
+        self.complete().map_err(|e| named(part.as_deref(), e))
+    }
+
+    fn complete(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        if let Some((file, part, path)) = &self.file {
+            file.sync_all()?;
+            std::fs::rename(part, path)?;
+        }
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Drop for Sink {
+    /// What did not get whole is of no use.
+    fn drop(&mut self) {
+        if let Some((_, part, _)) = self.file.take() {
+            let _ = std::fs::remove_file(part);
+        }
     }
 }
 

@@ -98,6 +98,8 @@ fn a_wrong_directory_is_not_made_into_a_store() {
         let said = home.fails(3, arguments);
         assert!(said.contains("no store in data"), "{arguments:?}: {said}");
     }
+    std::fs::write(home.parent().join("x"), "foreshore export 1 fs1q\n").unwrap();
+    assert!(home.fails(3, &["import", "x"]).contains("no store in data"));
     assert!(!home.data().exists());
 }
 
