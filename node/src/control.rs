@@ -1,7 +1,7 @@
 //! The control socket: how a command reaches the running peer of its data directory.
 //!
 //! A Unix socket `control.sock` in the data directory, mode 0600, that also checks the caller's user id with the
-//! system. One connection carries one request: a line of JSON ([`Request`](crate::request::Request)), for an import
+//! system. One connection carries one request: a line of JSON ([`Request`]), for an import
 //! followed by lines of pages and `{"end":true}`; back come any number of item lines and one last line
 //! ([`Answer`](crate::request::Answer)). Hanging up cancels.
 //!
