@@ -2,7 +2,10 @@
 #![deny(missing_docs)]
 
 pub mod cable;
+pub mod cluster;
+pub mod crash;
 pub mod traces;
+pub mod typist;
 
 /// Whether the long form of tests is asked for (`cargo xtask test --long`): more seeds, more kills, larger sizes.
 pub fn is_long() -> bool {

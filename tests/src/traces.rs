@@ -10,7 +10,7 @@
 //!
 //! **Invariants**, checked on reading: parents precede their children; an agent's transaction has the agent's previous
 //! one among its ancestors; what an agent has seen only grows. Positions in a [`Patch`] count Unicode code points, as in
-//! the files; [`Patch::in_utf16`] turns them into the code units that documents use.
+//! the files; [`Patch::in_utf16`] and [`in_code_units`] turn them into the code units that documents use.
 
 mod generate;
 mod replay;
@@ -22,7 +22,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 pub use generate::{Shape, generate};
-pub use replay::{Replica, replay};
+pub use replay::{Replica, in_code_units, replay};
 
 /// A graph of transactions and the text it ends in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,14 @@ pub(crate) fn root() -> PathBuf {
     own.parent().expect("xtask lies directly under the workspace root").to_path_buf()
 }
 
+/// Where cargo puts what it builds, as cargo itself would decide.
+pub(crate) fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
 /// A cargo command, its words split at white space.
 pub(crate) fn cargo(words: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

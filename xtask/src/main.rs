@@ -4,7 +4,9 @@
 //! that any step can be repeated by hand.
 #![allow(clippy::disallowed_methods, reason = "a program for people reads the clock")]
 
+mod bench;
 mod cargo;
+mod demo;
 mod licences;
 mod test;
 
@@ -21,10 +23,16 @@ struct Cli {
 enum Task {
     /// Formatting, lints, docs, feature combinations, wasm32, and every test
     Test(test::Options),
+    /// Three peers with storage edit one text while their links are cut and healed
+    Demo(demo::Options),
+    /// Measure: prints a table and writes target/bench/NAME.json
+    Bench(bench::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Bench(options) => bench::run(&options),
     }
 }

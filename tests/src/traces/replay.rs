@@ -14,6 +14,28 @@ pub fn replay(trace: &Trace) -> String {
     replica.text()
 }
 
+/// `trace` with positions in UTF-16 code units instead of code points.
+pub fn in_code_units(trace: &Trace) -> Trace {
+    let mut units = trace.clone();
+    if trace.is_basic_plane() {
+        return units;
+    }
+    let mut replica = Replica::new(trace);
+    for (index, txn) in trace.txns.iter().enumerate() {
+        replica.stand_at(txn);
+        let mut text = replica.doc.text(&replica.body).expect("the body is a text");
+        for (patch, unit) in txn.patches.iter().zip(&mut units.txns[index].patches) {
+            let splice = patch.in_utf16(&text);
+            (unit.at, unit.deleted) = (splice.at, splice.deleted);
+            let chars = |count: usize| text.char_indices().nth(count).map_or(text.len(), |(at, _)| at);
+            let range = chars(patch.at)..chars(patch.at + patch.deleted);
+            text.replace_range(range, &patch.inserted);
+        }
+        replica.apply(trace, index);
+    }
+    units
+}
+
 /// One Automerge document in which every agent types at the heads that it had seen.
 #[derive(Debug)]
 pub struct Replica {

@@ -1,0 +1,84 @@
+//! Foreshore's benches, run by `cargo xtask bench`.
+//!
+//! What counts is a ratio to a peer or to a bound measured in the same run, a count of bytes or messages, or growth with
+//! size: absolute times on a shared machine are noise. A goal that is missed is printed as missed; the exit code is 0 all
+//! the same, since a bench measures and tests judge.
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+mod footprint;
+mod identify;
+mod ingest;
+mod insync;
+mod measure;
+mod reconcile;
+mod replicas;
+mod report;
+mod rig;
+mod text;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Parser;
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(about = "Foreshore's benches")]
+struct Cli {
+    /// Which; all when none is named
+    names: Vec<String>,
+    /// Sizes cut by ten
+    #[arg(long)]
+    quick: bool,
+    /// Where NAME.json goes
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// What `footprint` starts itself with, to look at a filled store from a fresh process
+    #[arg(long, hide = true, requires = "space")]
+    probe_footprint: Option<usize>,
+    #[arg(long, hide = true)]
+    space: Option<String>,
+}
+
+/// What a bench is told.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    quick: bool,
+}
+
+impl Scale {
+    /// `full`, or a tenth of it in a quick run.
+    fn of(self, full: usize) -> usize {
+        if self.quick { (full / 10).max(1) } else { full }
+    }
+}
+
+type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
+
+const BENCHES: [(&str, Bench); 5] = [
+    ("reconcile", reconcile::run),
+    ("insync", insync::run),
+    ("ingest", ingest::run),
+    ("footprint", footprint::run),
+    ("text", text::run),
+];
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    if let (Some(documents), Some(space), Some(directory)) = (cli.probe_footprint, &cli.space, cli.names.first()) {
+        return footprint::probe(directory.as_ref(), space, documents);
+    }
+    if let Some(unknown) = cli.names.iter().find(|name| BENCHES.iter().all(|(bench, _)| bench != name)) {
+        let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
+        bail!("there is no bench {unknown:?}; there are {}", known.join(", "));
+    }
+    for (name, bench) in BENCHES.iter().filter(|(name, _)| cli.names.is_empty() || cli.names.iter().any(|n| n == name))
+    {
+        let mut report = Report::new(name, cli.quick);
+        bench(Scale { quick: cli.quick }, &mut report)?;
+        report.print();
+        report.write(&cli.out)?;
+    }
+    Ok(())
+}
