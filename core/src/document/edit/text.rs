@@ -76,8 +76,15 @@ impl TextDraft<'_> {
 
     /// Replaces `range` by `insert`.
     pub fn splice(&mut self, range: Range<usize>, insert: &str) -> Result<(), EditError> {
-        let from = self.settle(range.start)?;
-        let to = if range.end <= range.start { from } else { self.settle(range.end)? };
+        if range.end <= range.start {
+            // Automerge itself inserts behind a pair that the index splits.
+            let len = self.len();
+            return match range.start {
+                index if index > len => Err(EditError::OutOfRange { index, len }),
+                index => self.splice_settled(index, 0, insert),
+            };
+        }
+        let (from, to) = (self.settle(range.start)?, self.settle(range.end)?);
         self.splice_settled(from, to.saturating_sub(from), insert)
     }
 

@@ -342,6 +342,8 @@ fn max_op(doc: &Automerge, hashes: &[automerge::ChangeHash]) -> u64 {
 
 /// Starts the transaction on one actor.
 fn begin(mut doc: Automerge, actor: ActorId, heads: Option<&[automerge::ChangeHash]>) -> OwnedTransaction {
-    doc.set_actor(actor);
+    if *doc.get_actor() != actor {
+        doc.set_actor(actor);
+    }
     doc.into_transaction(None, heads).expect("a transaction without a patch log has none to mismatch")
 }

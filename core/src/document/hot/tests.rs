@@ -235,6 +235,9 @@ fn marks_cover_utf16_ranges() {
         assert_eq!(marks.iter().map(|m| (m.from, m.to)).collect::<Vec<_>>(), [(3, 4)]);
         Ok(())
     });
+    let spans = a.hot.read(|view| view.text("body").map(|text| text.spans())).unwrap().unwrap();
+    let runs: Vec<_> = spans.iter().map(|span| (span.text.as_str(), span.marks.len())).collect();
+    assert_eq!(runs, [("x😀", 0), ("y", 1), ("z", 0)]);
 }
 
 #[test]

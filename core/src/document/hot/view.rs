@@ -1,13 +1,14 @@
 //! Reading parts of a hot document without copying all of it.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use automerge::{Automerge, ObjId, ObjType, Prop, ROOT, ReadDoc};
 
 use super::apply::panic_text;
 use super::{HotDocument, HotError};
-use crate::document::edit::{EditError, object_kind, parse_pointer};
+use crate::document::edit::{EditError, Mark, Span, from_mark, object_kind, parse_pointer};
 use crate::document::patch::Step;
 use crate::document::value::{self, Kind, MAX_DEPTH, Value};
 use crate::error::IdError;
@@ -281,6 +282,31 @@ impl<'d> View<'d> {
     /// The text under a key.
     pub fn text(&self, key: &str) -> Result<View<'d>, EditError> {
         self.child(key.into(), Kind::Text)
+    }
+
+    /// The marks of a text.
+    pub fn marks(&self) -> Vec<Mark> {
+        let marks = self.doc.ask(|doc| match self.heads {
+            Some(heads) => doc.marks_at(&self.obj, heads),
+            None => doc.marks(&self.obj),
+        });
+        marks.unwrap_or_default().iter().map(from_mark).collect()
+    }
+
+    /// A text as runs of equal marks.
+    pub fn spans(&self) -> Vec<Span> {
+        let Value::Text(text) = self.value() else { return Vec::new() };
+        let (units, marks) = (text.encode_utf16().collect::<Vec<u16>>(), self.marks());
+        let mut cuts: BTreeSet<usize> = marks.iter().flat_map(|mark| [mark.from, mark.to]).collect();
+        cuts.extend([0, units.len()]);
+        let cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= units.len()).collect();
+        let span = |from: usize, to: usize| Span {
+            text: String::from_utf16_lossy(&units[from..to]),
+            marks: (marks.iter().filter(|mark| mark.from <= from && to <= mark.to))
+                .map(|mark| (mark.name.clone(), mark.value.clone()))
+                .collect(),
+        };
+        cuts.windows(2).map(|pair| span(pair[0], pair[1])).collect()
     }
 
     /// The value at a JSON Pointer (RFC 6901) below this object; `None` if there is nothing.
