@@ -20,3 +20,8 @@ pub mod peer;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod store;
+
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "net", feature = "redb"))]
+#[doc = include_str!("../../README.md")]
+mod readme {}
