@@ -908,6 +908,12 @@ impl Engine {
                 self.ship_facts(id, space, Some(&only));
             }
             self.refresh_domains(id, space);
+            if let Some(link) = self.links.get_mut(&id).filter(|link| link.spaces.contains_key(&space)) {
+                // What came ahead of its author's grant was refused, and rounds may have been spent on it in vain.
+                link.sync.unsure();
+                link.sync.round.iter_mut().for_each(|round| round.attempts = 0);
+                self.busy_links.insert(id);
+            }
         }
         self.emit(Event::MembersChanged { space });
     }

@@ -436,3 +436,38 @@ async fn a_panic_of_the_program_leaves_the_document_usable() {
     soon(a.edit(|d| d.put("n", 5)).unwrap().durable()).await.unwrap();
     soon(b.edit(|d| d.put("n", 5)).unwrap().durable()).await.unwrap();
 }
+
+#[tokio::test]
+async fn changes_travel_through_a_peer_in_between() {
+    let hub = listening("/ip4/127.0.0.1/tcp/0").await;
+    let space = soon(hub.create_space("home")).await.unwrap();
+    let mut documents = Vec::new();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let invitation = soon(space.invite(Role::Writer).expires_in(Duration::from_secs(3600))).await.unwrap();
+        let leaf = soon(builder().spawn()).await.unwrap();
+        let joined = soon(leaf.join_as(&invitation, "there")).await.unwrap();
+        documents.push(soon(joined.document("/shared")).await.unwrap());
+        peers.push(leaf);
+    }
+    for (i, document) in documents.iter().enumerate() {
+        document.edit(|d| d.put(&format!("leaf{i}"), true)).unwrap();
+    }
+    let all = |v: &Value| (0..3).all(|i| v.get(&format!("leaf{i}")).is_some());
+    for document in &documents {
+        until(document, all).await;
+    }
+    let heads = documents[0].heads().unwrap();
+    assert!(documents.iter().all(|document| document.heads().unwrap() == heads));
+    let members = soon(space.members(None, 10)).await.unwrap();
+    assert_eq!(members.len(), 4);
+    // The hub goes and comes back under the same address: the leaves find it again by themselves.
+    for leaf in &peers {
+        soon(hub.block(leaf.peer_id())).await.unwrap();
+    }
+    documents[0].edit(|d| d.put("late", 1)).unwrap();
+    for leaf in &peers {
+        soon(hub.unblock(leaf.peer_id())).await.unwrap();
+    }
+    until(&documents[2], |v| v.get("late").is_some()).await;
+}
