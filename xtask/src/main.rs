@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod licences;
+mod sim;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ struct Cli {
 enum Task {
     /// Formatting, lints, docs, feature combinations, wasm32, and every test
     Test(test::Options),
+    /// Run the simulator over many seeds; a failure prints its seed and the command that replays it
+    Sim(sim::Options),
     /// Three peers with storage edit one text while their links are cut and healed
     Demo(demo::Options),
     /// Measure: prints a table and writes target/bench/NAME.json
@@ -32,6 +35,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test(options) => test::run(&options),
+        Task::Sim(options) => sim::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
     }

@@ -11,6 +11,10 @@ use anyhow::{Context, bail};
 use crate::cargo::{self, cargo};
 use crate::licences;
 
+/// Seeds of the simulator in a default run, and in a long one.
+const SEEDS: u64 = 500;
+const LONG_SEEDS: u64 = 10_000;
+
 /// Feature sets of the library that people build, each checked on its own.
 const FEATURES: [&str; 5] = ["", "redb", "sim", "net", "net,redb"];
 
@@ -32,7 +36,7 @@ pub(crate) struct Options {
 
 type Step = (&'static str, fn(&Options) -> anyhow::Result<()>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", |_| cargo::run(cargo("fmt --all --check"))),
     ("clippy", |_| cargo::run(cargo("clippy --workspace --all-targets --quiet -- -D warnings"))),
     ("features", features),
@@ -40,6 +44,7 @@ const STEPS: [Step; 8] = [
     ("docs", docs),
     ("deny", deny),
     ("doctest", |_| cargo::run(cargo("test --doc"))),
+    ("sim", simulator),
     ("tests", tests),
 ];
 
@@ -126,6 +131,10 @@ fn deny(_: &Options) -> anyhow::Result<()> {
     println!("cargo-deny is not installed: advisories, sources and duplicate bans were NOT checked, only licences.");
     println!("`cargo install --locked cargo-deny` installs it.");
     licences::check()
+}
+
+fn simulator(options: &Options) -> anyhow::Result<()> {
+    crate::sim::seeds(0, if options.long { LONG_SEEDS } else { SEEDS })
 }
 
 /// Unit, property, process and crash tests. Process tests start the programs that are built here first.
