@@ -10,7 +10,7 @@
 //! **Indexes** of text are UTF-16 code units; one inside a surrogate pair moves to its end.
 //!
 //! **Bounds**, each a typed error that changes nothing: [`MAX_BYTES`], [`MAX_STRING`], [`MAX_KEY`],
-//! [`MAX_DEPTH`](super::value::MAX_DEPTH).
+//! [`MAX_DEPTH`].
 
 mod diff;
 mod list;

@@ -1,7 +1,7 @@
 //! Templates: what a document is before anyone writes.
 //!
 //! A template is a list of layers. Each layer is one change that is byte-identical on every peer (see
-//! [`layer`](super::layer)), so the `text` under `body` that two peers edit offline is one and the same object and their
+//! [`layer`]), so the `text` under `body` that two peers edit offline is one and the same object and their
 //! edits merge. Layers have no dependencies, so heads are equal in whatever order they are applied.
 //!
 //! **Invariants.** A layer sets root keys that no earlier layer has. A layer is never edited once shipped: the next
