@@ -356,7 +356,7 @@ impl Cluster {
     fn explain(&self, frame: &[u8]) {
         match crate::wire::v1::decode_frame(frame) {
             Ok(messages) => messages.iter().for_each(|message| {
-                let text: String = format!("{message:?}").chars().take(600).collect();
+                let text: String = format!("{message:?}").chars().take(6000).collect();
                 eprintln!("              | {text}");
             }),
             Err(error) => eprintln!("              | {error}"),

@@ -1,0 +1,108 @@
+//! The simulator over the real engine: many seeds in eight parts, every named scenario, and the same seed twice.
+//!
+//! `cargo xtask sim` runs more of them, `FORESHORE_LONG=1` multiplies these by twenty.
+
+use std::time::Duration;
+
+use foreshore::sim::check::Violation;
+use foreshore::sim::cluster::Fault;
+use foreshore::sim::disk::DiskBug;
+use foreshore::sim::network::{NodeId, Profile};
+use foreshore::sim::{self, NAMES, Options, Report, Scenario};
+
+/// Seeds of one part.
+const SEEDS: u64 = 13;
+/// Seeds of this file begin here, far from those that `cargo xtask sim` begins with.
+const FIRST: u64 = 1_000_000;
+
+fn scale() -> u64 {
+    if std::env::var_os("FORESHORE_LONG").is_some() { 20 } else { 1 }
+}
+
+/// Runs one part of the seeds; a failure says how to replay it.
+fn part(number: u64) {
+    let seeds = SEEDS * scale();
+    let first = FIRST + number * seeds;
+    for seed in first..first + seeds {
+        let report = sim::run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.inputs > 0, "{report:?}");
+    }
+}
+
+macro_rules! parts {
+    ($($name:ident: $number:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                part($number);
+            }
+        )*
+    };
+}
+
+parts! {
+    promises_hold_in_storms_one: 0,
+    promises_hold_in_storms_two: 1,
+    promises_hold_in_storms_three: 2,
+    promises_hold_in_storms_four: 3,
+    promises_hold_in_storms_five: 4,
+    promises_hold_in_storms_six: 5,
+    promises_hold_in_storms_seven: 6,
+    promises_hold_in_storms_eight: 7,
+}
+
+fn named(name: &str, seed: u64) -> Report {
+    let scenario = Scenario::named(name, seed).expect("a name of the list");
+    sim::run_scenario(scenario, seed, Options::default()).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// What `HashMap` order, a clock of its own or an address in a comparison would break.
+#[test]
+fn one_seed_gives_one_trace() {
+    for (seed, name) in (7..).zip(NAMES) {
+        let (first, second) = (named(name, seed), named(name, seed));
+        assert_eq!(first, second, "{name}");
+    }
+    assert_ne!(named("links", 1).trace_hash, named("links", 2).trace_hash);
+}
+
+/// A run in which node 1 dies every two seconds and its disk has a planted bug.
+fn with_bug(bug: DiskBug) -> Scenario {
+    let mut scenario = Scenario::plain(3, Profile::WIFI);
+    scenario.pace = Duration::from_millis(150);
+    scenario.nodes[1].bug = Some(bug);
+    // Alone with what it promised: what it loses, it cannot learn again from others before the next edit shows it.
+    scenario.edges.retain(|(ends, _)| *ends != [NodeId(1), NodeId(2)]);
+    for n in 1..9 {
+        let at = Duration::from_millis(2_000 * n + 700);
+        scenario.faults.push((at, Fault::Crash(NodeId(1), Duration::from_millis(300))));
+    }
+    scenario
+}
+
+/// What the checkers say to a planted bug.
+fn caught(bug: DiskBug) -> Violation {
+    let failure = (0..10).find_map(|seed| sim::run_scenario(with_bug(bug), seed, Options::default()).err());
+    failure.unwrap_or_else(|| panic!("{bug:?} went unseen in ten seeds")).violation
+}
+
+#[test]
+fn a_disk_that_answers_before_it_is_durable_is_caught() {
+    let violation = caught(DiskBug::AckBeforeDurable(Duration::from_secs(2)));
+    let expected = matches!(
+        violation,
+        Violation::AcknowledgedLost { .. } | Violation::Vanished { .. } | Violation::SpaceLost { .. } | Violation::NotSynced { .. }
+            | Violation::Contract { .. }
+    );
+    assert!(expected, "{violation}");
+}
+
+#[test]
+fn a_disk_that_tears_a_write_in_two_is_caught() {
+    println!("{}", caught(DiskBug::TornTask));
+}
+
+#[test]
+fn a_disk_that_puts_back_an_old_index_is_caught() {
+    println!("{}", caught(DiskBug::StaleIndex));
+}
