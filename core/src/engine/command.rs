@@ -228,7 +228,7 @@ impl Engine {
 
     fn list(&self, id: SpaceId, prefix: &Prefix, after: Option<&Path>, limit: usize) -> Outcome {
         let limit = limit.clamp(1, MAX_LIST);
-        let mut entries = self.space(&id)?.index.under(prefix, after).filter(|e| e.exists());
+        let mut entries = self.space(&id)?.index.living(prefix, after);
         let items: Vec<DocumentInfo> = entries.by_ref().take(limit).map(info).collect();
         let next = entries.next().and_then(|_| items.last().map(|i| i.path.clone()));
         Ok(Some(Reply::List { items, next }))

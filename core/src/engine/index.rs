@@ -271,6 +271,18 @@ impl Index {
             .map(|(_, slot)| self.entry(*slot))
     }
 
+    /// Living documents under a prefix in path order, beginning after a path if one is given. A generation above the live
+    /// one may be here already, before the tombstone that makes room for it: it is not listed.
+    pub fn living<'a>(&'a self, prefix: &'a Prefix, after: Option<&Path>) -> impl Iterator<Item = &'a Entry> {
+        let mut live: Option<(&Path, u32)> = None;
+        self.under(prefix, after).filter(move |entry| {
+            let generation = live.filter(|(path, _)| **path == entry.path).map_or(0, |(_, generation)| generation);
+            let reached = entry.generation == generation;
+            live = Some((&entry.path, generation + u32::from(reached && entry.deleted())));
+            reached && entry.exists()
+        })
+    }
+
     /// Entries that changed after an arrival number, oldest first.
     pub fn arrived_since(&self, arrival: u64) -> impl Iterator<Item = &Entry> {
         self.by_arrival.range((Bound::Excluded(arrival), Bound::Unbounded)).map(|(_, slot)| self.entry(*slot))
@@ -349,6 +361,8 @@ mod tests {
         first.tombstones = Some(Box::new(vec![vec![0]]));
         index.upsert(first);
         assert_eq!(index.live_generation(&path), 1, "generation 2 waits for the tombstone of 1");
+        let listed: Vec<u32> = index.living(&Prefix::root(), None).map(|e| e.generation).collect();
+        assert_eq!(listed, index.live_entry(&path).map(|e| e.generation).into_iter().collect::<Vec<_>>());
         assert_eq!(index.live(), 1);
     }
 

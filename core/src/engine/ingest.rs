@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::Batch;
 use super::document::LoadWait;
+use super::ship::{Shipment, What};
 use super::{CommandError, Engine, Event, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
 use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind, Waiting};
@@ -58,32 +59,44 @@ impl Inbox {
             .collect()
     }
 
-    fn add(&mut self, update: DocumentUpdate, source: Source) {
+    /// `false`: it joined what the same source had sent already, and both are dealt with as one.
+    fn add(&mut self, update: DocumentUpdate, source: Source) -> bool {
         self.chunks.extend(update.chunks);
         self.endorsements.extend(update.endorsements);
         self.tombstones.extend(update.tombstones.into_iter().map(|t| (t, source)));
-        self.sources.insert(source);
+        self.sources.insert(source)
     }
 }
 
 impl Engine {
-    /// Puts news of a document into its inbox. `false`: it concerns nothing here and is dealt with.
+    /// Puts news of a document into its inbox. `false`: there is nothing more to wait for, because it concerns nothing
+    /// here or because another part of the same message is waited for already.
     pub(super) fn receive(&mut self, space: SpaceId, update: DocumentUpdate, source: Source) -> bool {
         let (path, generation) = (update.path.clone(), update.generation);
         let id = DocumentId::derive(&space, &path, generation);
         let entry = self.spaces.get(&space).and_then(|s| s.index.by_id(&id));
         if entry.is_some_and(|e| e.deleted()) && update.tombstones.is_empty() {
             // A deleted generation takes nothing in any more.
+            self.send_tombstone(space, &id, source);
             return false;
         }
         let working = self.working(space, &path, generation, id);
-        working.inbox.add(update, source);
+        let awaited = working.inbox.add(update, source);
         if working.log.is_some() {
             self.ready.insert(id);
         } else {
             self.await_rows(space, &path, generation, id, LoadWait::Log);
         }
-        true
+        awaited
+    }
+
+    /// Who still sends changes of a deleted document has missed its tombstone.
+    fn send_tombstone(&mut self, space: SpaceId, id: &DocumentId, source: Source) {
+        let Source::Link(link, _) = source else { return };
+        let (Some(state), Some(link)) = (self.spaces.get(&space), self.links.get_mut(&link)) else { return };
+        if let Some(entry) = state.index.by_id(id) {
+            link.out.ship(Shipment::of(space, entry, What::Tombstones));
+        }
     }
 
     /// Works off inboxes whose logs are loaded.
