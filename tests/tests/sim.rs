@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foreshore::sim::check::Violation;
 use foreshore::sim::cluster::Fault;
-use foreshore::sim::disk::DiskBug;
+use foreshore::sim::disk::{DiskBug, DiskProfile};
 use foreshore::sim::network::{NodeId, Profile};
 use foreshore::sim::{self, NAMES, Options, Report, Scenario};
 
@@ -71,6 +71,7 @@ fn with_bug(bug: DiskBug) -> Scenario {
     let mut scenario = Scenario::plain(3, Profile::WIFI);
     scenario.pace = Duration::from_millis(150);
     scenario.nodes[1].bug = Some(bug);
+    scenario.nodes[1].disk = DiskProfile::CARD;
     // Alone with what it promised: what it loses, it cannot learn again from others before the next edit shows it.
     scenario.edges.retain(|(ends, _)| *ends != [NodeId(1), NodeId(2)]);
     for n in 1..9 {
@@ -91,7 +92,10 @@ fn a_disk_that_answers_before_it_is_durable_is_caught() {
     let violation = caught(DiskBug::AckBeforeDurable(Duration::from_secs(2)));
     let expected = matches!(
         violation,
-        Violation::AcknowledgedLost { .. } | Violation::Vanished { .. } | Violation::SpaceLost { .. } | Violation::NotSynced { .. }
+        Violation::AcknowledgedLost { .. }
+            | Violation::Vanished { .. }
+            | Violation::SpaceLost { .. }
+            | Violation::NotSynced { .. }
             | Violation::Contract { .. }
     );
     assert!(expected, "{violation}");
@@ -99,10 +103,6 @@ fn a_disk_that_answers_before_it_is_durable_is_caught() {
 
 #[test]
 fn a_disk_that_tears_a_write_in_two_is_caught() {
-    println!("{}", caught(DiskBug::TornTask));
-}
-
-#[test]
-fn a_disk_that_puts_back_an_old_index_is_caught() {
-    println!("{}", caught(DiskBug::StaleIndex));
+    let violation = caught(DiskBug::TornTask);
+    println!("{violation}");
 }

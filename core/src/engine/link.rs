@@ -77,6 +77,8 @@ pub(super) struct Link {
     pub(super) hello: Option<PeerHello>,
     /// Tags that the peer has sent, for spaces that may be added here later.
     peer_tags: Vec<[u8; 16]>,
+    /// Spaces whose tags the peer was sent: a proof of ours means nothing to it before.
+    announced: BTreeSet<SpaceId>,
     pub(super) spaces: BTreeMap<SpaceId, LinkSpace>,
     by_tag: BTreeMap<SpaceTag, SpaceId>,
     pub(super) out: Outbox,
@@ -107,6 +109,7 @@ impl Link {
             opened_at: now,
             hello: None,
             peer_tags: Vec::new(),
+            announced: BTreeSet::new(),
             spaces: BTreeMap::new(),
             by_tag: BTreeMap::new(),
             out: Outbox::default(),
@@ -338,7 +341,9 @@ impl Engine {
         link.hello = Some(PeerHello { nonce, epoch });
         link.out.add_credit(window)?;
         let tags: Vec<[u8; 16]> = self.spaces.keys().filter_map(|s| self.own_tag(id, s)).collect();
+        let spaces = self.spaces.keys().copied().collect();
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        link.announced = spaces;
         link.out.control(Message::Open { tags });
         Ok(())
     }
@@ -363,11 +368,19 @@ impl Engine {
     pub(super) fn open_space_on_links(&mut self, space: SpaceId) {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
-            let Some(tag) = self.own_tag(id, &space) else { continue };
-            let link = self.links.get_mut(&id).expect("listed above");
-            link.out.control(Message::Open { tags: vec![tag] });
+            self.announce_space(id, space);
             self.busy_links.insert(id);
             self.match_tags(id);
+        }
+    }
+
+    /// Sends a space's tag, unless the peer has it. A peer's tag may match while this store's own joining is still being
+    /// written; the tag has to be there before the proof all the same.
+    fn announce_space(&mut self, id: LinkId, space: SpaceId) {
+        let Some(tag) = self.own_tag(id, &space) else { return };
+        let link = self.links.get_mut(&id).expect("a link with a tag");
+        if link.announced.insert(space) {
+            link.out.control(Message::Open { tags: vec![tag] });
         }
     }
 
@@ -399,6 +412,7 @@ impl Engine {
         let roster = &self.spaces[&space].roster;
         let present = Present::create(&identity.key, &handshake, side, incarnation, roster, self.now.wall);
         let tag: SpaceTag = handshake.tag_of(Side::Initiator)[..4].try_into().expect("four of 16 bytes");
+        self.announce_space(id, space);
         let link = self.links.get_mut(&id).expect("checked by the caller");
         link.by_tag.insert(tag, space);
         link.spaces.entry(space).or_insert_with(|| LinkSpace {

@@ -369,7 +369,7 @@ impl Checks {
     }
 
     pub(super) fn on_delete_asked(&mut self, node: NodeId, path: &Path) -> DeleteId {
-        let floor = self.floors.get(&(node, path.clone())).copied().unwrap_or(0);
+        let floor = self.floor(node, path);
         self.deletes.push(Delete { node, path: path.clone(), floor, fate: Fate::Unknown });
         DeleteId(self.deletes.len() - 1)
     }
@@ -387,6 +387,20 @@ impl Checks {
 
     pub(super) fn on_delete_refused(&mut self, delete: DeleteId) {
         self.deletes[delete.0].fate = Fate::Refused;
+    }
+
+    /// The generation that a path is known to have reached on a node.
+    pub(super) fn floor(&self, node: NodeId, path: &Path) -> u32 {
+        self.floors.get(&(node, path.clone())).copied().unwrap_or(0)
+    }
+
+    /// A deletion may have been answered while the document was being opened: what counts is the time of asking.
+    pub(super) fn on_opened(&mut self, node: NodeId, path: &Path, got: u32, floor: u32) {
+        if got < floor {
+            return self.fail(Violation::CameBack { node, path: path.clone(), got, floor });
+        }
+        let known = self.floors.entry((node, path.clone())).or_insert(0);
+        *known = got.max(*known);
     }
 
     pub(super) fn on_generation(&mut self, node: NodeId, path: &Path, got: u32) {

@@ -55,6 +55,8 @@ pub(super) enum Happening {
     Wake(NodeId, u64, u64),
     /// The local program does something.
     Act(NodeId, u64),
+    /// A frozen former process goes on.
+    Thaw(NodeId),
     /// A machine starts its process.
     Start(NodeId),
     /// A planned fault.
@@ -203,6 +205,7 @@ impl Cluster {
                 }
             }
             Happening::Act(node, life) => self.act(node, life),
+            Happening::Thaw(node) => self.act_as_ghost(node),
             Happening::Start(node) => self.start(node),
             Happening::Fault(fault) => self.strike(fault),
             Happening::Probe => self.probe(),

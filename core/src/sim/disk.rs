@@ -67,8 +67,6 @@ pub enum DiskBug {
     AckBeforeDurable(Duration),
     /// A crash may keep the first half of a task.
     TornTask,
-    /// Deletions of rows and changes to rows of the index are forgotten by a crash.
-    StaleIndex,
 }
 
 /// One process's handle on a disk; 0 is never used.
@@ -104,8 +102,6 @@ pub struct Disk {
     full_until: Timestamp,
     profile: DiskProfile,
     bug: Option<DiskBug>,
-    /// State of the index before the last few writes, for [`DiskBug::StaleIndex`].
-    past: VecDeque<Memory>,
     writes: u64,
 }
 
@@ -128,7 +124,6 @@ impl Disk {
             full_until: Timestamp::ZERO,
             profile,
             bug: None,
-            past: VecDeque::new(),
             writes: 0,
         }
     }
@@ -189,7 +184,6 @@ impl Disk {
         self.promised = None;
         self.queue.clear();
         self.unsynced.clear();
-        self.past.clear();
     }
 
     /// Takes a task; returns when to call [`Disk::complete`].
@@ -252,12 +246,6 @@ impl Disk {
         } else {
             self.promised = Some(self.durable.clone());
         }
-        if self.bug == Some(DiskBug::StaleIndex)
-            && let Some(past) = self.past.pop_front()
-        {
-            self.put_back_index(&past);
-        }
-        self.past.clear();
         self.last_due = Timestamp::ZERO;
     }
 
@@ -274,12 +262,6 @@ impl Disk {
         if dice.chance(self.profile.write_errors_per_mille) {
             return Err(StorageFailure::Io { detail: "simulated write error".to_owned() });
         }
-        if self.bug == Some(DiskBug::StaleIndex) {
-            if self.past.len() == 8 {
-                self.past.pop_front();
-            }
-            self.past.push_back(self.durable.clone());
-        }
         let target = self.promised.as_mut().unwrap_or(&mut self.durable);
         let result = target.write(&[(ops.as_slice(), epoch.as_deref())]).pop();
         if let (Some(DiskBug::AckBeforeDurable(lag)), Some(Ok(()))) = (self.bug, &result) {
@@ -295,13 +277,6 @@ impl Disk {
                 self.durable.write(&[(ops.as_slice(), None)]);
             }
         }
-    }
-
-    fn put_back_index(&mut self, past: &Memory) {
-        let clear = self.durable.table(Table::Index).map(|(k, _)| WriteOp::Delete(Table::Index, k.to_vec()));
-        let old = past.table(Table::Index).map(|(k, v)| WriteOp::Put(Table::Index, k.to_vec(), v.to_vec()));
-        let ops: Vec<WriteOp> = clear.chain(old).collect();
-        self.durable.write(&[(ops.as_slice(), None)]);
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) enum Asked {
     Found,
     Invite(NodeId),
     Join,
-    Open(Path),
+    /// The generation that the path had reached when it was asked for.
+    Open(Path, u32),
     Commit(CommitId),
     Read(Path),
     List,
@@ -42,9 +43,14 @@ pub(super) enum Asked {
     Inspect(Path),
     Delete(Path, DeleteId),
     Interest(Vec<Prefix>),
-    Synced { commit: CommitId, peers: usize },
+    Synced {
+        commit: CommitId,
+        peers: usize,
+    },
     Cancel,
-    Close { down: Duration },
+    Close {
+        down: Duration,
+    },
     Status,
     Nothing,
 }
@@ -128,9 +134,6 @@ impl Cluster {
 
     /// One step of the local program.
     pub(super) fn act(&mut self, id: NodeId, life: u64) {
-        if self.node(id).ghost.as_ref().is_some_and(|ghost| ghost.life == life) {
-            return self.act_as_ghost(id);
-        }
         let stormy = self.stormy;
         let Some(process) = self.process(id).filter(|p| p.life == life) else { return };
         if !stormy || process.program.closing {
@@ -165,9 +168,10 @@ impl Cluster {
     }
 
     fn open(&mut self, id: NodeId, path: Path) {
-        if let Some(space) = self.space {
-            self.ask(id, Command::Open { space, path: path.clone(), template: template() }, Asked::Open(path));
-        }
+        let Some(space) = self.space else { return };
+        let floor = self.checks.floor(id, &path);
+        let command = Command::Open { space, path: path.clone(), template: template() };
+        self.ask(id, command, Asked::Open(path, floor));
     }
 
     fn forget_handle(&mut self, id: NodeId, path: &Path) {
@@ -257,8 +261,8 @@ impl Cluster {
                 self.node_mut(id).joined = true;
                 self.restate_interests(id);
             }
-            (Asked::Open(path), Reply::Document { document, generation, cell }) => {
-                self.checks.on_generation(id, &path, generation);
+            (Asked::Open(path, floor), Reply::Document { document, generation, cell }) => {
+                self.checks.on_opened(id, &path, generation, floor);
                 if let Some(process) = self.process(id).filter(|p| p.life == life) {
                     process.program.refused.remove(&document);
                     process.program.handles.insert(path.clone(), Handle { document, generation, cell });
@@ -336,7 +340,7 @@ impl Cluster {
             Asked::Close { down } => {
                 self.crash(id, down);
             }
-            Asked::Open(path) if self.scenario.honest() && matches!(error, CommandError::Quarantined(_)) => {
+            Asked::Open(path, _) if self.scenario.honest() && matches!(error, CommandError::Quarantined(_)) => {
                 let what = format!("{path} is quarantined though everybody is honest");
                 self.checks.fail(Violation::WrongReply { node: id, what });
             }
@@ -385,7 +389,11 @@ impl Cluster {
     }
 
     /// The frozen former host goes on, believing that the store is its own.
-    fn act_as_ghost(&mut self, id: NodeId) {
+    pub(super) fn act_as_ghost(&mut self, id: NodeId) {
+        if !self.node(id).is_open() {
+            // Nobody has taken over yet: it would be right to go on.
+            return;
+        }
         let path = self.scenario.paths.first().cloned();
         let Some(life) = self.node(id).ghost.as_ref().map(|ghost| ghost.life) else { return };
         self.note(format_args!("n{} ghost of life {life} goes on", id.0));

@@ -127,11 +127,10 @@ impl Cluster {
         let now = self.queue.now();
         let node = self.node_mut(id);
         let Some(ghost) = node.process.take() else { return };
-        let life = ghost.life;
         self.checks.on_crash(id, &ghost.program);
         self.node_mut(id).ghost = Some(ghost);
         self.start(id);
-        self.queue.at(now + time, Happening::Act(id, life));
+        self.queue.at(now + time, Happening::Thaw(id));
     }
 
     /// The storm is over: everything is up, connected and honest from now on.
