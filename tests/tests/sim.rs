@@ -66,30 +66,30 @@ fn one_seed_gives_one_trace() {
     assert_ne!(named("links", 1).trace_hash, named("links", 2).trace_hash);
 }
 
-/// A run in which node 1 dies every two seconds and its disk has a planted bug.
-fn with_bug(bug: DiskBug) -> Scenario {
+/// A short run in which node 1 dies again and again and its disk has a planted bug.
+fn with_bug(bug: DiskBug, dies_every: Duration) -> Scenario {
     let mut scenario = Scenario::plain(3, Profile::WIFI);
-    scenario.pace = Duration::from_millis(150);
+    scenario.pace = Duration::from_millis(200);
+    scenario.storm = Duration::from_secs(8);
     scenario.nodes[1].bug = Some(bug);
+    // A slow disk, so that a crash finds writes under way.
     scenario.nodes[1].disk = DiskProfile::CARD;
-    // Alone with what it promised: what it loses, it cannot learn again from others before the next edit shows it.
     scenario.edges.retain(|(ends, _)| *ends != [NodeId(1), NodeId(2)]);
-    for n in 1..9 {
-        let at = Duration::from_millis(2_000 * n + 700);
-        scenario.faults.push((at, Fault::Crash(NodeId(1), Duration::from_millis(300))));
+    for n in (1..).take_while(|n| dies_every * *n < scenario.storm) {
+        scenario.faults.push((dies_every * n, Fault::Crash(NodeId(1), Duration::from_millis(100))));
     }
     scenario
 }
 
 /// What the checkers say to a planted bug.
-fn caught(bug: DiskBug) -> Violation {
-    let failure = (0..10).find_map(|seed| sim::run_scenario(with_bug(bug), seed, Options::default()).err());
-    failure.unwrap_or_else(|| panic!("{bug:?} went unseen in ten seeds")).violation
+fn caught(bug: DiskBug, dies_every: Duration) -> Violation {
+    let run = |seed| sim::run_scenario(with_bug(bug, dies_every), seed, Options::default()).err();
+    (0..12).find_map(run).unwrap_or_else(|| panic!("{bug:?} went unseen in twelve seeds")).violation
 }
 
 #[test]
 fn a_disk_that_answers_before_it_is_durable_is_caught() {
-    let violation = caught(DiskBug::AckBeforeDurable(Duration::from_secs(2)));
+    let violation = caught(DiskBug::AckBeforeDurable(Duration::from_millis(400)), Duration::from_millis(2_300));
     let expected = matches!(
         violation,
         Violation::AcknowledgedLost { .. }
@@ -103,6 +103,6 @@ fn a_disk_that_answers_before_it_is_durable_is_caught() {
 
 #[test]
 fn a_disk_that_tears_a_write_in_two_is_caught() {
-    let violation = caught(DiskBug::TornTask);
+    let violation = caught(DiskBug::TornTask, Duration::from_millis(900));
     println!("{violation}");
 }
