@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | `format`, `device`, `peer`, `incarnation`, `seal`, `epoch`, `log-epoch` | see [`super::boot`] |
+//! | meta | `format`, `device`, `peer`, `incarnation`, `seal`, `epoch`, `log-epoch` | see `boot` |
 //! | meta | `space/` ‖ number u32 BE | [`SpaceRecord`] |
 //! | meta | `cursor/` ‖ peer's log epoch u64 LE ‖ number u32 BE | arrival varint |
 //! | facts | number u32 BE ‖ order u64 BE | the signed fact |
