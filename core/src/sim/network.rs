@@ -23,7 +23,7 @@ use super::dice::Dice;
 use crate::time::Timestamp;
 
 /// A simulated machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
 
 /// One stream between two nodes.
@@ -148,8 +148,8 @@ pub struct NetworkStats {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Most bytes in flight in one direction of one wire.
-    pub peak_in_flight: usize,
+    /// Most bytes in flight in one direction of one wire, and who sent them.
+    pub peak_in_flight: (usize, NodeId),
     /// Frames lost with their wire.
     pub lost: u64,
 }
@@ -230,7 +230,7 @@ impl Network {
         if overtakes && let [.., before, last] = direction.in_flight.make_contiguous() {
             std::mem::swap(&mut before.1, &mut last.1);
         }
-        self.stats.peak_in_flight = self.stats.peak_in_flight.max(direction.bytes_in_flight);
+        self.stats.peak_in_flight = self.stats.peak_in_flight.max((direction.bytes_in_flight, wire.nodes[side]));
         Some(direction.last_arrival)
     }
 

@@ -23,6 +23,9 @@ const SETTLING: Duration = Duration::from_secs(20);
 /// new handshake.
 const SILENT_BYTES: u64 = 4_096;
 
+/// What may be in flight beside what credit counts: handshakes, symbols, acknowledgements.
+const CONTROL_BYTES: usize = 256 << 10;
+
 impl Cluster {
     /// Heals everything, waits for convergence and checks what is left.
     pub(in crate::sim) fn conclude(&mut self) -> Result<(), Violation> {
@@ -45,6 +48,7 @@ impl Cluster {
         self.checks.tally.converged_after = self.now().since(healed).as_micros() as u64;
         self.note(format_args!("converged"));
         self.listen()?;
+        self.check_flight()?;
         self.inspect()?;
         self.check_promises()?;
         self.check_stores()
@@ -131,6 +135,15 @@ impl Cluster {
             Some(difference) => Err(Violation::NotConverged { seconds: SILENCE.as_secs(), difference }),
             None => Ok(()),
         }
+    }
+
+    /// Credit bounds what one peer may have on its way to another.
+    fn check_flight(&self) -> Result<(), Violation> {
+        let (peak, node) = self.network.stats.peak_in_flight;
+        if peak > self.scenario.engine.link_window + CONTROL_BYTES {
+            return Err(Violation::Unbounded { node, what: "bytes in flight on one wire", got: peak as u64 });
+        }
+        Ok(())
     }
 
     /// Opens and reads every document everywhere.
