@@ -19,6 +19,7 @@ use super::link::protocol;
 use super::ship::{Shipment, What};
 use super::space::{Space, domain_tag, fact_item};
 use super::{CommandError, Engine, Event, Phase, Reply, SyncStats};
+use crate::document::Log;
 use crate::id::{ChangeHash, DocumentId, FactHash, Prefix, SpaceId};
 use crate::io::{CloseReason, LinkId, Table, WriteOp};
 use crate::reconcile::message::Message as Step;
@@ -67,6 +68,8 @@ struct Round {
     received: u64,
     trips: u64,
     attempts: u32,
+    /// The last arrival number when roots were compared.
+    arrival: u64,
     cursors_tried: bool,
     /// Cursors whose shipment has not ended.
     cursors: BTreeSet<SpaceId>,
@@ -289,6 +292,7 @@ impl Engine {
     /// The initiator learnt that roots differ.
     fn on_difference(&mut self, id: LinkId) {
         let now = self.now.mono;
+        let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let settled = link.settled();
@@ -304,9 +308,14 @@ impl Engine {
             received,
             trips: 0,
             attempts: 0,
+            arrival,
             cursors_tried: false,
             cursors: BTreeSet::new(),
         });
+        // While changes keep arriving, unequal roots are no sign of a round that leads nowhere.
+        if std::mem::replace(&mut round.arrival, arrival) != arrival {
+            round.attempts = 0;
+        }
         round.attempts += 1;
         if round.attempts > MAX_ATTEMPTS {
             link.sync.round = None;
@@ -781,13 +790,20 @@ impl Engine {
     }
 
     /// Tells heads of documents: as an offer (`Heads`), or to be brought up to date (`FetchSince`).
+    ///
+    /// Where a log is at hand, some older changes go with them: a document that is edited on both sides has heads that
+    /// the other side has never seen, and heads alone would have it shipped from its beginning.
     pub(super) fn send_heads(&mut self, id: LinkId, space: SpaceId, documents: &[DocumentId], offer: bool) {
         let Some(state) = self.spaces.get(&space) else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(common) = link.spaces.get(&space) else { return };
         let heads_of = |d: &DocumentId| {
             let entry = state.index.by_id(d)?;
-            Some(DocumentHeads { path: entry.path.clone(), generation: entry.generation, heads: entry.heads.to_vec() })
+            let mut heads = entry.heads.to_vec();
+            heads.extend(self.documents.get(d).and_then(|w| w.log.as_ref()).into_iter().flat_map(Log::milestones));
+            heads.sort_unstable();
+            heads.dedup();
+            Some(DocumentHeads { path: entry.path.clone(), generation: entry.generation, heads })
         };
         let heads: Vec<DocumentHeads> = documents.iter().filter_map(heads_of).collect();
         for documents in super::ship::pack(heads, |h| h.path.as_str().len() + 8 + 32 * h.heads.len(), MAX_DOCUMENTS) {
