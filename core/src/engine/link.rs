@@ -477,6 +477,8 @@ impl Engine {
         if domains != common.domains {
             common.domains = domains;
             common.runs.clear();
+            // Equal roots over other domains say nothing of these.
+            link.sync.in_step_arrival = 0;
             link.sync.unsure();
         }
         self.busy_links.insert(id);

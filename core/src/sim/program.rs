@@ -45,6 +45,7 @@ pub(super) enum Asked {
     Interest(Vec<Prefix>),
     Synced {
         commit: CommitId,
+        document: DocumentId,
         peers: usize,
     },
     Cancel,
@@ -286,7 +287,9 @@ impl Cluster {
                 self.checks.on_survey(id, items);
             }
             (Asked::Delete(_, record), Reply::Deleted(there)) => self.checks.on_deleted(record, there),
-            (Asked::Synced { commit, peers }, Reply::Done) => self.check_synced(id, commit, peers),
+            (Asked::Synced { commit, document, peers }, Reply::Done) => {
+                self.check_synced(id, commit, document, peers);
+            }
             (Asked::Close { down }, Reply::Done) => self.closed(id, life, down),
             (Asked::Status, Reply::Status(report)) => self.checks.on_status(id, &report, &self.scenario),
             (Asked::Interest(_) | Asked::Cancel | Asked::Nothing, _) => {}
@@ -303,7 +306,8 @@ impl Cluster {
         if self.stormy && others > 0 && self.program_dice.chance(80) {
             let Some((document, heads)) = heads.into_iter().next() else { return };
             let peers = self.program_dice.between(1, others.min(2)) as usize;
-            self.ask(id, Command::Synced { space, document, heads, peers }, Asked::Synced { commit, peers });
+            let asked = Asked::Synced { commit, document, peers };
+            self.ask(id, Command::Synced { space, document, heads, peers }, asked);
         }
     }
 

@@ -6,7 +6,7 @@ use super::Violation;
 use crate::config::EngineConfig;
 use crate::document::value::Value;
 use crate::engine::{Command, Event, MAX_LIST, Reply};
-use crate::id::{ChangeHash, Path, Prefix, SpaceId};
+use crate::id::{ChangeHash, DocumentId, Path, Prefix, SpaceId};
 use crate::io::{Input, Output, RequestId, StorageReply, StorageTask, StorageWork};
 use crate::sim::check::CommitId;
 use crate::sim::cluster::Cluster;
@@ -102,8 +102,9 @@ impl Cluster {
 
     /// `synced(peers)` was answered: so many others must have the commit in their durable tables now, or a deletion that
     /// covers it.
-    pub(in crate::sim) fn check_synced(&mut self, id: NodeId, commit: CommitId, wanted: usize) {
-        let Some(edit) = self.checks.commits[commit.0].edits.first().cloned() else { return };
+    pub(in crate::sim) fn check_synced(&mut self, id: NodeId, commit: CommitId, document: DocumentId, wanted: usize) {
+        let edits = &self.checks.commits[commit.0].edits;
+        let Some(edit) = edits.iter().rfind(|edit| edit.document == document).cloned() else { return };
         let others: Vec<NodeId> = self.nodes.iter().map(|node| node.id).filter(|other| *other != id).collect();
         let mut found = 0;
         for other in others {
