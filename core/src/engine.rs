@@ -21,8 +21,11 @@
 //! | `space`, `index` | what is known of a space |
 //! | `marker` | what survives of a document that kills its process |
 //! | `link` | a sync stream: handshake, credit, frames |
-//! | `sync` | rounds of reconciliation |
+//! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
+//! | `facts` | who may do what, on links |
+//! | `broadcast` | fresh changes, pushed along trees |
 //! | `ship` | what goes out, in fair turns |
+//! | `wait` | timers, and who waits for other peers |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,18 +43,22 @@ use crate::trust::DeviceKey;
 pub mod api;
 mod batch;
 mod boot;
+mod broadcast;
 mod command;
 mod compact;
 mod document;
+mod facts;
 pub mod index;
 mod ingest;
 pub mod keys;
 mod link;
 mod marker;
+mod resolve;
 mod ship;
 mod space;
 mod storage;
 mod sync;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +66,7 @@ mod tests;
 pub use api::*;
 
 use self::batch::Pending;
+use self::broadcast::Recent;
 use self::document::Working;
 use self::link::Link;
 use self::space::Space;
@@ -129,6 +137,7 @@ pub struct Engine {
     ready: BTreeSet<DocumentId>,
     pending: Pending,
     orphans: Orphans,
+    recent: Recent,
     sync_waits: Vec<SyncWait>,
     counters: Counters,
     /// Documents whose rows somebody waits for and nobody has asked for.
@@ -170,6 +179,7 @@ impl Engine {
             ready: BTreeSet::new(),
             pending: Pending::default(),
             orphans,
+            recent: Recent::default(),
             sync_waits: Vec::new(),
             counters: Counters::default(),
             pending_loads: BTreeSet::new(),

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
 use super::marker::Marker;
@@ -29,7 +31,12 @@ pub(super) struct Fresh {
     pub(super) bytes: Arc<[u8]>,
     /// Made here: the hydrated document has it already.
     pub(super) local: bool,
+    /// Links that sent it: it need not go back to them.
+    pub(super) senders: Senders,
 }
+
+/// The links that sent something.
+pub(super) type Senders = SmallVec<[LinkId; 2]>;
 
 /// The new state of one document.
 #[derive(Debug)]
@@ -46,8 +53,8 @@ pub(super) struct Draft {
     pub(super) endorsements: BTreeMap<Vec<u8>, Endorsement>,
     /// Tombstones that are new.
     pub(super) tombstones: Vec<Vec<u8>>,
-    /// Links that sent what is fresh: it need not go back to them.
-    pub(super) sources: BTreeSet<LinkId>,
+    /// Links that sent them.
+    pub(super) tombstone_senders: BTreeSet<LinkId>,
     pub(super) remote: bool,
     /// A snapshot took the place of chunks: the log is to be loaded anew.
     pub(super) compacted: bool,
@@ -180,7 +187,7 @@ impl Engine {
                 own: BTreeMap::new(),
                 endorsements: BTreeMap::new(),
                 tombstones: Vec::new(),
-                sources: BTreeSet::new(),
+                tombstone_senders: BTreeSet::new(),
                 remote: false,
                 compacted: false,
                 proven: false,
@@ -282,10 +289,10 @@ impl Engine {
                 let Ok(chunk) = Chunk::parse_stored(layer.clone()) else { continue };
                 // A peer's change may have brought the layer meanwhile.
                 if !known_layers.contains(&chunk.hash()) && draft.fresh.iter().all(|f| f.hash != chunk.hash()) {
-                    arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+                    arrival = draft.admit_chunk(chunk, arrival, log_loaded, None);
                 }
             }
-            arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+            arrival = draft.admit_chunk(chunk, arrival, log_loaded, None);
             draft.own.insert(change.actor, (change.actor_n, change.seq, change.hash));
             self.storage.next_arrival = arrival;
             batch.changes += 1;
@@ -351,7 +358,7 @@ impl Engine {
         tombstones.insert(at, bytes.clone());
         draft.entry.arrival = arrival;
         draft.tombstones.push(bytes);
-        draft.sources.extend(source);
+        draft.tombstone_senders.extend(source);
         draft.remote |= source.is_some();
         self.storage.next_arrival = arrival + 1;
         batch.changes += 1;
@@ -526,7 +533,7 @@ impl Engine {
         if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
             let remote = draft.remote;
             self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });
-            self.push(draft);
+            self.push(&draft);
         }
     }
 
@@ -555,26 +562,33 @@ impl Engine {
 }
 
 impl Draft {
-    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, local: bool) -> u64 {
-        self.take(chunk.hash(), chunk.deps(), chunk.bytes().into(), arrival, local);
+    /// `senders`: who sent it; `None`: it was made here.
+    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, senders: Option<Senders>) -> u64 {
+        let (hash, local) = (chunk.hash(), senders.is_none());
+        advance_heads(&mut self.entry.heads, hash, chunk.deps());
+        self.entry.bytes += chunk.bytes().len() as u64;
+        self.entry.chunks += 1;
+        self.entry.arrival = arrival;
+        let senders = senders.unwrap_or_default();
+        self.fresh.push(Fresh { arrival, hash, bytes: chunk.bytes().into(), local, senders });
         if log_loaded {
             self.admitted.push((arrival, chunk));
         }
         arrival + 1
     }
 
-    /// Adds admitted changes that came from a peer or an import.
-    pub(super) fn admit_remote(&mut self, chunks: Vec<Chunk>, arrival: u64) -> u64 {
+    /// Adds admitted changes that came from peers or an import.
+    pub(super) fn admit_remote(
+        &mut self,
+        chunks: Vec<Chunk>,
+        arrival: u64,
+        senders: impl Fn(&ChangeHash) -> Senders,
+    ) -> u64 {
         self.remote = true;
-        chunks.into_iter().fold(arrival, |arrival, chunk| self.admit_chunk(chunk, arrival, true, false))
-    }
-
-    fn take(&mut self, hash: ChangeHash, deps: &[ChangeHash], bytes: Arc<[u8]>, arrival: u64, local: bool) {
-        advance_heads(&mut self.entry.heads, hash, deps);
-        self.entry.bytes += bytes.len() as u64;
-        self.entry.chunks += 1;
-        self.entry.arrival = arrival;
-        self.fresh.push(Fresh { arrival, hash, bytes, local });
+        chunks.into_iter().fold(arrival, |arrival, chunk| {
+            let senders = senders(&chunk.hash());
+            self.admit_chunk(chunk, arrival, true, Some(senders))
+        })
     }
 
     /// Changes that the hydrated document does not have yet.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::Batch;
+use super::batch::{Batch, Senders};
 use super::document::LoadWait;
 use super::ship::{Shipment, What};
 use super::{CommandError, Engine, Event, Reply};
@@ -36,10 +36,19 @@ pub(super) enum Source {
     Import(RequestId),
 }
 
+impl Source {
+    fn link(&self) -> Option<LinkId> {
+        match self {
+            Source::Link(link, _) => Some(*link),
+            Source::Import(_) => None,
+        }
+    }
+}
+
 /// What peers sent of a document and no batch has dealt with. Bounded by the links' credit.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<(Vec<u8>, Source)>,
     endorsements: Vec<Vec<u8>>,
     tombstones: Vec<(Vec<u8>, Source)>,
     sources: BTreeSet<Source>,
@@ -61,7 +70,7 @@ impl Inbox {
 
     /// `false`: it joined what the same source had sent already, and both are dealt with as one.
     fn add(&mut self, update: DocumentUpdate, source: Source) -> bool {
-        self.chunks.extend(update.chunks);
+        self.chunks.extend(update.chunks.into_iter().map(|bytes| (bytes, source)));
         self.endorsements.extend(update.endorsements);
         self.tombstones.extend(update.tombstones.into_iter().map(|t| (t, source)));
         self.sources.insert(source)
@@ -146,8 +155,7 @@ impl Engine {
         if !matches || tombstone.verify(&space, roster).is_err() {
             return self.count_refused(1);
         }
-        let link = if let Source::Link(link, _) = source { Some(link) } else { None };
-        self.draft_tombstone(batch, space, &tombstone, link);
+        self.draft_tombstone(batch, space, &tombstone, source.link());
         if let Some(draft) = batch.drafts.get_mut(&DocumentId::derive(&space, path, generation)) {
             draft.remote = true;
         }
@@ -167,7 +175,7 @@ impl Engine {
         if deleted || deleted_now {
             return Outcome { admitted: 0, refused: 0, waiting: false };
         }
-        let (mut chunks, mut refused) = parse_chunks(std::mem::take(&mut inbox.chunks));
+        let Parsed { mut chunks, senders, mut refused } = parse_chunks(std::mem::take(&mut inbox.chunks));
         let held = self.documents.get_mut(&id).map(|w| std::mem::take(&mut w.held)).unwrap_or_default();
         let endorsements = self.verify_endorsements(space, path, id, inbox, &by_seq(&chunks), held);
         let covered = endorsements
@@ -198,11 +206,12 @@ impl Engine {
         let chunk_hashes: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
         // What is admitted already is covered by the endorsement it came with, or by a newer one.
         let known: Vec<bool> = endorsements.iter().map(|e| self.log_has(&id, &e.hash)).collect();
+        self.note_duplicates(space, path, &chunk_hashes, &senders);
+        let all: Senders = inbox.sources.iter().filter_map(Source::link).collect();
         let draft = self.draft(batch, space, path, generation, id);
-        let duplicates = admitted == 0 && !waiting;
-        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival);
-        let links = inbox.sources.iter().filter_map(|s| if let Source::Link(l, _) = s { Some(*l) } else { None });
-        draft.sources.extend(links.clone());
+        // What waited here before is covered by what these links sent now, so they have it.
+        let senders_of = |hash: &ChangeHash| senders.get(hash).unwrap_or(&all).clone();
+        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival, senders_of);
         let mut unfinished = Vec::new();
         for (endorsement, known) in endorsements.into_iter().zip(known) {
             if chunk_hashes.contains(&endorsement.hash) {
@@ -212,9 +221,6 @@ impl Engine {
             }
         }
         batch.changes += admitted as usize;
-        if duplicates {
-            links.for_each(|link| self.on_duplicate(link, space));
-        }
         let missing: BTreeSet<ChangeHash> = staged.waiting.iter().flat_map(|w| w.missing.iter().copied()).collect();
         let wanted: BTreeSet<ChangeHash> = unfinished.iter().map(|e| e.hash).chain(missing).collect();
         let empty = Log::new();
@@ -249,6 +255,29 @@ impl Engine {
             self.fetch_missing(space, &path, generation, &inbox.sources, wanted, &id);
         }
         Outcome { admitted: 0, refused: 0, waiting: waits }
+    }
+
+    /// Remembers who was first to send what is new, and looks for links that bring what others brought before.
+    fn note_duplicates(
+        &mut self,
+        space: SpaceId,
+        path: &Path,
+        admitted: &BTreeSet<ChangeHash>,
+        senders: &BTreeMap<ChangeHash, Senders>,
+    ) {
+        let mut late: BTreeSet<(LinkId, LinkId)> = BTreeSet::new();
+        for (hash, links) in senders {
+            let Some(first) = links.first() else { continue };
+            if admitted.contains(hash) {
+                self.recent.note(*hash, *first);
+            }
+            if let Some(first) = self.recent.first_sender(hash) {
+                late.extend(links.iter().filter(|link| **link != first).map(|link| (*link, first)));
+            }
+        }
+        for (link, first) in late {
+            self.on_duplicate(link, first, space, path);
+        }
     }
 
     fn hold_endorsements(&mut self, id: DocumentId, mut unfinished: Vec<Endorsement>) {
@@ -345,13 +374,28 @@ struct Outcome {
 /// Chunks by author and seq: what an endorsement means that leaves its change unnamed.
 type BySeq = BTreeMap<(Actor, u64), ChangeHash>;
 
-/// Chunks that parse, and how many do not.
-fn parse_chunks(raw: Vec<Vec<u8>>) -> (Vec<Chunk>, u64) {
+/// What an inbox held.
+struct Parsed {
+    chunks: Vec<Chunk>,
+    /// The links that sent each, the first one first.
+    senders: BTreeMap<ChangeHash, Senders>,
+    /// How many do not parse.
+    refused: u64,
+}
+
+fn parse_chunks(raw: Vec<(Vec<u8>, Source)>) -> Parsed {
     let limits = ChunkLimits::default();
-    let count = raw.len();
-    let chunks: Vec<Chunk> = raw.into_iter().filter_map(|bytes| Chunk::parse(bytes, &limits).ok()).collect();
-    let refused = (count - chunks.len()) as u64;
-    (chunks, refused)
+    let mut parsed = Parsed { chunks: Vec::with_capacity(raw.len()), senders: BTreeMap::new(), refused: 0 };
+    for (bytes, source) in raw {
+        let Ok(chunk) = Chunk::parse(bytes, &limits) else {
+            parsed.refused += 1;
+            continue;
+        };
+        let senders = parsed.senders.entry(chunk.hash()).or_default();
+        senders.extend(source.link().filter(|link| !senders.contains(link)));
+        parsed.chunks.push(chunk);
+    }
+    parsed
 }
 
 fn by_seq(chunks: &[Chunk]) -> BySeq {

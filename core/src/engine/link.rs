@@ -13,7 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ship::Outbox;
-use super::space::canonical;
+use super::broadcast::Tree;
+use super::space::{canonical, domain_tag};
 use super::sync::{DomainRun, Sync};
 use super::{Engine, Event, LinkStatus, Phase};
 use crate::id::{ChangeHash, DeviceId, DocumentId, PeerId, Prefix, SpaceId};
@@ -57,12 +58,8 @@ pub(super) struct LinkSpace {
     pub(super) domains: Vec<Prefix>,
     /// Fresh changes go to the peer: it has been in step, or its differences are on their way.
     pub(super) pushing: bool,
-    /// The peer asked to be told of fresh changes rather than sent them.
-    pub(super) lazy: bool,
-    /// We asked the peer so.
-    pub(super) pruned: bool,
-    /// Documents that the peer announced and that have not arrived, with the time to ask for them.
-    pub(super) announced: BTreeMap<DocumentId, (Timestamp, [u8; 8])>,
+    /// How fresh changes travel between the two ends.
+    pub(super) tree: Tree,
     /// Sessions and resolutions of domains.
     pub(super) runs: BTreeMap<DomainTag, DomainRun>,
 }
@@ -211,6 +208,7 @@ impl Engine {
     pub(super) fn on_frame(&mut self, id: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.bytes_received += bytes.len() as u64 + 2;
+        link.sync.on_heard(self.now.mono);
         self.busy_links.insert(id);
         if bytes.len() > MAX_FRAME {
             return self.close_link(id, protocol(format!("a frame of {} bytes", bytes.len())));
@@ -319,9 +317,13 @@ impl Engine {
                 self.on_have(id, space, documents);
                 Ok(())
             }
-            Message::Prune { .. } => {
+            Message::Prune { domain, .. } => {
                 let link = self.links.get_mut(&id).expect("checked by the caller");
-                link.spaces.get_mut(&space).expect("found above").lazy = true;
+                let common = link.spaces.get_mut(&space).expect("found above");
+                // A tag that names no domain is of before the interests changed.
+                if common.domains.iter().any(|prefix| domain_tag(prefix) == domain) {
+                    common.tree.on_prune(domain);
+                }
                 Ok(())
             }
             Message::Graft { documents, .. } => {
@@ -422,9 +424,7 @@ impl Engine {
             wanted: None,
             domains: Vec::new(),
             pushing: false,
-            lazy: false,
-            pruned: false,
-            announced: BTreeMap::new(),
+            tree: Tree::default(),
             runs: BTreeMap::new(),
         });
         link.out.control(Message::Present { space: tag, proof: present.to_bytes() });
@@ -477,6 +477,7 @@ impl Engine {
         if domains != common.domains {
             common.domains = domains;
             common.runs.clear();
+            common.tree.forget();
             // Equal roots over other domains say nothing of these.
             link.sync.in_step_arrival = 0;
             link.sync.unsure();
@@ -527,7 +528,6 @@ impl Engine {
             link.ack_due = Some(number);
             if !done.stored {
                 link.not_stored.push(number);
-                // Evidence of a gap.
                 link.sync.unsure();
             }
         }
@@ -553,7 +553,7 @@ impl Engine {
         let done = link.out.acknowledge(number)?;
         for (number, documents) in done {
             if except.contains(&number) {
-                link.sync.unsure();
+                link.sync.gap();
                 continue;
             }
             for (document, heads) in documents {

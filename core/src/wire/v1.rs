@@ -294,6 +294,8 @@ pub enum Message {
     Prune {
         /// The space.
         space: SpaceTag,
+        /// The domain that it concerns.
+        domain: DomainTag,
     },
     /// Push eagerly again, beginning with these documents.
     Graft {
@@ -370,7 +372,7 @@ impl Message {
             | Message::Facts { space, .. }
             | Message::Part { space, .. }
             | Message::Have { space, .. }
-            | Message::Prune { space }
+            | Message::Prune { space, .. }
             | Message::Graft { space, .. } => Some(space),
             _ => None,
         }
@@ -397,8 +399,11 @@ impl Message {
             Message::Present { space, proof } => {
                 w.array(space).bytes(proof);
             }
-            Message::Refused { space } | Message::Prune { space } => {
+            Message::Refused { space } => {
                 w.array(space);
+            }
+            Message::Prune { space, domain } => {
+                w.array(space).array(domain);
             }
             Message::Interests { space, prefixes, facts_root, facts } => {
                 w.array(space).list(prefixes, |w, p| {
@@ -553,7 +558,7 @@ impl Message {
                 documents: r
                     .list(MAX_DOCUMENTS, "documents", |r| Ok((DocumentId(r.array("document")?), r.array("change")?)))?,
             },
-            23 => Message::Prune { space: r.array("space")? },
+            23 => Message::Prune { space: r.array("space")?, domain: r.array("domain")? },
             24 => Message::Graft {
                 space: r.array("space")?,
                 documents: r.list(MAX_DOCUMENTS, "documents", |r| Ok(DocumentId(r.array("document")?)))?,
@@ -719,7 +724,7 @@ mod tests {
             Message::Ack { number: 7, except: vec![3] },
             Message::Credit { bytes: 9 },
             Message::Have { space, documents: vec![(DocumentId([1; 16]), [2; 8])] },
-            Message::Prune { space },
+            Message::Prune { space, domain: [5; 4] },
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
         ]
     }

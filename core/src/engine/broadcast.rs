@@ -1,0 +1,311 @@
+//! Fresh changes, pushed as they become durable: PlumTree (Leitão, Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007)
+//! over the authorised sync streams.
+//!
+//! A change goes to every neighbour that wants its path. *Own* changes go eagerly to all of them: one hop. What is
+//! *forwarded* goes eagerly along a tree and is announced by its hash elsewhere. The tree makes itself: whoever receives a
+//! change for the second time asks the later sender to announce from now on ([`Message::Prune`]); whoever does not receive
+//! an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]). Eager and lazy are kept
+//! for each (link, domain), since a duplicate in one domain says nothing of another.
+//!
+//! Pushes gather for [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval), so a burst shares a
+//! message and an endorsement. A change is never sent to a link that sent it.
+//!
+//! Invariant: nothing depends on broadcast. What is dropped at a bound, or lost with a link, is found by comparing roots.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::batch::Draft;
+use super::ship::{Loaded, Outbox, Packer, pack};
+use super::space::domain_tag;
+use crate::document::Log;
+use crate::id::{ChangeHash, DocumentId, Path, Prefix, SpaceId};
+use crate::io::LinkId;
+use crate::time::Timestamp;
+use crate::trust::{Endorsement, Roster};
+use crate::wire::v1::{DomainTag, MAX_DOCUMENTS, Message, SpaceTag};
+
+/// Fresh changes that may wait for a link's next push; beyond it the link falls back to reconciliation.
+const FRESH_BYTES: usize = 1 << 20;
+/// How long an announced change may take before it is asked for: several times a push interval and a round trip.
+const GRAFT_AFTER: Duration = Duration::from_millis(150);
+/// Most announced documents that are waited for on a link; beyond it the roots are compared.
+const MAX_ANNOUNCED: usize = 4_096;
+/// Changes whose first sender is remembered. At 8,192 the window holds some seconds of a busy space, and a duplicate
+/// comes within a few network delays.
+const MAX_RECENT: usize = 8_192;
+
+/// First bytes of a change's hash, which name it in an announcement.
+type Announced = [u8; 8];
+
+/// What waits for a link's next push.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    documents: BTreeMap<(SpaceId, DocumentId), FreshDocument>,
+    bytes: usize,
+    last_push: Option<Timestamp>,
+    push_at: Option<Timestamp>,
+}
+
+impl Fresh {
+    pub(super) fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    /// When the next push is due.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.push_at
+    }
+}
+
+/// News of one document.
+#[derive(Debug)]
+struct FreshDocument {
+    path: Path,
+    generation: u32,
+    /// In topological order, each with whether it was made here.
+    changes: Vec<(ChangeHash, Arc<[u8]>, bool)>,
+    endorsements: BTreeMap<Vec<u8>, Endorsement>,
+    tombstones: Vec<Vec<u8>>,
+}
+
+/// Who was the first to send a change, for the latest ones.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    first: BTreeMap<ChangeHash, LinkId>,
+    order: VecDeque<ChangeHash>,
+}
+
+impl Recent {
+    pub(super) fn note(&mut self, change: ChangeHash, link: LinkId) {
+        if self.first.insert(change, link).is_none() {
+            self.order.push_back(change);
+            if self.order.len() > MAX_RECENT
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.first.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn first_sender(&self, change: &ChangeHash) -> Option<LinkId> {
+        self.first.get(change).copied()
+    }
+}
+
+/// What a link's two ends have agreed on for one space.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// Domains whose forwarded changes the peer wants announced.
+    lazy: BTreeSet<DomainTag>,
+    /// Domains for which we asked the peer so.
+    pruned: BTreeSet<DomainTag>,
+    /// Documents that the peer announced and that have not arrived, with the time to ask for them.
+    announced: BTreeMap<DocumentId, (Timestamp, Announced)>,
+}
+
+impl Tree {
+    /// When the first announced change is to be asked for.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.announced.values().map(|(at, _)| *at).min()
+    }
+
+    /// Other domains have other trees.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The peer wants the forwarded changes of a domain announced.
+    pub(super) fn on_prune(&mut self, domain: DomainTag) {
+        self.lazy.insert(domain);
+    }
+}
+
+/// The domain that a path lies in.
+fn domain_of(domains: &[Prefix], path: &Path) -> Option<DomainTag> {
+    domains.iter().find(|prefix| prefix.covers(path)).map(domain_tag)
+}
+
+impl Engine {
+    /// Hands a durable draft to every link that wants it.
+    pub(super) fn push(&mut self, draft: &Draft) {
+        let (space, path, id) = (draft.space, &draft.entry.path, draft.entry.id);
+        let (now, interval) = (self.now.mono, self.config.push_interval);
+        let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
+        for (link_id, link) in &mut self.links {
+            let Some(common) = link.spaces.get_mut(&space) else { continue };
+            if let Some((_, change)) = common.tree.announced.get(&id)
+                && (draft.entry.deleted() || log.is_some_and(|log| log.contains_prefix(change)))
+            {
+                common.tree.announced.remove(&id);
+            }
+            if !common.pushing || !super::space::covered(&common.domains, path) {
+                continue;
+            }
+            let news = draft.fresh.iter().filter(|f| !f.senders.contains(link_id));
+            let tombstones = !draft.tombstones.is_empty() && !draft.tombstone_senders.contains(link_id);
+            let size = news.clone().map(|f| f.bytes.len()).sum::<usize>() + 256;
+            if news.clone().next().is_none() && !tombstones {
+                continue;
+            }
+            link.sync.in_step = false;
+            if !self.config.push {
+                continue;
+            }
+            self.busy_links.insert(*link_id);
+            if link.out.fresh.bytes + size > FRESH_BYTES {
+                link.sync.gap();
+                continue;
+            }
+            let fresh = &mut link.out.fresh;
+            fresh.bytes += size;
+            fresh.push_at.get_or_insert(fresh.last_push.map_or(now, |at| at + interval).max(now));
+            let document = fresh.documents.entry((space, id)).or_insert_with(|| FreshDocument {
+                path: path.clone(),
+                generation: draft.entry.generation,
+                changes: Vec::new(),
+                endorsements: BTreeMap::new(),
+                tombstones: Vec::new(),
+            });
+            document.changes.extend(news.map(|f| (f.hash, f.bytes.clone(), f.local)));
+            document.endorsements.extend(draft.endorsements.iter().map(|(key, e)| (key.clone(), e.clone())));
+            if tombstones {
+                document.tombstones.extend(draft.tombstones.iter().cloned());
+            }
+        }
+    }
+
+    /// Sends what has gathered for a link, if it is time.
+    pub(super) fn push_due(&mut self, id: LinkId) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.out.fresh.push_at.is_none_or(|at| at > now) || !link.out.has_room() {
+            return;
+        }
+        let fresh = std::mem::take(&mut link.out.fresh);
+        link.out.fresh.last_push = Some(now);
+        let mut by_space: BTreeMap<SpaceId, Vec<(DocumentId, FreshDocument)>> = BTreeMap::new();
+        for ((space, document), fresh) in fresh.documents {
+            by_space.entry(space).or_default().push((document, fresh));
+        }
+        for (space, mut documents) in by_space {
+            let Some(common) = link.spaces.get(&space) else { continue };
+            let mut announced = Vec::new();
+            for (document, fresh) in &mut documents {
+                let lazy = domain_of(&common.domains, &fresh.path).is_some_and(|tag| common.tree.lazy.contains(&tag));
+                if lazy && let Some((change, ..)) = fresh.changes.iter().rfind(|(.., own)| !own) {
+                    announced.push((*document, *change.0.first_chunk().expect("32 bytes hold 8")));
+                    fresh.changes.retain(|(.., own)| *own);
+                }
+            }
+            for documents in pack(announced, |_| 24, MAX_DOCUMENTS) {
+                link.out.control(Message::Have { space: common.tag, documents });
+            }
+            send_fresh(&mut link.out, common.tag, documents, self.spaces.get(&space).map(|s| &s.roster));
+        }
+    }
+
+    /// Whether an announced change is here.
+    fn has_announced(&self, space: &SpaceId, document: &DocumentId, change: &Announced) -> bool {
+        let entry = self.spaces.get(space).and_then(|s| s.index.by_id(document));
+        let log = self.documents.get(document).and_then(|w| w.log.as_ref());
+        entry.is_some_and(|e| e.deleted() || e.heads.iter().any(|h| h.0.starts_with(change)))
+            || log.is_some_and(|log: &Log| log.contains_prefix(change))
+    }
+
+    pub(super) fn on_have(&mut self, id: LinkId, space: SpaceId, documents: Vec<(DocumentId, Announced)>) {
+        let at = self.now.mono + GRAFT_AFTER;
+        for (document, change) in documents {
+            if self.has_announced(&space, &document, &change) {
+                continue;
+            }
+            let link = &self.links[&id];
+            let earlier = link.spaces[&space].tree.announced.get(&document).copied();
+            let waiting = earlier.filter(|(_, earlier)| !self.has_announced(&space, &document, earlier));
+            let link = self.links.get_mut(&id).expect("checked by the caller");
+            let tree = &mut link.spaces.get_mut(&space).expect("checked by the caller").tree;
+            if earlier.is_none() && tree.announced.len() >= MAX_ANNOUNCED {
+                link.sync.gap();
+                continue;
+            }
+            // The newest is what matters; patience began with the one that is still missing.
+            tree.announced.insert(document, (waiting.map_or(at, |(at, _)| at), change));
+        }
+    }
+
+    /// Announced changes that did not come another way are asked for, eagerly from now on.
+    pub(super) fn graft_overdue(&mut self, id: LinkId) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get(&id) else { return };
+        let mut wanted: BTreeMap<SpaceId, Vec<DocumentId>> = BTreeMap::new();
+        let mut done: Vec<(SpaceId, DocumentId)> = Vec::new();
+        for (space, common) in &link.spaces {
+            for (document, (_, change)) in common.tree.announced.iter().filter(|(_, (at, _))| *at <= now) {
+                done.push((*space, *document));
+                if !self.has_announced(space, document, change) {
+                    wanted.entry(*space).or_default().push(*document);
+                }
+            }
+        }
+        let link = self.links.get_mut(&id).expect("looked up above");
+        for (space, document) in done {
+            link.spaces.get_mut(&space).expect("listed above").tree.announced.remove(&document);
+        }
+        for (space, documents) in wanted {
+            let common = link.spaces.get_mut(&space).expect("listed above");
+            // Which domain a new document lies in is not known here: all of them become eager again.
+            common.tree.pruned.clear();
+            for documents in documents.chunks(MAX_DOCUMENTS) {
+                link.out.control(Message::Graft { space: common.tag, documents: documents.to_vec() });
+            }
+            self.busy_links.insert(id);
+        }
+    }
+
+    pub(super) fn on_graft(&mut self, id: LinkId, space: SpaceId, documents: Vec<DocumentId>) {
+        let link = self.links.get_mut(&id).expect("checked by the caller");
+        let common = link.spaces.get_mut(&space).expect("checked by the caller");
+        common.tree.lazy.clear();
+        let domains = common.domains.clone();
+        let Some(state) = self.spaces.get(&space) else { return };
+        let covered = |d: &DocumentId| state.index.by_id(d).is_some_and(|e| super::space::covered(&domains, &e.path));
+        let documents: Vec<DocumentId> = documents.into_iter().filter(covered).collect();
+        self.send_heads(id, space, &documents, true);
+    }
+
+    /// A link brought a change that `first` had brought before: it may announce instead, as long as `first` is eager.
+    pub(super) fn on_duplicate(&mut self, id: LinkId, first: LinkId, space: SpaceId, path: &Path) {
+        let tag_on = |link: &super::link::Link| {
+            let common = link.spaces.get(&space)?;
+            let tag = domain_of(&common.domains, path)?;
+            Some((tag, common.tree.pruned.contains(&tag), common.pushing))
+        };
+        let first_is_eager = self.links.get(&first).and_then(tag_on).is_some_and(|(_, pruned, _)| !pruned);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.duplicates += 1;
+        // While differences are shipped, duplicates are no sign of a faster way.
+        let reconciling = link.sync.reconciling();
+        let Some((tag, false, true)) = tag_on(link).filter(|_| first != id && first_is_eager && !reconciling) else {
+            return;
+        };
+        let common = link.spaces.get_mut(&space).expect("it has a domain");
+        common.tree.pruned.insert(tag);
+        link.out.control(Message::Prune { space: common.tag, domain: tag });
+        self.busy_links.insert(id);
+    }
+}
+
+fn send_fresh(out: &mut Outbox, space: SpaceTag, documents: Vec<(DocumentId, FreshDocument)>, roster: Option<&Roster>) {
+    let mut packer = Packer::new(space, roster);
+    for (document, fresh) in documents {
+        let heads: BTreeSet<ChangeHash> = fresh.changes.iter().map(|(hash, ..)| *hash).collect();
+        // An endorsement goes with the change that it names; who has that change has an endorsement of it.
+        let endorsements = fresh.endorsements.into_values().filter(|e| heads.contains(&e.hash)).collect();
+        let changes = fresh.changes.into_iter().map(|(hash, bytes, _)| (hash, bytes.to_vec())).collect();
+        let (path, generation, tombstones) = (fresh.path, fresh.generation, fresh.tombstones);
+        packer.add(out, Loaded { document, path, generation, heads, changes, endorsements, tombstones });
+    }
+    packer.flush(out);
+}
