@@ -28,8 +28,9 @@ pub struct EngineConfig {
     pub max_links: usize,
     /// Time a link may take to complete its handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Shortest time between two pushes on a link. Default 20 ms. A first change leaves at once; those that follow within
-    /// the interval go together and share an endorsement. Longer costs latency under load and saves about 85 B a change.
+    /// How long fresh changes gather for a peer that has not acknowledged the push before. Default 20 ms. Once it has,
+    /// they leave at once; what gathers meanwhile goes together and shares an endorsement. Longer costs latency where the
+    /// peer's disk or the way to it is slow, and saves about 85 B a change.
     pub push_interval: Duration,
     /// How long a document must rest before its chunks are compacted into a snapshot. Default 5 s. Shorter saves disk
     /// sooner and opens documents more often.

@@ -24,7 +24,7 @@
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
 //! | `broadcast` | fresh changes, pushed along trees |
-//! | `ship` | what goes out, in fair turns |
+//! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `keys` | the store's rows |
 
@@ -48,6 +48,7 @@ mod command;
 mod compact;
 mod document;
 mod facts;
+mod held;
 pub mod index;
 mod ingest;
 pub mod keys;
@@ -68,6 +69,7 @@ pub use api::*;
 use self::batch::Pending;
 use self::broadcast::Recent;
 use self::document::Working;
+use self::held::Parts;
 use self::link::Link;
 use self::space::Space;
 use self::storage::Storage;
@@ -137,6 +139,7 @@ pub struct Engine {
     ready: BTreeSet<DocumentId>,
     pending: Pending,
     orphans: Orphans,
+    parts: Parts,
     recent: Recent,
     sync_waits: Vec<SyncWait>,
     counters: Counters,
@@ -179,6 +182,7 @@ impl Engine {
             ready: BTreeSet::new(),
             pending: Pending::default(),
             orphans,
+            parts: Parts::default(),
             recent: Recent::default(),
             sync_waits: Vec::new(),
             counters: Counters::default(),

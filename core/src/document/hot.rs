@@ -125,6 +125,8 @@ pub struct HotDocument {
     chunk_bytes: usize,
     /// Last change on each of the own actors; filled at the first edit.
     own: Option<BTreeMap<u32, ChangeHash>>,
+    /// Own actors whose last change stands on every layer of the template.
+    layered: BTreeSet<u32>,
     /// Own actors that must not be used.
     blocked: BTreeSet<u32>,
     /// The latest own changes, which may not be stored yet.
@@ -163,6 +165,7 @@ impl HotDocument {
             pending_max: PENDING_BYTES,
             chunk_bytes: 0,
             own: None,
+            layered: BTreeSet::new(),
             blocked: BTreeSet::new(),
             made: VecDeque::new(),
             made_bytes: 0,
@@ -194,6 +197,7 @@ impl HotDocument {
         let Some(joined) = self.template.join(template)? else { return Ok(()) };
         self.ready()?;
         self.template = joined;
+        self.layered.clear();
         self.float_layers()
     }
 

@@ -7,8 +7,9 @@
 //! an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]). Eager and lazy are kept
 //! for each (link, domain), since a duplicate in one domain says nothing of another.
 //!
-//! Pushes gather for [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval), so a burst shares a
-//! message and an endorsement. A change is never sent to a link that sent it.
+//! A push leaves at once when the peer has acknowledged everything before it. Otherwise changes gather until it has, or
+//! for [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval), and share a message and an endorsement:
+//! Nagle's rule (RFC 896) with the peer's disk for the window. A change is never sent to a link that sent it.
 //!
 //! Invariant: nothing depends on broadcast. What is dropped at a bound, or lost with a link, is found by comparing roots.
 
@@ -57,6 +58,13 @@ impl Fresh {
     /// When the next push is due.
     pub(super) fn due(&self) -> Option<Timestamp> {
         self.push_at
+    }
+
+    /// The peer has dealt with everything that was sent before.
+    pub(super) fn on_idle(&mut self, now: Timestamp) {
+        if let Some(at) = &mut self.push_at {
+            *at = now.min(*at);
+        }
     }
 }
 
@@ -159,9 +167,11 @@ impl Engine {
                 link.sync.gap();
                 continue;
             }
+            let idle = link.out.is_idle();
             let fresh = &mut link.out.fresh;
             fresh.bytes += size;
-            fresh.push_at.get_or_insert(fresh.last_push.map_or(now, |at| at + interval).max(now));
+            let patience = if idle { now } else { fresh.last_push.map_or(now, |at| at + interval).max(now) };
+            fresh.push_at.get_or_insert(patience);
             let document = fresh.documents.entry((space, id)).or_insert_with(|| FreshDocument {
                 path: path.clone(),
                 generation: draft.entry.generation,

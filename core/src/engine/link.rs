@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::ship::Outbox;
 use super::broadcast::Tree;
+use super::held::PeerHeld;
+use super::ship::Outbox;
 use super::space::{canonical, domain_tag};
 use super::sync::{DomainRun, Sync};
 use super::{Engine, Event, LinkStatus, Phase};
@@ -60,6 +61,8 @@ pub(super) struct LinkSpace {
     pub(super) pushing: bool,
     /// How fresh changes travel between the two ends.
     pub(super) tree: Tree,
+    /// What the peer holds of an earlier link.
+    pub(super) held: PeerHeld,
     /// Sessions and resolutions of domains.
     pub(super) runs: BTreeMap<DomainTag, DomainRun>,
 }
@@ -91,7 +94,6 @@ pub(super) struct Link {
     /// Heads that the peer is known to have stored, of recently acknowledged documents.
     pub(super) confirmed: BTreeMap<DocumentId, BTreeSet<ChangeHash>>,
     confirmed_order: VecDeque<DocumentId>,
-    pub(super) parts: super::ship::Parts,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) duplicates: u64,
@@ -119,7 +121,6 @@ impl Link {
             sync: Sync::default(),
             confirmed: BTreeMap::new(),
             confirmed_order: VecDeque::new(),
-            parts: super::ship::Parts::default(),
             bytes_sent: 0,
             bytes_received: 0,
             duplicates: 0,
@@ -304,14 +305,18 @@ impl Engine {
                 self.on_heads(id, space, documents, false);
                 Ok(())
             }
-            Message::Fetch { path, generation, hashes, offset, .. } => {
-                self.on_fetch(id, space, &path, generation, hashes, offset);
+            Message::Fetch { path, generation, hashes, .. } => {
+                self.on_fetch(id, space, &path, generation, hashes);
                 Ok(())
             }
             Message::Update { number, documents, .. } => self.on_update(id, space, number, documents, size),
             Message::Facts { number, facts, .. } => self.on_facts(id, space, number, &facts, size),
             Message::Part { number, path, generation, hash, total, offset, bytes, .. } => {
                 self.on_part(id, space, (number, size), (path, generation, hash), total, offset, &bytes)
+            }
+            Message::Held { documents, parts, .. } => {
+                self.on_held(id, space, documents, parts);
+                Ok(())
             }
             Message::Have { documents, .. } => {
                 self.on_have(id, space, documents);
@@ -425,6 +430,7 @@ impl Engine {
             domains: Vec::new(),
             pushing: false,
             tree: Tree::default(),
+            held: PeerHeld::default(),
             runs: BTreeMap::new(),
         });
         link.out.control(Message::Present { space: tag, proof: present.to_bytes() });
@@ -445,6 +451,7 @@ impl Engine {
                 self.admit_facts(space, verified.new_facts, Some(id));
                 self.emit(Event::Joined { link: id, peer, device: verified.device, space });
                 self.send_interests(id, space);
+                self.send_held(id, space);
             }
             Err(_) => {
                 link.out.control(Message::Refused { space: tag });
@@ -549,8 +556,12 @@ impl Engine {
     }
 
     fn on_ack(&mut self, id: LinkId, number: u64, except: &[u64]) -> Handled {
+        let now = self.now.mono;
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let done = link.out.acknowledge(number)?;
+        if link.out.is_idle() {
+            link.out.fresh.on_idle(now);
+        }
         for (number, documents) in done {
             if except.contains(&number) {
                 link.sync.gap();

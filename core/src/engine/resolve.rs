@@ -86,13 +86,13 @@ impl Engine {
     ) {
         let mut resolution =
             Resolution { requester, key, others, waiting: BTreeMap::new(), unmatched: BTreeMap::new() };
-        let mut loads = Vec::new();
+        let (mut loads, mut whole) = (Vec::new(), Vec::new());
         let link = self.links.get_mut(&id).expect("checked by the caller");
         for (item, entry) in documents {
             if entry.deleted() {
                 link.out.ship(Shipment::of(space, &entry, What::Tombstones));
             } else if resolution.others.is_empty() && !requester {
-                link.out.ship(Shipment::of(space, &entry, What::From(0)));
+                whole.push(entry);
             } else if entry.chunks <= 1 || resolution.others.is_empty() {
                 // A single change has no earlier state that the other side could be in.
                 resolution.unmatched.insert(item, entry.id);
@@ -103,6 +103,7 @@ impl Engine {
         }
         let run = link.spaces.get_mut(&space).expect("checked by the caller").runs.entry(tag).or_default();
         run.resolution = Some(resolution);
+        whole.iter().for_each(|entry| self.ship_whole(id, space, entry));
         for entry in loads {
             self.await_rows(space, &entry.path, entry.generation, entry.id, LoadWait::Resolve(id));
         }
@@ -176,11 +177,10 @@ impl Engine {
     }
 
     fn ship_documents(&mut self, id: LinkId, space: SpaceId, documents: impl Iterator<Item = DocumentId>) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let link = self.links.get_mut(&id).expect("checked by the caller");
         for document in documents {
-            if let Some(entry) = state.index.by_id(&document) {
-                link.out.ship(Shipment::of(space, entry, What::From(0)));
+            let Some(state) = self.spaces.get(&space) else { return };
+            if let Some(entry) = state.index.by_id(&document).cloned() {
+                self.ship_whole(id, space, &entry);
             }
         }
         self.busy_links.insert(id);

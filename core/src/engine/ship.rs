@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::broadcast::Fresh;
 use super::command::wire_endorsement;
 use super::document::LoadWait;
+use super::held::PeerHeld;
 use super::index::Entry;
 use super::ingest::Source;
 use super::link::protocol;
@@ -32,8 +33,6 @@ const READ_BYTES: u64 = 256 * 1024;
 const READ_SHIPMENTS: usize = 128;
 /// Data messages that may wait for credit before no more is read.
 const QUEUE_BYTES: usize = 256 * 1024;
-/// Most bytes of unfinished parts of one link.
-const PARTS_BYTES: usize = 32 << 20;
 /// Most shipments that wait on one link; a peer that is behind by more finds the rest in the next round.
 const MAX_SHIPMENTS: usize = 2_000_000;
 
@@ -150,6 +149,11 @@ impl Outbox {
             && self.fresh.is_empty()
     }
 
+    /// Whether the peer has dealt with everything that was sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unacknowledged.is_empty()
+    }
+
     /// Whether more data may be queued; what is fresh goes on gathering otherwise.
     pub(super) fn has_room(&self) -> bool {
         self.data_bytes <= QUEUE_BYTES
@@ -187,13 +191,6 @@ impl Outbox {
         }
         frames
     }
-}
-
-/// Pieces of chunks that are larger than a frame.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    unfinished: BTreeMap<ChangeHash, Vec<u8>>,
-    bytes: usize,
 }
 
 impl Engine {
@@ -287,8 +284,8 @@ impl Engine {
             by_space.entry(shipment.space).or_default().push(Loaded::new(entry, &shipment, &chunks, &endorsements));
         }
         for (space, documents) in by_space {
-            let (Some(common), Some(state)) = (link.spaces.get(&space), self.spaces.get(&space)) else { continue };
-            let mut packer = Packer::new(common.tag, Some(&state.roster));
+            let (Some(common), Some(state)) = (link.spaces.get_mut(&space), self.spaces.get(&space)) else { continue };
+            let mut packer = Packer::new(common.tag, Some(&state.roster)).resuming(&mut common.held);
             for document in documents {
                 packer.add(&mut link.out, document);
             }
@@ -316,59 +313,6 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn on_part(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        (number, size): (u64, usize),
-        (path, generation, hash): (Path, u32, ChangeHash),
-        total: u64,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), CloseReason> {
-        self.take_number(id, number, 1, size)?;
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let parts = &mut link.parts;
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
-        if offset == 0 && !parts.unfinished.contains_key(&hash) {
-            if total > PARTS_BYTES || parts.bytes + bytes.len() > PARTS_BYTES {
-                self.on_resolved(id, number, false);
-                return Ok(());
-            }
-            parts.unfinished.insert(hash, Vec::new());
-        }
-        let complete = match parts.unfinished.get_mut(&hash) {
-            Some(have) if have.len() as u64 == offset && have.len() + bytes.len() <= total => {
-                have.extend_from_slice(bytes);
-                parts.bytes += bytes.len();
-                have.len() == total
-            }
-            // A piece that does not continue what is here is of no use.
-            _ => {
-                self.on_resolved(id, number, false);
-                return Ok(());
-            }
-        };
-        if parts.bytes > PARTS_BYTES {
-            parts.unfinished.clear();
-            parts.bytes = 0;
-            self.on_resolved(id, number, false);
-            return Ok(());
-        }
-        if !complete {
-            self.on_resolved(id, number, true);
-            return Ok(());
-        }
-        let chunk = parts.unfinished.remove(&hash).expect("looked up above");
-        parts.bytes -= chunk.len();
-        let (endorsements, tombstones) = (Vec::new(), Vec::new());
-        let update = DocumentUpdate { path, generation, chunks: vec![chunk], endorsements, tombstones };
-        if !self.receive(space, update, Source::Link(id, number)) {
-            self.on_resolved(id, number, true);
-        }
-        Ok(())
-    }
-
     pub(super) fn on_fetch(
         &mut self,
         id: LinkId,
@@ -376,7 +320,6 @@ impl Engine {
         path: &Path,
         generation: u32,
         hashes: Vec<ChangeHash>,
-        _offset: u64,
     ) {
         let document = DocumentId::derive(&space, path, generation);
         let link = &self.links[&id];
@@ -421,7 +364,7 @@ impl Engine {
             let Some(common) = link.spaces.get(&space) else { continue };
             // While a shipment is under way, what is missing is likely in it; heads settle it afterwards.
             let (space, path, hashes) = (common.tag, path.clone(), hashes.clone());
-            link.out.control(Message::Fetch { space, path, generation, hashes, offset: 0 });
+            link.out.control(Message::Fetch { space, path, generation, hashes });
             self.busy_links.insert(*id);
             return;
         }
@@ -540,6 +483,8 @@ impl Loaded {
 pub(super) struct Packer<'r> {
     space: SpaceTag,
     roster: Option<&'r Roster>,
+    /// What the peer holds of changes that travel in parts.
+    held: Option<&'r mut PeerHeld>,
     updates: Vec<DocumentUpdate>,
     carried: Carried,
     size: usize,
@@ -547,7 +492,13 @@ pub(super) struct Packer<'r> {
 
 impl<'r> Packer<'r> {
     pub(super) fn new(space: SpaceTag, roster: Option<&'r Roster>) -> Self {
-        Self { space, roster, updates: Vec::new(), carried: Vec::new(), size: 0 }
+        Self { space, roster, held: None, updates: Vec::new(), carried: Vec::new(), size: 0 }
+    }
+
+    /// Goes on where an earlier link ended.
+    fn resuming(mut self, held: &'r mut PeerHeld) -> Self {
+        self.held = Some(held);
+        self
     }
 
     pub(super) fn add(&mut self, out: &mut Outbox, document: Loaded) {
@@ -636,8 +587,9 @@ impl<'r> Packer<'r> {
     fn send_parts(&mut self, out: &mut Outbox, path: &Path, generation: u32, hash: ChangeHash, bytes: &[u8]) {
         self.flush(out);
         let (space, total) = (self.space, bytes.len() as u64);
-        for (n, piece) in bytes.chunks(PART_BYTES).enumerate() {
-            let (path, offset, bytes) = (path.clone(), (n * PART_BYTES) as u64, piece.to_vec());
+        let begin = self.held.as_mut().map_or(0, |held| held.resume(&hash, bytes.len()));
+        for (n, piece) in bytes[begin..].chunks(PART_BYTES).enumerate() {
+            let (path, offset, bytes) = (path.clone(), (begin + n * PART_BYTES) as u64, piece.to_vec());
             out.data(Vec::new(), |number| Message::Part {
                 space,
                 number,

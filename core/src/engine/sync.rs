@@ -546,9 +546,16 @@ impl Engine {
         let Some(prefix) = prefix else { return self.ship_facts(id, space, None) };
         let Some(state) = self.spaces.get(&space) else { return };
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        let held = link.spaces.get(&space).is_some_and(|common| common.held.any_document());
+        let mut resumed = Vec::new();
         for entry in state.index.under(prefix, None).filter(|e| !e.items().is_empty()) {
-            link.out.ship(Shipment::of(space, entry, What::From(0)));
+            if held {
+                resumed.push(entry.clone());
+            } else {
+                link.out.ship(Shipment::of(space, entry, What::From(0)));
+            }
         }
+        resumed.iter().for_each(|entry| self.ship_whole(id, space, entry));
     }
 
     /// Compares roots on every link as soon as nothing is on its way.

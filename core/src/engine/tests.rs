@@ -11,6 +11,9 @@ use crate::store::Memory;
 use crate::time::WallTime;
 use crate::trust::Role;
 
+mod pushes;
+mod transfers;
+
 /// One engine with its store.
 struct Node {
     engine: Engine,
@@ -130,6 +133,11 @@ impl Net {
     }
 
     fn connect(&mut self, a: usize, b: usize) {
+        self.connect_without_settling(a, b);
+        self.settle();
+    }
+
+    fn connect_without_settling(&mut self, a: usize, b: usize) {
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
         self.wires.insert((a, near), (b, far));
@@ -137,7 +145,6 @@ impl Net {
         let (pa, pb) = (self.nodes[a].peer.unwrap(), self.nodes[b].peer.unwrap());
         self.nodes[a].inbox.push_back(Input::Linked { link: near, peer: pb, initiator: true });
         self.nodes[b].inbox.push_back(Input::Linked { link: far, peer: pa, initiator: false });
-        self.settle();
     }
 
     fn cut(&mut self, a: usize, b: usize) {
@@ -558,48 +565,6 @@ fn an_edit_on_top_of_a_refused_one_is_never_signed() {
     assert_eq!(net.value(1, space, "/a"), map(&[("z", 3)]), "a document opened anew goes on from what is admitted");
 }
 
-#[test]
-fn many_small_documents_cross_within_their_credit() {
-    let config = |_| EngineConfig { link_window: 128 << 10, store_identity: b"t".to_vec(), ..EngineConfig::default() };
-    let mut net = Net::with(2, config);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    let path = |n| format!("/d/{n}");
-    for n in 0..1500 {
-        net.put(0, space, &path(n), "x", n);
-    }
-    net.connect(1, 0);
-    net.run_for(3000);
-    assert_eq!(net.root(0), net.root(1));
-}
-
-#[test]
-fn a_change_larger_than_a_frame_crosses_in_parts() {
-    let mut net = Net::new(2);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    let cell = net.open(0, space, "/big");
-    let mut noise = blake3::Hasher::new().update(b"incompressible").finalize_xof();
-    let (_, change) = cell
-        .with(|hot| {
-            hot.edit(&EditOptions::default(), |draft| {
-                for n in 0..10 {
-                    let mut bytes = vec![0; 40_000];
-                    noise.fill(&mut bytes);
-                    draft.put(&format!("k{n}"), Value::Bytes(bytes))?;
-                }
-                Ok(())
-            })
-        })
-        .unwrap()
-        .unwrap();
-    net.call(0, Command::Commit { space, changes: vec![change.unwrap()] }).unwrap();
-    net.connect(0, 1);
-    net.run_for(1000);
-    assert_eq!(net.root(0), net.root(1));
-    assert_eq!(net.value(1, space, "/big"), net.value(0, space, "/big"));
-}
-
 /// Crash markers in a store.
 fn markers(net: &Net, n: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     let rows = net.nodes[n].store.table(crate::io::Table::Meta);
@@ -701,56 +666,4 @@ fn hydrated_documents_stay_within_their_budget() {
     }
     let still = held.iter().filter(|cell| cell.shares() > 1).count();
     assert_eq!(still, 100, "what a handle holds stays hot");
-}
-
-/// Own edits that became durable together with a peer's were taken for the peer's and not pushed to it: it learnt of them
-/// a period later.
-#[test]
-fn an_edit_stored_together_with_a_peers_is_pushed_to_that_peer() {
-    let mut net = Net::new(2);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    net.connect(1, 0);
-    for n in 0..2 {
-        net.put(n, space, "/a", &format!("first{n}"), 1);
-        net.run_for(100);
-    }
-    let cells = [net.open(0, space, "/a"), net.open(1, space, "/a")];
-    for round in 0..20 {
-        for (n, cell) in cells.iter().enumerate() {
-            let change = edit(cell, &format!("k{n}"), round);
-            net.ask(n, Command::Commit { space, changes: vec![change] });
-        }
-        // Both writes are on their way: what the other sends now and what is edited now make the next one.
-        for (n, cell) in cells.iter().enumerate() {
-            let change = edit(cell, &format!("l{n}"), round);
-            net.ask(n, Command::Commit { space, changes: vec![change] });
-        }
-        net.run_for(15);
-    }
-    net.run_for(200);
-    let values = [net.value(0, space, "/a"), net.value(1, space, "/a")];
-    assert_eq!(values[0], values[1]);
-    assert_eq!(net.root(0), net.root(1));
-}
-
-/// A push that brought nothing new made a link lazy although there was no other; an announcement was forgotten when
-/// anything else of the document came.
-#[test]
-fn the_only_link_of_a_peer_stays_eager() {
-    let mut net = Net::new(2);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    net.connect(1, 0);
-    net.put(0, space, "/a", "x", 1);
-    net.run_for(100);
-    for round in 0..10 {
-        net.cut(1, 0);
-        net.put(0, space, "/a", "x", round);
-        net.put(1, space, "/a", "y", round);
-        net.connect(1, 0);
-        net.put(0, space, "/a", "z", round);
-        net.run_for(60);
-        assert_eq!(net.value(0, space, "/a"), net.value(1, space, "/a"), "round {round}");
-    }
 }

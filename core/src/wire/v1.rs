@@ -30,6 +30,7 @@
 //! | 22 | [`Message::Have`] | lazy push: heads that exist |
 //! | 23 | [`Message::Prune`] | your pushes reach me another way too |
 //! | 24 | [`Message::Graft`] | push to me again |
+//! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
@@ -57,6 +58,10 @@ pub const MAX_DOCUMENTS: usize = 2_048;
 pub const MAX_HEADS: usize = 1_024;
 /// Longest proof in a [`Message::Present`].
 pub const MAX_PROOF: usize = 48 * 1024;
+/// Most documents of which a peer tells at once that changes wait.
+pub const MAX_HELD_DOCUMENTS: usize = 16;
+/// Most unfinished changes that a peer tells of at once.
+pub const MAX_HELD_PARTS: usize = 64;
 /// Longest fact.
 pub const MAX_FACT: usize = 4 * 1024;
 /// Longest statement (endorsement, tombstone) about a document.
@@ -224,8 +229,6 @@ pub enum Message {
         generation: u32,
         /// The changes.
         hashes: Vec<ChangeHash>,
-        /// Bytes of the first one that the sender has already.
-        offset: u64,
     },
     /// Everything that a `Want` asked for has been sent.
     Shipped {
@@ -304,6 +307,15 @@ pub enum Message {
         /// Documents that were announced and did not arrive.
         documents: Vec<DocumentId>,
     },
+    /// What an earlier link left unfinished: not to be sent again.
+    Held {
+        /// The space.
+        space: SpaceTag,
+        /// Documents of which changes wait, with heads at and below which nothing is missing.
+        documents: Vec<DocumentHeads>,
+        /// Changes that have come in part, and how many bytes of each.
+        parts: Vec<(ChangeHash, u64)>,
+    },
 }
 
 impl Message {
@@ -334,6 +346,7 @@ impl Message {
             Message::Have { .. } => 22,
             Message::Prune { .. } => 23,
             Message::Graft { .. } => 24,
+            Message::Held { .. } => 27,
         }
     }
 
@@ -373,7 +386,8 @@ impl Message {
             | Message::Part { space, .. }
             | Message::Have { space, .. }
             | Message::Prune { space, .. }
-            | Message::Graft { space, .. } => Some(space),
+            | Message::Graft { space, .. }
+            | Message::Held { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -439,10 +453,9 @@ impl Message {
             Message::Heads { space, documents } | Message::FetchSince { space, documents } => {
                 w.array(space).list(documents, |w, d| d.encode(w));
             }
-            Message::Fetch { space, path, generation, hashes, offset } => {
+            Message::Fetch { space, path, generation, hashes } => {
                 w.array(space).str(path.as_str()).varint(u64::from(*generation));
                 encode_hashes(w, hashes);
-                w.varint(*offset);
             }
             Message::Shipped { space, domain } => {
                 w.array(space).array(domain);
@@ -475,6 +488,12 @@ impl Message {
             Message::Graft { space, documents } => {
                 w.array(space).list(documents, |w, d| {
                     w.array(&d.0);
+                });
+            }
+            Message::Held { space, documents, parts } => {
+                w.array(space).list(documents, |w, d| d.encode(w));
+                w.list(parts, |w, (hash, bytes)| {
+                    w.array(&hash.0).varint(*bytes);
                 });
             }
         }
@@ -525,7 +544,6 @@ impl Message {
                 path: decode_path(r)?,
                 generation: decode_generation(r)?,
                 hashes: decode_hashes(r)?,
-                offset: r.varint("offset")?,
             },
             16 => Message::Shipped { space: r.array("space")?, domain: r.array("domain")? },
             17 => Message::Update {
@@ -562,6 +580,11 @@ impl Message {
             24 => Message::Graft {
                 space: r.array("space")?,
                 documents: r.list(MAX_DOCUMENTS, "documents", |r| Ok(DocumentId(r.array("document")?)))?,
+            },
+            27 => Message::Held {
+                space: r.array("space")?,
+                documents: r.list(MAX_HELD_DOCUMENTS, "documents", DocumentHeads::decode)?,
+                parts: r.list(MAX_HELD_PARTS, "parts", |r| Ok((ChangeHash(r.array("hash")?), r.varint("offset")?)))?,
             },
             128.. => {
                 r.rest();
@@ -697,7 +720,7 @@ mod tests {
             Message::Unmatched { space, domain: [1; 4], ids: vec![1] },
             Message::Heads { space, documents: documents.clone() },
             Message::FetchSince { space, documents },
-            Message::Fetch { space, path: path.clone(), generation: 0, hashes: heads.clone(), offset: 4 },
+            Message::Fetch { space, path: path.clone(), generation: 0, hashes: heads.clone() },
             Message::Shipped { space, domain: [1; 4] },
             Message::Update {
                 space,
@@ -714,7 +737,7 @@ mod tests {
             Message::Part {
                 space,
                 number: 3,
-                path,
+                path: path.clone(),
                 generation: 0,
                 hash: heads[0],
                 total: 10,
@@ -726,6 +749,11 @@ mod tests {
             Message::Have { space, documents: vec![(DocumentId([1; 16]), [2; 8])] },
             Message::Prune { space, domain: [5; 4] },
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
+            Message::Held {
+                space,
+                documents: vec![DocumentHeads { path: path.clone(), generation: 1, heads: heads.clone() }],
+                parts: vec![(ChangeHash([8; 32]), 70_000)],
+            },
         ]
     }
 

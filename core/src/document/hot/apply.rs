@@ -76,6 +76,7 @@ impl HotDocument {
         self.pending = Vec::new();
         self.pending_bytes = 0;
         self.own = None;
+        self.layered.clear();
         self.quarantined.clone_from(&detail);
         HotError::Quarantined { detail }
     }

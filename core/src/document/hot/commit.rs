@@ -88,11 +88,14 @@ impl HotDocument {
         let own_last = self.own_chains()?.get(&n).copied();
         let mut deps: BTreeSet<ChangeHash> = heads.iter().copied().chain(own_last).collect();
         deps.extend(&self.floating);
-        // Layers that changes depend on may still be missing below older heads, and what the page saw had them.
-        let layers: Vec<_> = self.template().layers().map(|(hash, _)| hash).collect();
-        for layer in layers {
-            if !deps.contains(&layer) && !self.covers(heads, &layer)? {
-                deps.insert(layer);
+        // Layers that changes depend on may still be missing below older heads, and what the page saw had them. Looking
+        // takes a walk down to the layer, so it is done once an actor: its next change stands on this one.
+        if own_last.is_none() || !self.layered.contains(&n) {
+            let layers: Vec<_> = self.template().layers().map(|(hash, _)| hash).collect();
+            for layer in layers {
+                if !deps.contains(&layer) && !self.covers(heads, &layer)? {
+                    deps.insert(layer);
+                }
             }
         }
         let heads: Vec<_> = deps.iter().map(their_hash).collect();
@@ -212,6 +215,7 @@ impl HotDocument {
     fn describe(&mut self, change: &mut Change, plan: &Plan) -> LocalChange {
         let hash = own_hash(&change.hash());
         self.own.get_or_insert_default().insert(plan.n, hash);
+        self.layered.insert(plan.n);
         let deps: Vec<ChangeHash> = change.deps().iter().map(own_hash).collect();
         let floating = &mut self.floating;
         let brought = |(hash, bytes): (ChangeHash, &[u8])| floating.remove(&hash).then(|| bytes.to_vec());

@@ -1,0 +1,55 @@
+//! Fresh changes on links.
+
+use super::*;
+
+/// Own edits that became durable together with a peer's were taken for the peer's and not pushed to it: it learnt of them
+/// a period later.
+#[test]
+fn an_edit_stored_together_with_a_peers_is_pushed_to_that_peer() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(1, 0);
+    for n in 0..2 {
+        net.put(n, space, "/a", &format!("first{n}"), 1);
+        net.run_for(100);
+    }
+    let cells = [net.open(0, space, "/a"), net.open(1, space, "/a")];
+    for round in 0..20 {
+        for (n, cell) in cells.iter().enumerate() {
+            let change = edit(cell, &format!("k{n}"), round);
+            net.ask(n, Command::Commit { space, changes: vec![change] });
+        }
+        // Both writes are on their way: what the other sends now and what is edited now make the next one.
+        for (n, cell) in cells.iter().enumerate() {
+            let change = edit(cell, &format!("l{n}"), round);
+            net.ask(n, Command::Commit { space, changes: vec![change] });
+        }
+        net.run_for(15);
+    }
+    net.run_for(200);
+    let values = [net.value(0, space, "/a"), net.value(1, space, "/a")];
+    assert_eq!(values[0], values[1]);
+    assert_eq!(net.root(0), net.root(1));
+}
+
+/// A push that brought nothing new made a link lazy although there was no other; an announcement was forgotten when
+/// anything else of the document came.
+#[test]
+fn the_only_link_of_a_peer_stays_eager() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(1, 0);
+    net.put(0, space, "/a", "x", 1);
+    net.run_for(100);
+    for round in 0..10 {
+        net.cut(1, 0);
+        net.put(0, space, "/a", "x", round);
+        net.put(1, space, "/a", "y", round);
+        net.connect(1, 0);
+        net.put(0, space, "/a", "z", round);
+        net.run_for(60);
+        assert_eq!(net.value(0, space, "/a"), net.value(1, space, "/a"), "round {round}");
+    }
+}
