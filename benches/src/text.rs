@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, TextEncoding};
-use foreshore::peer::{DocumentError, Peer};
+use foreshore::peer::{Document, DocumentError, Peer};
 use foreshore::store::Redb;
 use foreshore_tests::traces::Trace;
 use foreshore_tests::typist::{BODY, template};
@@ -52,7 +52,7 @@ struct Typed {
 async fn ours(trace: &Trace, keys: usize, directory: &Path) -> anyhow::Result<Typed> {
     let peer = Peer::builder().store(Redb::open(directory)?).spawn().await?;
     let space = peer.create_space("bench").await?;
-    let document = space.document_with(PATH, &template(trace)?).await?;
+    let document: Document = space.document_with(PATH, &template(trace)?).await?;
     let began = std::time::Instant::now();
     let mut last = None;
     for txn in &trace.txns[..keys] {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
+use super::link::Fate;
 use super::marker::Marker;
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
@@ -70,8 +71,8 @@ pub(super) struct Effects {
     /// Commits: replied with the heads that the drafts lead to.
     pub(super) commits: Vec<(RequestId, Vec<DocumentId>)>,
     pub(super) events: Vec<Event>,
-    /// Numbered messages of links, and whether all that they brought is stored.
-    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    /// Numbered messages of links, and what became of what they brought.
+    pub(super) resolved: Vec<(LinkId, u64, Fate)>,
     pub(super) facts: Vec<(SpaceId, Vec<FactHash>, BTreeSet<LinkId>)>,
     pub(super) interests_changed: BTreeSet<SpaceId>,
     pub(super) holds_back: bool,
@@ -101,7 +102,7 @@ pub(super) struct Pending {
     pub(super) ops: Vec<WriteOp>,
     pub(super) replies: Vec<(RequestId, Result<Reply, CommandError>)>,
     pub(super) events: Vec<Event>,
-    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    pub(super) resolved: Vec<(LinkId, u64, Fate)>,
     pub(super) interests_changed: BTreeSet<SpaceId>,
     pub(super) reload: BTreeSet<DocumentId>,
     pub(super) closing: Option<RequestId>,
@@ -508,8 +509,8 @@ impl Engine {
         for document in effects.reload {
             self.drop_log(&document);
         }
-        for (link, number, stored) in effects.resolved {
-            self.on_resolved(link, number, stored);
+        for (link, number, fate) in effects.resolved {
+            self.on_resolved(link, number, fate);
         }
         if let Some(request) = effects.closing {
             self.reply(request, Ok(Reply::Done));
@@ -592,8 +593,8 @@ impl Draft {
     }
 
     /// Changes that the hydrated document does not have yet.
-    pub(super) fn remote_chunks(&self) -> impl Iterator<Item = &[u8]> {
-        self.fresh.iter().filter(|f| !f.local).map(|f| &*f.bytes)
+    pub(super) fn remote_chunks(&self) -> impl Iterator<Item = (ChangeHash, &[u8])> {
+        self.fresh.iter().filter(|f| !f.local).map(|f| (f.hash, &*f.bytes))
     }
 
     /// Whether the tombstones name every head: then nothing is set aside and the changes can go.

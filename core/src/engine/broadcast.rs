@@ -4,7 +4,8 @@
 //! A change goes to every neighbour that wants its path. *Own* changes go eagerly to all of them: one hop. What is
 //! *forwarded* goes eagerly along a tree and is announced by its hash elsewhere. The tree makes itself: whoever receives a
 //! change for the second time asks the later sender to announce from now on ([`Message::Prune`]); whoever does not receive
-//! an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]). Eager and lazy are kept
+//! an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]); whoever does not receive
+//! what a pushed change stands on, asks for that by hash ([`Message::Fetch`]). Eager and lazy are kept
 //! for each (link, domain), since a duplicate in one domain says nothing of another.
 //!
 //! A push leaves at once when the peer has acknowledged everything before it. Otherwise changes gather until it has, or
@@ -30,10 +31,11 @@ use crate::wire::v1::{DomainTag, MAX_DOCUMENTS, Message, SpaceTag};
 
 /// Fresh changes that may wait for a link's next push; beyond it the link falls back to reconciliation.
 const FRESH_BYTES: usize = 1 << 20;
-/// How long an announced change may take before it is asked for: several times a push interval and a round trip.
-const GRAFT_AFTER: Duration = Duration::from_millis(150);
-/// Most announced documents that are waited for on a link; beyond it the roots are compared.
-const MAX_ANNOUNCED: usize = 4_096;
+/// How long an announced change, or one that another stands on, may take before it is asked for: several times a push
+/// interval and a round trip.
+const GRAFT_AFTER: Duration = Duration::from_millis(250);
+/// Most documents of which something is waited for on a link; beyond it the roots are compared.
+const MAX_EXPECTED: usize = 4_096;
 /// Changes whose first sender is remembered. At 8,192 the window holds some seconds of a busy space, and a duplicate
 /// comes within a few network delays.
 const MAX_RECENT: usize = 8_192;
@@ -110,14 +112,23 @@ pub(super) struct Tree {
     lazy: BTreeSet<DomainTag>,
     /// Domains for which we asked the peer so.
     pruned: BTreeSet<DomainTag>,
-    /// Documents that the peer announced and that have not arrived, with the time to ask for them.
-    announced: BTreeMap<DocumentId, (Timestamp, Announced)>,
+    /// Documents of which the peer has what is not here, with the time to ask for it.
+    expected: BTreeMap<DocumentId, (Timestamp, Expected)>,
+}
+
+/// What should come by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// A change that the peer announced.
+    Announced(Announced),
+    /// Whatever lies below what the peer sent.
+    Missing,
 }
 
 impl Tree {
-    /// When the first announced change is to be asked for.
+    /// When the first thing that was expected is to be asked for.
     pub(super) fn due(&self) -> Option<Timestamp> {
-        self.announced.values().map(|(at, _)| *at).min()
+        self.expected.values().map(|(at, _)| *at).min()
     }
 
     /// Other domains have other trees.
@@ -144,10 +155,10 @@ impl Engine {
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
         for (link_id, link) in &mut self.links {
             let Some(common) = link.spaces.get_mut(&space) else { continue };
-            if let Some((_, change)) = common.tree.announced.get(&id)
+            if let Some((_, Expected::Announced(change))) = common.tree.expected.get(&id)
                 && (draft.entry.deleted() || log.is_some_and(|log| log.contains_prefix(change)))
             {
-                common.tree.announced.remove(&id);
+                common.tree.expected.remove(&id);
             }
             if !common.pushing || !super::space::covered(&common.domains, path) {
                 continue;
@@ -217,61 +228,85 @@ impl Engine {
         }
     }
 
-    /// Whether an announced change is here.
-    fn has_announced(&self, space: &SpaceId, document: &DocumentId, change: &Announced) -> bool {
+    /// Whether what was expected is here.
+    fn has_come(&self, space: &SpaceId, document: &DocumentId, expected: &Expected) -> bool {
         let entry = self.spaces.get(space).and_then(|s| s.index.by_id(document));
-        let log = self.documents.get(document).and_then(|w| w.log.as_ref());
-        entry.is_some_and(|e| e.deleted() || e.heads.iter().any(|h| h.0.starts_with(change)))
-            || log.is_some_and(|log: &Log| log.contains_prefix(change))
+        if entry.is_some_and(|e| e.deleted()) {
+            return true;
+        }
+        match expected {
+            Expected::Missing => self.wanted_of(document).is_empty(),
+            Expected::Announced(change) => {
+                let log = self.documents.get(document).and_then(|w| w.log.as_ref());
+                entry.is_some_and(|e| e.heads.iter().any(|h| h.0.starts_with(change)))
+                    || log.is_some_and(|log: &Log| log.contains_prefix(change))
+            }
+        }
+    }
+
+    /// Waits for something of a document, and asks this peer for it if it does not come.
+    pub(super) fn expect(&mut self, id: LinkId, space: SpaceId, document: DocumentId, expected: Expected) {
+        let at = self.now.mono + GRAFT_AFTER;
+        let Some(tree) = self.links.get(&id).and_then(|link| link.spaces.get(&space)).map(|s| &s.tree) else { return };
+        let earlier = tree.expected.get(&document).copied();
+        let full = tree.expected.len() >= MAX_EXPECTED;
+        let waiting = earlier.filter(|(_, earlier)| !self.has_come(&space, &document, earlier));
+        let link = self.links.get_mut(&id).expect("looked up above");
+        if earlier.is_none() && full {
+            return link.sync.gap();
+        }
+        // The newest is what matters; patience began with the one that is still missing.
+        let entry = (waiting.map_or(at, |(at, _)| at), expected);
+        link.spaces.get_mut(&space).expect("looked up above").tree.expected.insert(document, entry);
     }
 
     pub(super) fn on_have(&mut self, id: LinkId, space: SpaceId, documents: Vec<(DocumentId, Announced)>) {
-        let at = self.now.mono + GRAFT_AFTER;
         for (document, change) in documents {
-            if self.has_announced(&space, &document, &change) {
-                continue;
+            let expected = Expected::Announced(change);
+            if !self.has_come(&space, &document, &expected) {
+                self.expect(id, space, document, expected);
             }
-            let link = &self.links[&id];
-            let earlier = link.spaces[&space].tree.announced.get(&document).copied();
-            let waiting = earlier.filter(|(_, earlier)| !self.has_announced(&space, &document, earlier));
-            let link = self.links.get_mut(&id).expect("checked by the caller");
-            let tree = &mut link.spaces.get_mut(&space).expect("checked by the caller").tree;
-            if earlier.is_none() && tree.announced.len() >= MAX_ANNOUNCED {
-                link.sync.gap();
-                continue;
-            }
-            // The newest is what matters; patience began with the one that is still missing.
-            tree.announced.insert(document, (waiting.map_or(at, |(at, _)| at), change));
         }
     }
 
-    /// Announced changes that did not come another way are asked for, eagerly from now on.
-    pub(super) fn graft_overdue(&mut self, id: LinkId) {
+    /// What was expected and did not come is asked for: announced changes eagerly from now on, what is missing below
+    /// others by hash.
+    pub(super) fn ask_overdue(&mut self, id: LinkId) {
         let now = self.now.mono;
         let Some(link) = self.links.get(&id) else { return };
-        let mut wanted: BTreeMap<SpaceId, Vec<DocumentId>> = BTreeMap::new();
-        let mut done: Vec<(SpaceId, DocumentId)> = Vec::new();
+        let mut due = Vec::new();
         for (space, common) in &link.spaces {
-            for (document, (_, change)) in common.tree.announced.iter().filter(|(_, (at, _))| *at <= now) {
-                done.push((*space, *document));
-                if !self.has_announced(space, document, change) {
-                    wanted.entry(*space).or_default().push(*document);
+            let overdue = common.tree.expected.iter().filter(|(_, (at, _))| *at <= now);
+            due.extend(overdue.map(|(document, (_, expected))| (*space, *document, *expected)));
+        }
+        let mut grafts: BTreeMap<SpaceId, Vec<DocumentId>> = BTreeMap::new();
+        for (space, document, expected) in due {
+            let come = self.has_come(&space, &document, &expected);
+            let wanted = self.wanted_of(&document);
+            let place = self.place_of(&space, &document);
+            let link = self.links.get_mut(&id).expect("looked up above");
+            let common = link.spaces.get_mut(&space).expect("listed above");
+            common.tree.expected.remove(&document);
+            match (come, expected, place) {
+                (true, ..) | (false, Expected::Missing, None) => {}
+                (false, Expected::Announced(_), _) => grafts.entry(space).or_default().push(document),
+                (false, Expected::Missing, Some((path, generation))) => {
+                    link.out.control(Message::Fetch { space: common.tag, path, generation, hashes: wanted });
+                    // Should that lead nowhere, the roots tell.
+                    link.sync.look_later(now);
                 }
             }
         }
-        let link = self.links.get_mut(&id).expect("looked up above");
-        for (space, document) in done {
-            link.spaces.get_mut(&space).expect("listed above").tree.announced.remove(&document);
-        }
-        for (space, documents) in wanted {
+        for (space, documents) in grafts {
+            let link = self.links.get_mut(&id).expect("looked up above");
             let common = link.spaces.get_mut(&space).expect("listed above");
             // Which domain a new document lies in is not known here: all of them become eager again.
             common.tree.pruned.clear();
             for documents in documents.chunks(MAX_DOCUMENTS) {
                 link.out.control(Message::Graft { space: common.tag, documents: documents.to_vec() });
             }
-            self.busy_links.insert(id);
         }
+        self.busy_links.insert(id);
     }
 
     pub(super) fn on_graft(&mut self, id: LinkId, space: SpaceId, documents: Vec<DocumentId>) {

@@ -324,7 +324,7 @@ impl Engine {
         if draft.remote
             && let Some(cell) = &working.cell
         {
-            let chunks: Vec<Vec<u8>> = draft.remote_chunks().map(<[u8]>::to_vec).collect();
+            let chunks: Vec<_> = draft.remote_chunks().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
             if !chunks.is_empty() && !matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(()))) {
                 cell.retire();
                 working.cell = None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::link::Fate;
 use super::space::fact_item;
 use super::sync::Handled;
 use super::{Engine, Event};
@@ -67,7 +68,7 @@ impl Engine {
         self.take_number(id, number, 1, bytes)?;
         let facts = facts.iter().filter_map(|f| Fact::from_bytes(f).ok()).collect();
         self.admit_facts(space, facts, Some(id));
-        self.pending.resolved.push((id, number, true));
+        self.pending.resolved.push((id, number, Fate::Stored));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::Engine;
 use super::document::LoadWait;
 use super::index::Entry;
 use super::ingest::Source;
+use super::link::Fate;
 use super::ship::{Shipment, What};
 use crate::document::Log;
 use crate::id::{ChangeHash, DocumentId, Path, PeerId, SpaceId};
@@ -180,13 +181,13 @@ impl Engine {
         let peer = self.links[&id].peer;
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         match self.parts.take((peer, hash), space, total, offset, bytes) {
-            Piece::Taken => self.on_resolved(id, number, true),
-            Piece::Refused => self.on_resolved(id, number, false),
+            Piece::Taken => self.on_resolved(id, number, Fate::Stored),
+            Piece::Refused => self.on_resolved(id, number, Fate::Refused),
             Piece::Complete(chunk) => {
                 let (endorsements, tombstones) = (Vec::new(), Vec::new());
                 let update = DocumentUpdate { path, generation, chunks: vec![chunk], endorsements, tombstones };
                 if !self.receive(space, update, Source::Link(id, number)) {
-                    self.on_resolved(id, number, true);
+                    self.on_resolved(id, number, Fate::Stored);
                 }
             }
         }

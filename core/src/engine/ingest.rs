@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{Batch, Senders};
+use super::broadcast::Expected;
 use super::document::LoadWait;
+use super::link::Fate;
 use super::ship::{Shipment, What};
 use super::{CommandError, Engine, Event, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
@@ -23,6 +25,9 @@ use crate::wire::{Codec, Reader};
 /// Older endorsements of an actor that are tried when the newest does not hold, so that one forged endorsement cannot
 /// shadow a good one.
 const MAX_TRIES: usize = 4;
+
+/// Most changes that are asked for by hash at once.
+const MAX_FETCH: usize = 256;
 
 /// Most endorsements of one document that are kept while their chains are incomplete.
 const MAX_HELD: usize = 256;
@@ -60,11 +65,11 @@ impl Inbox {
     }
 
     /// Forgets everything; the messages it came in, as not stored.
-    pub(super) fn drop_all(&mut self) -> Vec<(LinkId, u64, bool)> {
+    pub(super) fn drop_all(&mut self) -> Vec<(LinkId, u64, Fate)> {
         let sources = std::mem::take(self).sources;
         sources
             .into_iter()
-            .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, false)) } else { None })
+            .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, Fate::Refused)) } else { None })
             .collect()
     }
 
@@ -133,7 +138,7 @@ impl Engine {
         };
         for source in inbox.sources {
             match source {
-                Source::Link(link, number) => batch.effects.resolved.push((link, number, !stored.waiting)),
+                Source::Link(link, number) => batch.effects.resolved.push((link, number, stored.fate())),
                 Source::Import(request) => self.count_import(batch, request, &stored),
             }
         }
@@ -227,7 +232,9 @@ impl Engine {
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref()).unwrap_or(&empty);
         self.orphans.hold(&id, staged.waiting, log);
         self.hold_endorsements(id, unfinished);
-        self.fetch_missing(space, path, generation, &inbox.sources, wanted, &id);
+        if !wanted.is_empty() {
+            self.expect_missing(space, id, &inbox.sources);
+        }
         Outcome { admitted, refused, waiting }
     }
 
@@ -249,10 +256,8 @@ impl Engine {
         let waits = !waiting.is_empty() || !unfinished.is_empty();
         self.orphans.hold(&id, waiting, log);
         self.hold_endorsements(id, unfinished);
-        if let Some((space, path, generation)) =
-            self.documents.get(&id).map(|w| (w.space, w.path.clone(), w.generation))
-        {
-            self.fetch_missing(space, &path, generation, &inbox.sources, wanted, &id);
+        if let Some(space) = self.documents.get(&id).map(|w| w.space).filter(|_| !wanted.is_empty()) {
+            self.expect_missing(space, id, &inbox.sources);
         }
         Outcome { admitted: 0, refused: 0, waiting: waits }
     }
@@ -278,6 +283,22 @@ impl Engine {
         for (link, first) in late {
             self.on_duplicate(link, first, space, path);
         }
+    }
+
+    /// What is missing below what came is on its way by another link more often than not: it is asked for from whoever
+    /// sent what stands on it, if it does not come.
+    fn expect_missing(&mut self, space: SpaceId, id: DocumentId, sources: &BTreeSet<Source>) {
+        if let Some(link) = sources.iter().find_map(Source::link) {
+            self.expect(link, space, id, Expected::Missing);
+        }
+    }
+
+    /// What to fetch of a document: endorsed tips, and what is missing below those that are here.
+    pub(super) fn wanted_of(&self, id: &DocumentId) -> Vec<ChangeHash> {
+        let empty = Log::new();
+        let Some(working) = self.documents.get(id) else { return Vec::new() };
+        let tips: Vec<EndorsedTip> = working.held.iter().map(tip).collect();
+        self.orphans.wanted(id, working.log.as_ref().unwrap_or(&empty), &tips, MAX_FETCH)
     }
 
     fn hold_endorsements(&mut self, id: DocumentId, mut unfinished: Vec<Endorsement>) {
@@ -369,6 +390,16 @@ struct Outcome {
     admitted: u64,
     refused: u64,
     waiting: bool,
+}
+
+impl Outcome {
+    fn fate(&self) -> Fate {
+        match (self.refused, self.waiting) {
+            (1.., _) => Fate::Refused,
+            (0, true) => Fate::Waits,
+            (0, false) => Fate::Stored,
+        }
+    }
 }
 
 /// Chunks by author and seq: what an endorsement means that leaves its change unnamed.

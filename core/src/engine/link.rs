@@ -30,13 +30,25 @@ const MAX_UNRESOLVED: usize = 65_536;
 /// Documents whose confirmed heads are remembered for a link.
 const MAX_CONFIRMED: usize = 4_096;
 
+/// What became of something that a peer sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// It is durable, or of no concern here.
+    Stored,
+    /// It waits in memory for what it depends on.
+    Waits,
+    /// It was refused or dropped.
+    Refused,
+}
+
 /// A numbered message that is being dealt with.
 #[derive(Debug)]
 pub(super) struct Incoming {
     /// Documents of it that no batch has dealt with.
     pub(super) left: usize,
     pub(super) bytes: u64,
-    pub(super) stored: bool,
+    /// The worst that became of any of them.
+    pub(super) fate: Fate,
 }
 
 /// What the peer said first.
@@ -257,7 +269,7 @@ impl Engine {
             }
             Message::Ack { number, except } => self.on_ack(id, number, &except),
             Message::Credit { bytes } => link.out.add_credit(bytes),
-            Message::Roots { ask, root, arrival } => self.on_roots(id, ask, root, arrival),
+            Message::Roots { kind, root, arrival } => self.on_roots(id, kind, root, arrival),
             message => self.on_space_message(id, message, bytes),
         }
     }
@@ -512,20 +524,21 @@ impl Engine {
         if link.incoming_bytes > window + MAX_FRAME as u64 || link.incoming.len() >= MAX_UNRESOLVED {
             return Err(protocol("more data than credit was given for"));
         }
-        let incoming = Incoming { left: documents, bytes: bytes as u64, stored: true };
+        let incoming = Incoming { left: documents, bytes: bytes as u64, fate: Fate::Stored };
         link.incoming.insert(number, incoming);
         if documents == 0 {
-            self.on_resolved(id, number, true);
+            self.on_resolved(id, number, Fate::Stored);
         }
         Ok(())
     }
 
     /// One document of a numbered message has been dealt with.
-    pub(super) fn on_resolved(&mut self, id: LinkId, number: u64, stored: bool) {
+    pub(super) fn on_resolved(&mut self, id: LinkId, number: u64, fate: Fate) {
+        let now = self.now.mono;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(incoming) = link.incoming.get_mut(&number) else { return };
         incoming.left = incoming.left.saturating_sub(1);
-        incoming.stored &= stored;
+        incoming.fate = incoming.fate.max(fate);
         while let Some(first) = link.incoming.first_entry()
             && first.get().left == 0
         {
@@ -533,10 +546,13 @@ impl Engine {
             link.credit_due += done.bytes;
             link.incoming_bytes -= done.bytes;
             link.ack_due = Some(number);
-            if !done.stored {
-                link.not_stored.push(number);
-                link.sync.unsure();
+            match done.fate {
+                Fate::Stored => continue,
+                // What it waits for is on its way more often than not, and asked for if it is not.
+                Fate::Waits => link.sync.look_later(now),
+                Fate::Refused => link.sync.gap(),
             }
+            link.not_stored.push(number);
         }
         self.busy_links.insert(id);
     }
@@ -564,7 +580,8 @@ impl Engine {
         }
         for (number, documents) in done {
             if except.contains(&number) {
-                link.sync.gap();
+                // The peer asks for what it lacks; equal roots will confirm the rest.
+                link.sync.look_later(now);
                 continue;
             }
             for (document, heads) in documents {

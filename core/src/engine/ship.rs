@@ -12,7 +12,7 @@ use super::document::LoadWait;
 use super::held::PeerHeld;
 use super::index::Entry;
 use super::ingest::Source;
-use super::link::protocol;
+use super::link::{Fate, protocol};
 use super::storage::ReadPurpose;
 use super::{Engine, keys};
 use crate::document::log::Log;
@@ -306,8 +306,10 @@ impl Engine {
         let interests = self.spaces.get(&space).map(|s| s.interests(&device)).unwrap_or_default();
         for update in documents {
             let wanted = super::space::covered(&interests, &update.path);
-            if !wanted || !self.receive(space, update, Source::Link(id, number)) {
-                self.on_resolved(id, number, wanted);
+            if !wanted {
+                self.on_resolved(id, number, Fate::Refused);
+            } else if !self.receive(space, update, Source::Link(id, number)) {
+                self.on_resolved(id, number, Fate::Stored);
             }
         }
         Ok(())
@@ -340,33 +342,6 @@ impl Engine {
         if let Some(what) = what {
             link.out.ship(Shipment::of(space, entry, what));
             self.busy_links.insert(id);
-        }
-    }
-
-    /// Asks whoever sent an incomplete chain for the rest of it.
-    pub(super) fn fetch_missing(
-        &mut self,
-        space: SpaceId,
-        path: &Path,
-        generation: u32,
-        sources: &BTreeSet<Source>,
-        wanted: BTreeSet<ChangeHash>,
-        document: &DocumentId,
-    ) {
-        let lacks = |h: &ChangeHash| !self.orphans.contains(document, h);
-        let hashes: Vec<ChangeHash> = wanted.into_iter().filter(lacks).take(256).collect();
-        if hashes.is_empty() {
-            return;
-        }
-        for source in sources {
-            let Source::Link(id, _) = source else { continue };
-            let Some(link) = self.links.get_mut(id) else { continue };
-            let Some(common) = link.spaces.get(&space) else { continue };
-            // While a shipment is under way, what is missing is likely in it; heads settle it afterwards.
-            let (space, path, hashes) = (common.tag, path.clone(), hashes.clone());
-            link.out.control(Message::Fetch { space, path, generation, hashes });
-            self.busy_links.insert(*id);
-            return;
         }
     }
 }

@@ -20,13 +20,17 @@ use crate::reconcile::riblt::PrefixCache;
 use crate::reconcile::session::{ItemSource, Outcome, Requester, Responder};
 use crate::reconcile::{IdKey, Item, Root, Sketch};
 use crate::time::Timestamp;
-use crate::wire::v1::{DomainTag, FACTS_DOMAIN, Message};
+use crate::wire::v1::{DomainTag, FACTS_DOMAIN, Message, RootsKind};
 use crate::wire::{Codec, Writer};
 
 /// Rounds without reaching equal roots after which a link waits for its next period.
 const MAX_ATTEMPTS: u32 = 12;
 /// Pause before the roots are compared again while changes are being pushed, which makes them differ for a moment.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(40);
+/// Pause before the roots are compared because of something that will probably come by itself.
+const LATER: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long roots may differ while either side is busy, before a difference is looked for all the same.
+const BUSY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a peer that is asked something may say nothing at all before the round is begun anew. Whatever it owes then is
 /// not going to come: it has forgotten, or it lies.
 const STALLED: std::time::Duration = std::time::Duration::from_secs(20);
@@ -49,6 +53,8 @@ pub(super) struct Sync {
     gap: bool,
     /// When the peer last said anything.
     heard: Timestamp,
+    /// Since when the roots have differed while one of the two sides was busy.
+    busy_since: Option<Timestamp>,
     round: Option<Round>,
     serial: u8,
 }
@@ -79,6 +85,14 @@ impl Sync {
     pub(super) fn unsure(&mut self) {
         self.in_step = false;
         self.next_check = None;
+    }
+
+    /// Something may be missing that is on its way: compare roots a little later.
+    pub(super) fn look_later(&mut self, now: Timestamp) {
+        self.in_step = false;
+        self.gap = true;
+        let at = now + LATER;
+        self.next_check = Some(self.next_check.map_or(at, |next| next.min(at)));
     }
 
     /// Something is missing on one of the two sides that nothing on its way will bring.
@@ -233,7 +247,7 @@ impl Engine {
         (link.sync.asked, link.sync.gap) = (true, false);
         link.sync.heard = now;
         link.sync.next_check = Some(now + period);
-        link.out.control(Message::Roots { ask: true, root: root.0, arrival });
+        link.out.control(Message::Roots { kind: RootsKind::Ask, root: root.0, arrival });
     }
 
     /// Forgets what a peer was asked that has said nothing for too long, and begins anew.
@@ -249,12 +263,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_roots(&mut self, id: LinkId, ask: bool, root: [u8; 24], arrival: u64) -> Handled {
+    pub(super) fn on_roots(&mut self, id: LinkId, kind: RootsKind, root: [u8; 24], arrival: u64) -> Handled {
         let Some(own) = self.link_root(id) else { return Ok(()) };
         let own_arrival = self.durable_arrival();
         let link = self.links.get_mut(&id).expect("checked by the caller");
-        if ask {
-            link.out.control(Message::Roots { ask: false, root: own.0, arrival: own_arrival });
+        if kind == RootsKind::Ask {
+            let kind = if link.settled() { RootsKind::Answer } else { RootsKind::BusyAnswer };
+            link.out.control(Message::Roots { kind, root: own.0, arrival: own_arrival });
         } else {
             link.sync.asked = false;
             link.sync.count_trip();
@@ -262,7 +277,7 @@ impl Engine {
         if own.0 == root {
             self.on_in_step(id, own_arrival, arrival);
         } else if self.links[&id].initiator {
-            self.on_difference(id);
+            self.on_difference(id, kind == RootsKind::BusyAnswer);
         } else {
             self.links.get_mut(&id).expect("checked by the caller").sync.in_step = false;
         }
@@ -273,6 +288,7 @@ impl Engine {
         let now = self.now.mono;
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        link.sync.busy_since = None;
         let was = std::mem::replace(&mut link.sync.in_step, true);
         link.sync.in_step_arrival = own_arrival;
         link.sync.next_check = Some(now + period);
@@ -320,17 +336,23 @@ impl Engine {
     }
 
     /// The initiator learnt that roots differ.
-    fn on_difference(&mut self, id: LinkId) {
+    fn on_difference(&mut self, id: LinkId, peer_busy: bool) {
         let now = self.now.mono;
         let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
-        let settled = link.settled();
         link.sync.in_step = false;
-        if !settled || link.busy() {
+        if link.busy() {
             link.sync.next_check = Some(now + RECHECK);
             return;
         }
+        // What the peer is about to send is no difference to be looked for, unless it is always about to.
+        let since = *link.sync.busy_since.get_or_insert(now);
+        if peer_busy && since + BUSY_PATIENCE > now {
+            link.sync.next_check = Some(now + RECHECK);
+            return;
+        }
+        link.sync.busy_since = None;
         let (sent, received) = (link.bytes_sent, link.bytes_received);
         let round = link.sync.round.get_or_insert_with(|| Round {
             since: now,
@@ -339,7 +361,8 @@ impl Engine {
             trips: 0,
             attempts: 0,
             arrival,
-            cursors_tried: false,
+            // A cursor is of when roots were last equal: after minutes of steady pushing it would ship all of that again.
+            cursors_tried: peer_busy,
             cursors: BTreeSet::new(),
         });
         // While changes keep arriving, unequal roots are no sign of a round that leads nowhere.

@@ -60,7 +60,7 @@ impl Engine {
             }
             if link.timer().is_some_and(|at| at <= now) {
                 self.busy_links.insert(id);
-                self.graft_overdue(id);
+                self.ask_overdue(id);
             }
         }
     }

@@ -12,7 +12,7 @@
 //! | 3 | [`Message::Present`] | for each tag that both have |
 //! | 4 | [`Message::Refused`] | for each tag that does not match, or whose proof fails: the same answer |
 //! | 5 | [`Message::Interests`] | once the peer is a member, and when interests change |
-//! | 6, 7 | [`Message::Roots`] | ask, answer |
+//! | 6, 7, 28 | [`Message::Roots`] | ask, answer, answer while more is about to leave |
 //! | 8 | [`Message::Reconcile`] | one step of L1 or L2 of a domain |
 //! | 9 | [`Message::Cursor`] | L0: what has arrived since |
 //! | 10 | [`Message::CursorReached`] | end of L0's shipment |
@@ -101,6 +101,17 @@ impl DocumentUpdate {
     }
 }
 
+/// Why a root is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootsKind {
+    /// To be answered with the receiver's.
+    Ask,
+    /// The answer, and nothing is on its way.
+    Answer,
+    /// The answer, while changes are about to leave or have not been acknowledged: the roots may differ for a moment.
+    BusyAnswer,
+}
+
 /// A message of the sync stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -151,8 +162,8 @@ pub enum Message {
     },
     /// One root over all domains of the link.
     Roots {
-        /// Whether an answer is wanted.
-        ask: bool,
+        /// Why.
+        kind: RootsKind,
         /// BLAKE3 of all domain roots, truncated.
         root: [u8; 24],
         /// The sender's arrival number when it took the root.
@@ -327,8 +338,9 @@ impl Message {
             Message::Present { .. } => 3,
             Message::Refused { .. } => 4,
             Message::Interests { .. } => 5,
-            Message::Roots { ask: true, .. } => 6,
-            Message::Roots { ask: false, .. } => 7,
+            Message::Roots { kind: RootsKind::Ask, .. } => 6,
+            Message::Roots { kind: RootsKind::Answer, .. } => 7,
+            Message::Roots { kind: RootsKind::BusyAnswer, .. } => 28,
             Message::Reconcile { .. } => 8,
             Message::Cursor { .. } => 9,
             Message::CursorReached { .. } => 10,
@@ -522,7 +534,15 @@ impl Message {
                 r.extensions()?;
                 Message::Interests { space, prefixes, facts_root, facts }
             }
-            6 | 7 => Message::Roots { ask: kind == 6, root: r.array("root")?, arrival: r.varint("arrival")? },
+            6 | 7 | 28 => Message::Roots {
+                kind: match kind {
+                    6 => RootsKind::Ask,
+                    7 => RootsKind::Answer,
+                    _ => RootsKind::BusyAnswer,
+                },
+                root: r.array("root")?,
+                arrival: r.varint("arrival")?,
+            },
             8 => Message::Reconcile { space: r.array("space")?, domain: r.array("domain")?, body: r.rest().to_vec() },
             9 => Message::Cursor { space: r.array("space")?, arrival: r.varint("arrival")? },
             10 => {
@@ -704,8 +724,9 @@ mod tests {
             Message::Present { space, proof: vec![1, 2] },
             Message::Refused { space },
             Message::Interests { space, prefixes: vec![Prefix::root()], facts_root: [4; 24], facts: 3 },
-            Message::Roots { ask: true, root: [5; 24], arrival: 300 },
-            Message::Roots { ask: false, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::Ask, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::Answer, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::BusyAnswer, root: [5; 24], arrival: 300 },
             Message::Reconcile { space, domain: [1; 4], body: vec![7; 9] },
             Message::Cursor { space, arrival: 5 },
             Message::CursorReached { space, mine: Some(9) },
@@ -777,7 +798,7 @@ mod tests {
     #[test]
     fn roots_stay_within_their_budget() {
         let mut frame = Vec::new();
-        Message::Roots { ask: true, root: [1; 24], arrival: 1 << 20 }.append_to(&mut frame);
+        Message::Roots { kind: RootsKind::Ask, root: [1; 24], arrival: 1 << 20 }.append_to(&mut frame);
         assert!(frame.len() + 2 <= 32, "{} bytes and a two-byte length prefix", frame.len());
     }
 

@@ -66,7 +66,16 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
-        let doc = self.ready()?;
+        self.ready()?;
+        self.edit_applied(options, f)
+    }
+
+    fn edit_applied<R>(
+        &mut self,
+        options: &EditOptions,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Option<LocalChange>), HotError> {
+        let doc = self.applied()?;
         let top = max_op(doc, &doc.get_heads());
         let n = self.free_actor(None)?;
         let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
@@ -81,8 +90,10 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
-        if self.view_heads(heads)?.is_none() {
-            return self.edit(options, f);
+        // What was seen before needs nothing of what came since, and applying that costs more the longer the history is.
+        self.bring(heads)?;
+        if self.applied_view_heads(heads)?.is_none() {
+            return self.edit_applied(options, f);
         }
         let n = self.free_actor(Some(heads))?;
         let own_last = self.own_chains()?.get(&n).copied();
@@ -99,7 +110,7 @@ impl HotDocument {
             }
         }
         let heads: Vec<_> = deps.iter().map(their_hash).collect();
-        let doc = self.ready()?;
+        let doc = self.applied()?;
         let (below, above) = (max_op(doc, &heads), max_op(doc, &doc.get_heads()));
         let fork = above + 1 > below + MAX_GAP;
         let top = if fork { below } else { above };
@@ -291,7 +302,8 @@ impl HotDocument {
     fn own_chains(&mut self) -> Result<&BTreeMap<u32, ChangeHash>, HotError> {
         if self.own.is_none() {
             let author = self.author;
-            let doc = self.ready()?;
+            // Own changes are applied as they are made: none of them waits.
+            let doc = self.applied()?;
             let mut last: BTreeMap<Vec<u8>, (u64, ChangeHash)> = BTreeMap::new();
             for meta in doc.get_changes_meta(&[]) {
                 let seen = last.entry(meta.actor.to_bytes().to_vec()).or_insert((0, own_hash(&meta.hash)));
@@ -317,8 +329,8 @@ impl HotDocument {
 
     /// Whether `change` is one of `heads` or an ancestor. Counters grow along dependencies, so nothing below the
     /// change's own counter is visited.
-    pub(in crate::document) fn covers(&mut self, heads: &[ChangeHash], change: &ChangeHash) -> Result<bool, HotError> {
-        let doc = self.ready()?;
+    fn covers(&self, heads: &[ChangeHash], change: &ChangeHash) -> Result<bool, HotError> {
+        let doc = self.applied()?;
         let Some(floor) = doc.get_change_meta_by_hash(&their_hash(change)).map(|meta| meta.max_op) else {
             return Ok(false);
         };
