@@ -8,9 +8,11 @@
 //! what a pushed change stands on, asks for that by hash ([`Message::Fetch`]). Eager and lazy are kept
 //! for each (link, domain), since a duplicate in one domain says nothing of another.
 //!
-//! A push leaves at once when the peer has acknowledged everything before it. Otherwise changes gather until it has, or
-//! for [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval), and share a message and an endorsement:
-//! Nagle's rule (RFC 896) with the peer's disk for the window. A change is never sent to a link that sent it.
+//! A change leaves at once when the peer has acknowledged everything before it, as it has between two keystrokes. Where
+//! changes come faster than acknowledgements they gather for
+//! [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval) and share a message and an endorsement: on
+//! `clownschool`, typed as fast as three peers can, sending with every acknowledgement took 1.8 times the bytes of the
+//! changes. A change is never sent to a link that sent it.
 //!
 //! Invariant: nothing depends on broadcast. What is dropped at a bound, or lost with a link, is found by comparing roots.
 
@@ -60,13 +62,6 @@ impl Fresh {
     /// When the next push is due.
     pub(super) fn due(&self) -> Option<Timestamp> {
         self.push_at
-    }
-
-    /// The peer has dealt with everything that was sent before.
-    pub(super) fn on_idle(&mut self, now: Timestamp) {
-        if let Some(at) = &mut self.push_at {
-            *at = now.min(*at);
-        }
     }
 }
 

@@ -575,9 +575,6 @@ impl Engine {
         let now = self.now.mono;
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let done = link.out.acknowledge(number)?;
-        if link.out.is_idle() {
-            link.out.fresh.on_idle(now);
-        }
         for (number, documents) in done {
             if except.contains(&number) {
                 // The peer asks for what it lacks; equal roots will confirm the rest.

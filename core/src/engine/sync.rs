@@ -125,11 +125,11 @@ impl Sync {
         self.heard = now;
     }
 
-    /// When the roots want to be compared, or a silent peer to be given up on.
-    pub(super) fn due(&self, initiator: bool) -> Option<Timestamp> {
+    /// When the roots want to be compared, and when a silent peer is to be given up on.
+    pub(super) fn due(&self, initiator: bool) -> impl Iterator<Item = Timestamp> {
         let patience = (self.asked || self.round.is_some()).then(|| self.heard + STALLED);
         let check = self.next_check.filter(|_| !self.asked && (initiator || self.gap));
-        patience.into_iter().chain(check).min()
+        patience.into_iter().chain(check)
     }
 
     /// Compare roots as soon as nothing is on its way.
@@ -604,9 +604,9 @@ impl super::link::Link {
             || self.spaces.values().any(|s| s.runs.values().any(|run| !run.idle()))
     }
 
-    /// When the link wants to be looked at.
-    pub(super) fn timer(&self) -> Option<Timestamp> {
-        let announced = self.spaces.values().filter_map(|s| s.tree.due());
-        announced.chain(self.sync.due(self.initiator)).chain(self.out.fresh.due()).min()
+    /// When the link wants to be looked at. Some of it may be over and wait for something else than time.
+    pub(super) fn timers(&self) -> impl Iterator<Item = Timestamp> {
+        let expected = self.spaces.values().filter_map(|s| s.tree.due());
+        expected.chain(self.sync.due(self.initiator)).chain(self.out.fresh.due())
     }
 }

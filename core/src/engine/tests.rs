@@ -22,6 +22,8 @@ struct Node {
     inbox: VecDeque<Input>,
     peer: Option<PeerId>,
     next_request: u64,
+    /// When the engine wants to be woken, as a driver keeps it.
+    wake: Option<Timestamp>,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -46,6 +48,7 @@ impl Net {
             inbox: VecDeque::from([Input::Wake]),
             peer: None,
             next_request: 0,
+            wake: None,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -97,6 +100,21 @@ impl Net {
         self.settle();
     }
 
+    /// Lets time pass, waking engines only when they asked for it.
+    fn wait(&mut self, millis: u64) {
+        let end = self.micros + millis * 1000;
+        while self.micros < end {
+            let now = Timestamp::from_micros(self.micros);
+            for node in &mut self.nodes {
+                if node.wake.is_some_and(|at| at <= now) {
+                    node.wake = None;
+                    node.inbox.push_back(Input::Wake);
+                }
+            }
+            self.step();
+        }
+    }
+
     fn carry_out(&mut self, n: usize, output: Output) {
         match output {
             Output::Send { link, bytes } => {
@@ -128,7 +146,7 @@ impl Net {
                 }
                 self.nodes[n].events.push(event);
             }
-            Output::Wake { .. } => {}
+            Output::Wake { at } => self.nodes[n].wake = Some(at),
         }
     }
 

@@ -58,18 +58,21 @@ impl Engine {
                 self.close_link(id, CloseReason::Timeout);
                 continue;
             }
-            if link.timer().is_some_and(|at| at <= now) {
+            if link.timers().any(|at| at <= now) {
                 self.busy_links.insert(id);
                 self.ask_overdue(id);
             }
         }
     }
 
+    /// The next moment at which time alone lets something happen. What is over by now and has not happened waits for an
+    /// answer or a frame, and must not hide what is still to come.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        let links = self.links.values().filter_map(|link| {
+        let now = self.now.mono;
+        let links = self.links.values().flat_map(|link| {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
-            [link.timer(), handshake].into_iter().flatten().min()
+            link.timers().chain(handshake)
         });
-        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).min()
+        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).filter(|at| *at > now).min()
     }
 }

@@ -53,3 +53,35 @@ fn the_only_link_of_a_peer_stays_eager() {
         assert_eq!(net.value(0, space, "/a"), net.value(1, space, "/a"), "round {round}");
     }
 }
+
+/// Roots that were due and could not be compared, since a change waited for its push, hid the time of that push: nothing
+/// woke the engine any more.
+#[test]
+fn something_overdue_hides_no_later_timer() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(1, 0);
+    net.put(0, space, "/a", "x", 1);
+    net.run_for(100);
+    let cell = net.open(1, space, "/a");
+    let commit = |net: &mut Net, value| {
+        let change = edit(&cell, "y", value);
+        net.ask(1, Command::Commit { space, changes: vec![change] });
+    };
+    let sent = |net: &Net| net.nodes[1].engine.links.values().map(|link| link.bytes_sent).sum::<u64>();
+    // The peer answers nothing from here on.
+    let ends: Vec<_> = net.wires.keys().copied().filter(|(n, _)| *n == 1).collect();
+    ends.iter().for_each(|end| assert!(net.wires.remove(end).is_some()));
+    commit(&mut net, 1);
+    net.wait(5);
+    let now = net.now().mono;
+    net.nodes[1].engine.links.values_mut().for_each(|link| link.sync.look_later(now));
+    net.wait(600);
+    commit(&mut net, 2);
+    net.wait(2);
+    let before = sent(&net);
+    commit(&mut net, 3);
+    net.wait(100);
+    assert!(sent(&net) > before, "the third change leaves an interval after the second");
+}
