@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod sessions;
+
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};

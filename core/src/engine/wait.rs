@@ -49,6 +49,7 @@ impl Engine {
         }
         self.retry_write();
         self.run_compaction();
+        self.run_sessions();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
@@ -70,6 +71,6 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             [link.timer(), handshake].into_iter().flatten().min()
         });
-        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).min()
+        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).chain(self.sessions.timer()).min()
     }
 }
