@@ -35,6 +35,9 @@ pub(super) use vouch::put_former_epoch;
 /// Most programs that wait with bookmarks; more are refused as [`CommandError::Busy`].
 const MAX_WAITS: usize = 4_096;
 
+/// How long a read waits for its own store to make durable what it has seen, before it shows what is durable already.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Most hashes remembered of changes that tombstones cover; the oldest documents are forgotten first.
 const MAX_BURIED: usize = 65_536;
 
@@ -237,6 +240,11 @@ impl Engine {
             return self.covered(request, wait);
         }
         if wait.deadline.is_some_and(|at| at <= now) || !coverage.missing.may_come() {
+            if let Then::Answer(answer) = &wait.then
+                && coverage.missing.is_only(&answer.path)
+            {
+                return self.answer_durable(request, wait);
+            }
             let missing = Box::new(coverage.missing);
             return self.reply(request, Err(CommandError::NotYet { missing }));
         }
@@ -312,11 +320,34 @@ impl Engine {
         };
         match self.read_once(id, rows) {
             Ok((value, heads)) => {
+                let patience = self.now.mono + STORE_PATIENCE;
+                wait.deadline = wait.deadline.map(|deadline| deadline.max(patience)).or(Some(patience));
                 wait.then = Then::Answer(Box::new(Answer { path, generation, value, heads }));
                 self.sessions.insert(request, wait);
                 self.look(request);
             }
             Err(error) => self.reply(request, Err(error)),
+        }
+    }
+
+    /// The store does not get around to what a read has seen: it shows what is durable.
+    fn answer_durable(&mut self, request: RequestId, wait: Wait) {
+        let Then::Answer(answer) = &wait.then else { return };
+        let path = answer.path.clone();
+        let durable = self.spaces.get(&wait.space).and_then(|s| s.index.live_entry(&path));
+        let durable = durable.map(|entry| (entry.id, entry.generation, entry.heads.to_vec()));
+        let cell = |id| self.documents.get(&id).and_then(|working| working.cell.clone());
+        let shown = durable.and_then(|(id, generation, heads)| {
+            let value = cell(id)?.with(|hot| hot.value_at(&heads)).ok()?.ok()?;
+            Some((generation, value, heads))
+        });
+        match shown {
+            Some((generation, value, heads)) => {
+                let seen = Seen { heads: heads.iter().copied().collect(), deleted: false };
+                self.answer(request, wait, &path, Some((generation, seen)), Some((value, heads)));
+            }
+            // The document was let go of, and with it what was not durable.
+            None => self.read_covered(request, wait, path),
         }
     }
 

@@ -49,6 +49,11 @@ impl Missing {
         self.documents.is_empty() && self.points.is_empty()
     }
 
+    /// Whether all that is missing is of one path.
+    pub fn is_only(&self, path: &Path) -> bool {
+        self.points.is_empty() && self.documents.iter().all(|document| document.path == *path)
+    }
+
     /// Whether waiting may help: something of it may still come here.
     pub fn may_come(&self) -> bool {
         !self.points.is_empty() || self.documents.iter().any(|document| document.why == Why::NotHere)

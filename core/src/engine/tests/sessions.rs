@@ -371,3 +371,18 @@ fn a_read_names_durable_changes_only() {
     net.restart(0);
     assert!(net.missing(0, &seen).is_empty());
 }
+
+#[test]
+fn a_read_shows_what_is_durable_when_the_store_does_not_get_around_to_more() {
+    let (mut net, space) = Net::apart(1);
+    net.put(0, space, "/a", "x", 1);
+    let cell = net.open(0, space, "/a");
+    drop(edit(&cell, "y", 2));
+    let request = net.ask_read(0, "/a", &Bookmark::new(space), Duration::ZERO);
+    net.run_for(1_000);
+    assert!(net.answer(0, request).is_none());
+    net.run_for(2_000);
+    let (value, seen) = read(net.answer(0, request).expect("it does not wait for ever").unwrap());
+    assert_eq!(value, map(&[("x", 1)]));
+    assert!(net.missing(0, &seen).is_empty());
+}
