@@ -47,7 +47,7 @@ pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
-pub use self::session::{Fresh, Reach, Read};
+pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
 pub use self::typed::Content;
 pub use self::undo::Undo;
