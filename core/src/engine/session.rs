@@ -258,7 +258,7 @@ impl Engine {
     fn covered(&mut self, request: RequestId, mut wait: Wait) {
         match std::mem::replace(&mut wait.then, Then::Reached) {
             Then::Reached => {
-                let here = self.here(wait.space);
+                let here = self.here();
                 let folded = if wait.bookmark.is_long() { wait.bookmark.fold(&here) } else { Ok(()) };
                 wait.bookmark.held_by(here.peer);
                 self.reply(
@@ -360,10 +360,16 @@ impl Engine {
         seen: Option<(u32, Seen)>,
         value: Option<(Value, Vec<ChangeHash>)>,
     ) {
-        let here = self.here(wait.space);
+        let here = self.here();
         let mut bookmark = wait.bookmark;
         let mut joined = Ok(());
-        if let Some((generation, seen)) = seen {
+        if let Some((generation, mut seen)) = seen {
+            if self.hides_some(&wait.space, path, generation) {
+                // What is hidden from the view is in none of its heads, and is still not to be forgotten.
+                let known = bookmark.documents().find(|(known, of, _)| *known == path && *of == generation);
+                let known = known.map(|(_, _, known)| known.heads.clone());
+                seen.heads.extend(known.into_iter().flatten());
+            }
             joined = bookmark.supersede(path, generation, seen, &here);
         }
         if bookmark.is_long() {
@@ -376,15 +382,20 @@ impl Engine {
         );
     }
 
+    fn hides_some(&self, space: &SpaceId, path: &Path, generation: u32) -> bool {
+        let log = self.documents.get(&DocumentId::derive(space, path, generation)).and_then(|w| w.log.as_ref());
+        log.is_some_and(Log::has_hidden)
+    }
+
     /// The point in this store's own log that stands for all it has now.
-    fn here(&self, _space: SpaceId) -> Point {
+    fn here(&self) -> Point {
         let identity = self.identity();
         let (peer, epoch, seq) = (identity.peer, identity.log_epoch, self.durable_arrival());
         Point { peer, epoch, prefix: Prefix::root(), seq }
     }
 
     pub(super) fn bookmark(&mut self, id: SpaceId, paths: &[Path]) -> Outcome {
-        let here = self.here(id);
+        let here = self.here();
         let index = &self.space(&id)?.index;
         if paths.len() > MAX_DOCUMENTS {
             return Err(CommandError::Busy { what: "documents of a bookmark", bound: MAX_DOCUMENTS as u64 });

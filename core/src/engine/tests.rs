@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod points;
 mod sessions;
 
 use super::*;

@@ -20,6 +20,9 @@ const MAX_VOUCHED: usize = 1_024;
 /// Former epochs of its own that a store remembers of each space: one for each crash, the latest ones.
 const MAX_OWN_EPOCHS: usize = 8;
 
+/// Epochs of one peer that are remembered of each space.
+const MAX_PEER_EPOCHS: usize = 2 * MAX_FORMER;
+
 impl Sessions {
     pub(in crate::engine) fn forget_link(&mut self, id: LinkId) {
         self.told.retain(|(link, _), _| *link != id);
@@ -96,8 +99,8 @@ impl Engine {
     fn vouch(&mut self, log: LogName, domains: &[Prefix], theirs: u64, ours: u64, set_aside: &Ranges) {
         let (peer, epoch, space) = log;
         let Some(number) = self.spaces.get(&space).map(|s| s.number) else { return };
-        if !self.sessions.vouched.contains_key(&log) && self.sessions.vouched.len() >= MAX_VOUCHED {
-            self.forget_one_log();
+        if !self.sessions.vouched.contains_key(&log) {
+            self.make_room(&peer, &space);
         }
         let vouched = self.sessions.vouched.entry(log).or_default();
         let before = vouched.clone();
@@ -109,10 +112,18 @@ impl Engine {
         }
     }
 
-    /// Makes room: another peer's log goes, whichever comes first in order.
-    fn forget_one_log(&mut self) {
+    /// Makes room for another log of `peer`: its own oldest one goes, so that a peer that keeps beginning epochs pushes
+    /// nobody else's out; or, where there are too many of all, whichever comes first.
+    fn make_room(&mut self, peer: &PeerId, space: &SpaceId) {
         let own = self.identity().peer;
-        let Some(log) = self.sessions.vouched.keys().find(|(peer, ..)| *peer != own).copied() else { return };
+        let of_peer = self.sessions.vouched.iter().filter(|((p, _, s), _)| p == peer && s == space);
+        let of_peer: Vec<(u64, LogName)> = of_peer.map(|(log, vouched)| (vouched.furthest(), *log)).collect();
+        let others = || self.sessions.vouched.keys().find(|(peer, ..)| *peer != own).copied();
+        let victim = match of_peer.len() > MAX_PEER_EPOCHS {
+            true => of_peer.into_iter().min().map(|(_, log)| log),
+            false => (self.sessions.vouched.len() >= MAX_VOUCHED).then(others).flatten(),
+        };
+        let Some(log) = victim else { return };
         self.sessions.vouched.remove(&log);
         if let Some(number) = self.spaces.get(&log.2).map(|s| s.number) {
             let key = keys::vouched(&log.0, log.1, number);

@@ -7,7 +7,7 @@ use crate::session::{Bookmark, BookmarkError, FOLD_AT, Missing, Why};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn path(text: &str) -> Path {
+pub(super) fn path(text: &str) -> Path {
     Path::parse(text).unwrap()
 }
 
