@@ -102,7 +102,9 @@ pub(super) struct Sessions {
     told: BTreeMap<(LinkId, SpaceId), Told>,
     heard: BTreeMap<(LinkId, SpaceId), Told>,
     /// Changes below the heads that tombstones name, of documents deleted lately: their rows are gone.
-    buried: VecDeque<(DocumentId, Vec<ChangeHash>)>,
+    buried: BTreeMap<DocumentId, Vec<ChangeHash>>,
+    /// The same documents, the longest buried first.
+    buried_order: VecDeque<DocumentId>,
     buried_hashes: usize,
 }
 
@@ -118,12 +120,18 @@ impl Sessions {
         let named: Vec<ChangeHash> = cover::named_by_tombstones(entry).into_iter().collect();
         let mut covered: Vec<ChangeHash> = log.ancestors(&named).map(|row| row.hash()).collect();
         covered.sort_unstable();
+        if covered.is_empty() {
+            return;
+        }
         self.buried_hashes += covered.len();
-        self.buried.push_back((entry.id, covered));
+        match self.buried.insert(entry.id, covered) {
+            Some(before) => self.buried_hashes -= before.len(),
+            None => self.buried_order.push_back(entry.id),
+        }
         while self.buried_hashes > MAX_BURIED
-            && let Some((_, oldest)) = self.buried.pop_front()
+            && let Some(oldest) = self.buried_order.pop_front()
         {
-            self.buried_hashes -= oldest.len();
+            self.buried_hashes -= self.buried.remove(&oldest).map_or(0, |covered| covered.len());
         }
     }
 

@@ -68,6 +68,21 @@ const FROZEN_TEXT: &str = concat!(
 );
 
 #[test]
+fn the_rows_of_store_format_1_and_the_message_of_wire_version_1_are_frozen() {
+    let mut aside = Ranges::default();
+    aside.add(3, 9);
+    aside.add(300, 301);
+    assert_eq!(hex(&aside.to_bytes()), "020309ac02ad02");
+    let mut vouched = Vouched::default();
+    vouched.record(&[prefix("/a")], 300, 7, &aside);
+    assert_eq!(hex(&vouched.to_bytes()), "01022f61ac0207020309ac02ad0200");
+    let (former, set_aside) = (vec![(9, 300)], aside.iter().collect());
+    let mut frame = Vec::new();
+    crate::wire::v1::Message::Vouch { space: [1; 4], former, set_aside }.append_to(&mut frame);
+    assert_eq!(hex(&frame), "a01701010101010900000000000000ac02020309ac02ad0200");
+}
+
+#[test]
 fn a_newer_format_is_refused_and_named() {
     let mut bytes = sample().to_bytes();
     bytes.truncate(bytes.len() - 4);

@@ -118,7 +118,7 @@ impl Wait {
 
 impl super::Sessions {
     fn is_buried(&self, document: &DocumentId, head: &ChangeHash) -> bool {
-        self.buried.iter().any(|(id, covered)| id == document && covered.binary_search(head).is_ok())
+        self.buried.get(document).is_some_and(|covered| covered.binary_search(head).is_ok())
     }
 }
 

@@ -142,11 +142,16 @@ impl Engine {
                 self.sessions.vouched.insert((peer, epoch, space), vouched);
             }
         }
+        let last = spaces.iter().map(|s| s.index.last_arrival()).max().unwrap_or(0);
         for space in spaces {
-            let row = meta.get(&keys::set_aside(space.number));
-            if let Some(ranges) = row.and_then(|value| Ranges::from_bytes(value).ok()) {
-                self.sessions.set_aside.insert(space.id(), ranges);
-            }
+            let Some(row) = meta.get(&keys::set_aside(space.number)) else { continue };
+            // One that does not read vouches for nothing up to now.
+            let ranges = Ranges::from_bytes(row).unwrap_or_else(|_| {
+                let mut everything = Ranges::default();
+                everything.add(0, last + 1);
+                everything
+            });
+            self.sessions.set_aside.insert(space.id(), ranges);
         }
         let identity = self.identity();
         let (peer, epoch) = (identity.peer, identity.log_epoch);

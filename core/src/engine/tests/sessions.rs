@@ -386,3 +386,17 @@ fn a_read_shows_what_is_durable_when_the_store_does_not_get_around_to_more() {
     assert_eq!(value, map(&[("x", 1)]));
     assert!(net.missing(0, &seen).is_empty());
 }
+
+#[test]
+fn ranges_that_do_not_read_vouch_for_nothing_up_to_then() {
+    let (mut net, space, before, _, between) = set_aside();
+    net.connect(0, 1);
+    net.run_for(40_000);
+    let damage = vec![WriteOp::Put(crate::io::Table::Meta, keys::set_aside(1), vec![0xff; 3])];
+    net.nodes[0].store.write(&[(damage.as_slice(), None)]).pop().unwrap().unwrap();
+    net.restart(0);
+    assert!(!net.missing(0, &between).is_empty() && !net.missing(0, &before).is_empty());
+    net.put(0, space, "/b", "x", 1);
+    let later = net.point(0, space);
+    assert!(net.missing(0, &later).is_empty());
+}
