@@ -24,6 +24,7 @@
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
 //! | `broadcast` | fresh changes, pushed along trees |
+//! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `keys` | the store's rows |
@@ -55,6 +56,7 @@ pub mod keys;
 mod link;
 mod marker;
 mod resolve;
+mod session;
 mod ship;
 mod space;
 mod storage;
@@ -152,6 +154,7 @@ pub struct Engine {
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
     markers: marker::Markers,
+    sessions: session::Sessions,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -192,6 +195,7 @@ impl Engine {
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
+            sessions: session::Sessions::default(),
             uses: 0,
             evict_at: 64,
             hot_estimate: 0,

@@ -82,6 +82,8 @@ pub(super) struct Effects {
     pub(super) replaced: Vec<(SpaceId, Entry)>,
     pub(super) compacted: Vec<DocumentId>,
     pub(super) marked: Vec<(DocumentId, Marker)>,
+    /// Arrival numbers, end excluded, in which something was set aside.
+    pub(super) set_aside: Vec<(SpaceId, (u64, u64))>,
 }
 
 /// A local commit that waits for its batch.
@@ -420,6 +422,7 @@ impl Engine {
     fn write_drafts(&mut self, batch: &mut Batch) {
         let seconds = u32::try_from(self.now.wall.0.max(0) / 1000).unwrap_or(u32::MAX);
         let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
+        let mut set_aside = Vec::new();
         let changed = |d: &Draft| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty();
         batch.drafts.retain(|_, d| changed(d) || d.compacted || d.proven);
         for (document, draft) in &mut batch.drafts {
@@ -434,6 +437,7 @@ impl Engine {
             for (key, endorsement) in &draft.endorsements {
                 batch.ops.push(WriteOp::Put(Table::Endorsements, key.clone(), endorsement.storage_value()));
             }
+            set_aside.extend(self.range_set_aside(draft).map(|range| (draft.space, range)));
             if draft.covered_by_tombstones() {
                 batch.ops.extend(row::delete_all(document));
                 batch.ops.push(delete_endorsements(document));
@@ -443,6 +447,8 @@ impl Engine {
             batch.ops.push(WriteOp::Put(Table::Index, key, draft.entry.encode()));
             touched.entry(draft.space).or_default().push(&draft.entry);
         }
+        batch.ops.extend(self.put_set_aside(&set_aside));
+        batch.effects.set_aside = set_aside;
         for (id, entries) in touched {
             let Some(space) = self.spaces.get_mut(&id) else { continue };
             space.domain(&Prefix::root());
@@ -482,6 +488,7 @@ impl Engine {
         for space in effects.opened {
             self.open_space_on_links(space);
         }
+        self.sessions.note_set_aside(effects.set_aside);
         let mut heads = BTreeMap::new();
         for draft in effects.drafts {
             heads.insert(draft.entry.id, draft.entry.heads.to_vec());
@@ -522,6 +529,7 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&draft.space) else { return };
         let (id, path) = (draft.entry.id, draft.entry.path.clone());
         let deleted = draft.entry.deleted();
+        let place = (draft.space, path.clone());
         let old = space.index.by_id(&id).cloned();
         for (prefix, domain) in &mut space.domains {
             if prefix.covers(&path) {
@@ -536,6 +544,7 @@ impl Engine {
             self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });
             self.push(&draft);
         }
+        self.on_session_news(&place);
     }
 
     /// The engine is over before the batch was written.
@@ -556,6 +565,7 @@ impl Engine {
         for wait in std::mem::take(&mut self.sync_waits) {
             self.reply(wait.request, Err(CommandError::Closed));
         }
+        self.close_sessions();
         for commit in std::mem::take(&mut self.pending.commits) {
             self.reply(commit.request, Err(CommandError::Closed));
         }
@@ -598,7 +608,7 @@ impl Draft {
     }
 
     /// Whether the tombstones name every head: then nothing is set aside and the changes can go.
-    fn covered_by_tombstones(&self) -> bool {
+    pub(super) fn covered_by_tombstones(&self) -> bool {
         let Some(tombstones) = &self.entry.tombstones else { return false };
         let covered: BTreeSet<ChangeHash> =
             tombstones.iter().filter_map(|t| Tombstone::from_bytes(t).ok()).flat_map(|t| t.heads().to_vec()).collect();

@@ -55,6 +55,7 @@ impl Engine {
             self.ship_facts(id, space, None);
         }
         self.refresh_domains(id, space);
+        self.pull_soon(space);
     }
 
     pub(super) fn on_facts(

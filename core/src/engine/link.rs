@@ -205,10 +205,12 @@ impl Engine {
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
         self.links.remove(&id);
         self.busy_links.remove(&id);
+        self.sessions.forget_link(id);
     }
 
     pub(super) fn close_link(&mut self, id: LinkId, reason: CloseReason) {
         if let Some(mut link) = self.links.remove(&id) {
+            self.sessions.forget_link(id);
             // What was already said (a typed refusal) still leaves before the stream ends.
             for bytes in link.out.last_words() {
                 self.out.push_back(Output::Send { link: id, bytes });
@@ -341,6 +343,10 @@ impl Engine {
                 if common.domains.iter().any(|prefix| domain_tag(prefix) == domain) {
                     common.tree.on_prune(domain);
                 }
+                Ok(())
+            }
+            Message::Vouch { former, set_aside, .. } => {
+                self.sessions.on_vouch(id, space, former, &set_aside);
                 Ok(())
             }
             Message::Graft { documents, .. } => {

@@ -210,12 +210,13 @@ pub(super) type Handled = Result<(), CloseReason>;
 
 impl Engine {
     /// The last arrival number that is durable.
-    fn durable_arrival(&self) -> u64 {
+    pub(super) fn durable_arrival(&self) -> u64 {
         self.spaces.values().map(|s| s.index.last_arrival()).max().unwrap_or(0)
     }
 
     /// One root over all domains of a link.
-    fn link_root(&mut self, id: LinkId) -> Option<Root> {
+    pub(super) fn link_root(&mut self, id: LinkId) -> Option<Root> {
+        self.tell_vouch(id);
         let link = self.links.get(&id)?;
         let ready = link.spaces.iter().filter(|(_, s)| s.wanted.is_some() && s.device.is_some());
         let parts: Vec<(SpaceId, Vec<Prefix>)> = ready.map(|(id, s)| (*id, s.domains.clone())).collect();
@@ -318,6 +319,7 @@ impl Engine {
             }
         }
         self.check_sync_waits();
+        self.on_equal_roots(id, own_arrival, peer_arrival);
     }
 
     fn remember_cursor(&mut self, epoch: u64, space: SpaceId, arrival: u64) {

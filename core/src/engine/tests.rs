@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod points;
+mod sessions;
+
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};

@@ -49,6 +49,7 @@ impl Engine {
         }
         self.retry_write();
         self.run_compaction();
+        self.run_sessions();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
@@ -73,6 +74,7 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             link.timers().chain(handshake)
         });
-        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).filter(|at| *at > now).min()
+        let storage = self.storage.retry_at().into_iter().chain(self.compaction_timer());
+        links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

@@ -49,6 +49,12 @@ pub(super) enum Asked {
         peers: usize,
     },
     Cancel,
+    /// A client that moves asked for it.
+    Mover {
+        client: usize,
+        serial: u64,
+        request: super::movers::Request,
+    },
     Close {
         down: Duration,
     },
@@ -168,7 +174,7 @@ impl Cluster {
         self.program_dice.pick(&paths).cloned()
     }
 
-    fn open(&mut self, id: NodeId, path: Path) {
+    pub(super) fn open(&mut self, id: NodeId, path: Path) {
         let Some(space) = self.space else { return };
         let floor = self.checks.floor(id, &path);
         let command = Command::Open { space, path: path.clone(), template: template() };
@@ -277,6 +283,7 @@ impl Cluster {
             }
             (Asked::Commit(commit), Reply::Committed(heads)) => {
                 self.checks.on_acknowledged(commit);
+                self.on_mover_commit(commit, &heads);
                 self.after_commit(id, commit, heads);
             }
             (Asked::Read(path), Reply::Value(value)) => self.checks.on_read(id, &path, value.map(|(value, _)| value)),
@@ -287,6 +294,9 @@ impl Cluster {
                 self.checks.on_survey(id, items);
             }
             (Asked::Delete(_, record), Reply::Deleted(there)) => self.checks.on_deleted(record, there),
+            (Asked::Mover { client, serial, request }, reply) => {
+                self.on_mover_reply(id, client, serial, request, reply);
+            }
             (Asked::Synced { commit, document, peers }, Reply::Done) => {
                 self.check_synced(id, commit, document, peers);
             }
@@ -341,6 +351,7 @@ impl Cluster {
                 self.crash(id, Duration::from_secs(1));
             }
             Asked::Delete(_, record) => self.checks.on_delete_refused(record),
+            Asked::Mover { client, serial, .. } => self.on_mover_refusal(id, client, serial, error),
             Asked::Close { down } => {
                 self.crash(id, down);
             }
@@ -420,6 +431,7 @@ fn outline(reply: &Reply) -> String {
         }
         Reply::Status(_) => "status".to_owned(),
         Reply::Invitation(_) => "invitation".to_owned(),
+        Reply::Read { value, bookmark } => format!("value {} {bookmark:?}", value.is_some()),
         other => format!("{other:?}"),
     }
 }

@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "calm",
     "links",
     "partitions",
@@ -33,6 +33,7 @@ pub const NAMES: [&str; 13] = [
     "mischief",
     "takeover",
     "backup",
+    "movers",
     "everything",
 ];
 
@@ -91,6 +92,8 @@ pub struct Scenario {
     pub pace: Duration,
     /// Deletions of a thousand drawn that take place.
     pub deletes_per_mille: u32,
+    /// Clients that move between the nodes and carry bookmarks.
+    pub movers: usize,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,
     /// Whether every document begins with [`super::program::template`].
@@ -139,6 +142,7 @@ impl Scenario {
             prefixes: vec![Prefix::root()],
             pace: Duration::from_millis(500),
             deletes_per_mille: 0,
+            movers: 0,
             changing_interests: false,
             shared_template: true,
             faults: Vec::new(),

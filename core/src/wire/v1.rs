@@ -31,6 +31,7 @@
 //! | 23 | [`Message::Prune`] | your pushes reach me another way too |
 //! | 24 | [`Message::Graft`] | push to me again |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
+//! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
@@ -66,6 +67,11 @@ pub const MAX_HELD_PARTS: usize = 64;
 pub const MAX_FACT: usize = 4 * 1024;
 /// Longest statement (endorsement, tombstone) about a document.
 pub const MAX_STATEMENT: usize = 40 * 1024;
+
+/// Most former epochs in a [`Message::Vouch`].
+pub const MAX_FORMER: usize = 8;
+/// Most ranges in a [`Message::Vouch`].
+pub const MAX_RANGES: usize = 16;
 
 /// What a peer has of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,6 +333,15 @@ pub enum Message {
         /// Changes that have come in part, and how many bytes of each.
         parts: Vec<(ChangeHash, u64)>,
     },
+    /// What equal roots do and do not say of the sender's arrival log. Who does not know it records nothing of the kind.
+    Vouch {
+        /// The space.
+        space: SpaceTag,
+        /// Former epochs of the log, with the arrival number up to which the sender has all of each.
+        former: Vec<(u64, u64)>,
+        /// Ranges of arrival numbers, end excluded: points in them may stand for edits that the sender has set aside.
+        set_aside: Vec<(u64, u64)>,
+    },
 }
 
 impl Message {
@@ -359,6 +374,7 @@ impl Message {
             Message::Prune { .. } => 23,
             Message::Graft { .. } => 24,
             Message::Held { .. } => 27,
+            Message::Vouch { .. } => 160,
         }
     }
 
@@ -399,7 +415,8 @@ impl Message {
             | Message::Have { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
-            | Message::Held { space, .. } => Some(space),
+            | Message::Held { space, .. }
+            | Message::Vouch { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -508,6 +525,15 @@ impl Message {
                     w.array(&hash.0).varint(*bytes);
                 });
             }
+            Message::Vouch { space, former, set_aside } => {
+                w.array(space).list(former, |w, (epoch, arrival)| {
+                    w.u64_le(*epoch).varint(*arrival);
+                });
+                w.list(set_aside, |w, (from, to)| {
+                    w.varint(*from).varint(*to);
+                });
+                w.extensions(&[]);
+            }
         }
     }
 
@@ -606,6 +632,13 @@ impl Message {
                 documents: r.list(MAX_HELD_DOCUMENTS, "documents", DocumentHeads::decode)?,
                 parts: r.list(MAX_HELD_PARTS, "parts", |r| Ok((ChangeHash(r.array("hash")?), r.varint("offset")?)))?,
             },
+            160 => {
+                let space = r.array("space")?;
+                let former = r.list(MAX_FORMER, "former epochs", |r| Ok((r.u64_le("epoch")?, r.varint("arrival")?)))?;
+                let set_aside = r.list(MAX_RANGES, "ranges", |r| Ok((r.varint("from")?, r.varint("to")?)))?;
+                r.extensions()?;
+                Message::Vouch { space, former, set_aside }
+            }
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -775,6 +808,7 @@ mod tests {
                 documents: vec![DocumentHeads { path: path.clone(), generation: 1, heads: heads.clone() }],
                 parts: vec![(ChangeHash([8; 32]), 70_000)],
             },
+            Message::Vouch { space, former: vec![(7, 300)], set_aside: vec![(3, 9)] },
         ]
     }
 
