@@ -25,7 +25,7 @@ use super::batch::Draft;
 use super::ship::{Loaded, Outbox, Packer, pack};
 use super::space::domain_tag;
 use crate::document::Log;
-use crate::id::{ChangeHash, DocumentId, Path, Prefix, SpaceId};
+use crate::id::{ChangeHash, DeviceId, DocumentId, Path, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::time::Timestamp;
 use crate::trust::{Endorsement, Roster};
@@ -315,25 +315,44 @@ impl Engine {
         self.send_heads(id, space, &documents, true);
     }
 
-    /// A link brought a change that `first` had brought before: it may announce instead, as long as `first` is eager.
-    pub(super) fn on_duplicate(&mut self, id: LinkId, first: LinkId, space: SpaceId, path: &Path) {
-        let tag_on = |link: &super::link::Link| {
-            let common = link.spaces.get(&space)?;
-            let tag = domain_of(&common.domains, path)?;
-            Some((tag, common.tree.pruned.contains(&tag), common.pushing))
+    /// A link brought a change that `first` had brought before. One of the two may announce instead of forwarding: never
+    /// the author, whose own changes come eagerly anyway; otherwise the later one, as long as the earlier one is eager.
+    pub(super) fn on_duplicate(
+        &mut self,
+        late: LinkId,
+        first: LinkId,
+        author: Option<DeviceId>,
+        space: SpaceId,
+        path: &Path,
+    ) {
+        let is_author = |link: &LinkId| {
+            let device = self.links.get(link).and_then(|link| link.spaces.get(&space)?.device);
+            author.is_some() && device == author
         };
-        let first_is_eager = self.links.get(&first).and_then(tag_on).is_some_and(|(_, pruned, _)| !pruned);
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.duplicates += 1;
-        // While differences are shipped, duplicates are no sign of a faster way.
-        let reconciling = link.sync.reconciling();
-        let Some((tag, false, true)) = tag_on(link).filter(|_| first != id && first_is_eager && !reconciling) else {
+        let prune = if is_author(&late) { first } else { late };
+        let other_is_eager = self.is_eager(&first, &space, path) || is_author(&first) || is_author(&late);
+        if let Some(link) = self.links.get_mut(&late) {
+            link.duplicates += 1;
+        }
+        if !other_is_eager || !self.is_eager(&prune, &space, path) {
             return;
-        };
-        let common = link.spaces.get_mut(&space).expect("it has a domain");
-        common.tree.pruned.insert(tag);
-        link.out.control(Message::Prune { space: common.tag, domain: tag });
-        self.busy_links.insert(id);
+        }
+        let Some(link) = self.links.get_mut(&prune) else { return };
+        // What a difference brings twice is no sign of a faster way.
+        let resolving = link.is_resolving();
+        let Some(common) = link.spaces.get_mut(&space).filter(|common| common.pushing && !resolving) else { return };
+        let Some(domain) = domain_of(&common.domains, path) else { return };
+        common.tree.pruned.insert(domain);
+        link.out.control(Message::Prune { space: common.tag, domain });
+        self.busy_links.insert(prune);
+    }
+
+    /// Whether a link forwards changes of this path here.
+    fn is_eager(&self, link: &LinkId, space: &SpaceId, path: &Path) -> bool {
+        let common = self.links.get(link).and_then(|link| link.spaces.get(space));
+        common.is_some_and(|common| {
+            domain_of(&common.domains, path).is_some_and(|domain| !common.tree.pruned.contains(&domain))
+        })
     }
 }
 

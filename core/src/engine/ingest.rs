@@ -15,7 +15,7 @@ use super::{CommandError, Engine, Event, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
 use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind, Waiting};
 use crate::document::log::Log;
-use crate::id::{Actor, ChangeHash, DocumentId, Path, SpaceId};
+use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, RequestId};
 use crate::trust::endorsement::WireEndorsement;
 use crate::trust::{Endorsement, EndorsementKind, Roster, Tombstone};
@@ -211,11 +211,12 @@ impl Engine {
         let chunk_hashes: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
         // What is admitted already is covered by the endorsement it came with, or by a newer one.
         let known: Vec<bool> = endorsements.iter().map(|e| self.log_has(&id, &e.hash)).collect();
-        self.note_duplicates(space, path, &chunk_hashes, &senders);
+        let authors: BTreeMap<Actor, DeviceId> = endorsements.iter().map(|e| (e.actor(), e.device)).collect();
+        self.note_duplicates(space, path, &chunk_hashes, &senders, &authors);
         let all: Senders = inbox.sources.iter().filter_map(Source::link).collect();
         let draft = self.draft(batch, space, path, generation, id);
         // What waited here before is covered by what these links sent now, so they have it.
-        let senders_of = |hash: &ChangeHash| senders.get(hash).unwrap_or(&all).clone();
+        let senders_of = |hash: &ChangeHash| senders.get(hash).map_or(&all, |(_, links)| links).clone();
         self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival, senders_of);
         let mut unfinished = Vec::new();
         for (endorsement, known) in endorsements.into_iter().zip(known) {
@@ -268,20 +269,22 @@ impl Engine {
         space: SpaceId,
         path: &Path,
         admitted: &BTreeSet<ChangeHash>,
-        senders: &BTreeMap<ChangeHash, Senders>,
+        senders: &BTreeMap<ChangeHash, (Actor, Senders)>,
+        authors: &BTreeMap<Actor, DeviceId>,
     ) {
-        let mut late: BTreeSet<(LinkId, LinkId)> = BTreeSet::new();
-        for (hash, links) in senders {
+        let mut late: BTreeSet<(LinkId, LinkId, Option<DeviceId>)> = BTreeSet::new();
+        for (hash, (actor, links)) in senders {
             let Some(first) = links.first() else { continue };
             if admitted.contains(hash) {
                 self.recent.note(*hash, *first);
             }
             if let Some(first) = self.recent.first_sender(hash) {
-                late.extend(links.iter().filter(|link| **link != first).map(|link| (*link, first)));
+                let author = authors.get(actor).copied();
+                late.extend(links.iter().filter(|link| **link != first).map(|link| (*link, first, author)));
             }
         }
-        for (link, first) in late {
-            self.on_duplicate(link, first, space, path);
+        for (link, first, author) in late {
+            self.on_duplicate(link, first, author, space, path);
         }
     }
 
@@ -408,8 +411,8 @@ type BySeq = BTreeMap<(Actor, u64), ChangeHash>;
 /// What an inbox held.
 struct Parsed {
     chunks: Vec<Chunk>,
-    /// The links that sent each, the first one first.
-    senders: BTreeMap<ChangeHash, Senders>,
+    /// The author of each, and the links that sent it, the first one first.
+    senders: BTreeMap<ChangeHash, (Actor, Senders)>,
     /// How many do not parse.
     refused: u64,
 }
@@ -422,7 +425,8 @@ fn parse_chunks(raw: Vec<(Vec<u8>, Source)>) -> Parsed {
             parsed.refused += 1;
             continue;
         };
-        let senders = parsed.senders.entry(chunk.hash()).or_default();
+        let (_, senders) =
+            parsed.senders.entry(chunk.hash()).or_insert_with(|| (chunk.actor().clone(), Senders::default()));
         senders.extend(source.link().filter(|link| !senders.contains(link)));
         parsed.chunks.push(chunk);
     }

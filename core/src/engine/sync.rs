@@ -101,11 +101,6 @@ impl Sync {
         self.unsure();
     }
 
-    /// A difference is being dealt with on our initiative.
-    pub(super) fn reconciling(&self) -> bool {
-        self.round.is_some()
-    }
-
     /// Another round trip was spent.
     pub(super) fn count_trip(&mut self) {
         self.round_trips += 1;
@@ -601,9 +596,12 @@ impl Engine {
 impl super::link::Link {
     /// Whether anything of a round is still on its way.
     fn busy(&self) -> bool {
-        !self.settled()
-            || self.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty())
-            || self.spaces.values().any(|s| s.runs.values().any(|run| !run.idle()))
+        !self.settled() || self.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty()) || self.is_resolving()
+    }
+
+    /// Whether a session, or what came out of one, is under way.
+    pub(super) fn is_resolving(&self) -> bool {
+        self.spaces.values().any(|space| space.runs.values().any(|run| !run.idle()))
     }
 
     /// When the link wants to be looked at. Some of it may be over and wait for something else than time.

@@ -85,3 +85,36 @@ fn something_overdue_hides_no_later_timer() {
     net.wait(100);
     assert!(sent(&net) > before, "the third change leaves an interval after the second");
 }
+
+/// Three peers that typed without a pause never stood in step, and so never asked each other to stop forwarding.
+#[test]
+fn peers_that_never_rest_stop_forwarding_what_the_author_sends() {
+    let mut net = Net::new(3);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.join(0, 2, space, Role::Writer, "/");
+    for (a, b) in [(1, 0), (2, 0), (2, 1)] {
+        net.connect(a, b);
+    }
+    net.put(0, space, "/a", "x", 1);
+    net.run_for(200);
+    let cells: Vec<_> = (0..3).map(|n| net.open(n, space, "/a")).collect();
+    let duplicates = |net: &Net| {
+        net.nodes.iter().flat_map(|node| node.engine.links.values()).map(|link| link.duplicates).sum::<u64>()
+    };
+    let rounds = |net: &mut Net, count: i64| {
+        for round in 0..count {
+            for (n, cell) in cells.iter().enumerate() {
+                let change = edit(cell, &format!("k{n}"), round);
+                net.ask(n, Command::Commit { space, changes: vec![change] });
+                net.wait(3);
+            }
+        }
+    };
+    rounds(&mut net, 30);
+    let settled = duplicates(&net);
+    rounds(&mut net, 300);
+    assert!(duplicates(&net) < settled + 30, "{} duplicates after {settled}", duplicates(&net));
+    net.run_for(2000);
+    assert_eq!((net.root(0), net.root(0)), (net.root(1), net.root(2)));
+}
