@@ -25,7 +25,7 @@ const CALM: usize = 120;
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A whole run takes a minute or two without optimisation; this ends one that hangs.
-const PATIENCE: Duration = Duration::from_secs(1_500);
+const PATIENCE: Duration = Duration::from_secs(440);
 
 /// One process. Dropping it ends it.
 struct Agent {
@@ -190,20 +190,8 @@ async fn converges(trace: &Trace, arguments: &[String]) {
     }
 }
 
-/// Whether the long form of tests is asked for; says so otherwise.
-fn long(name: &str) -> bool {
-    let long = std::env::var_os("FORESHORE_LONG").is_some();
-    if !long {
-        println!("{name}: skipped, typed whole by `cargo xtask test --long`");
-    }
-    long
-}
-
-/// A published trace, whole where the long form of tests is asked for, since it is typed one transaction upon the other.
+/// A published trace, whole.
 async fn published(name: &str) {
-    if !long(name) {
-        return;
-    }
     let Some(trace) = Trace::load_or_say_skipped(name) else { return };
     let arguments = ["--trace".to_owned(), name.to_owned()];
     tokio::time::timeout(PATIENCE, converges(&trace, &arguments)).await.expect("it converges in time");
@@ -222,9 +210,6 @@ async fn clownschool_typed_by_three_processes_ends_byte_identical() {
 /// Needs no file, and types characters of two code units.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_made_trace_typed_by_three_processes_ends_byte_identical() {
-    if !long("a made trace") {
-        return;
-    }
     let trace = in_code_units(&generate(1, Shape::default()));
     let arguments = ["--seed".to_owned(), "1".to_owned()];
     tokio::time::timeout(PATIENCE, converges(&trace, &arguments)).await.expect("it converges in time");

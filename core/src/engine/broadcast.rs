@@ -34,8 +34,9 @@ use crate::wire::v1::{DomainTag, MAX_DOCUMENTS, Message, SpaceTag};
 /// Fresh changes that may wait for a link's next push; beyond it the link falls back to reconciliation.
 const FRESH_BYTES: usize = 1 << 20;
 /// How long an announced change, or one that another stands on, may take before it is asked for: several times a push
-/// interval and a round trip.
-const GRAFT_AFTER: Duration = Duration::from_millis(250);
+/// interval and a round trip, with room for a busy machine. Shorter mends a broken tree sooner and asks for more that was
+/// on its way.
+const GRAFT_AFTER: Duration = Duration::from_millis(500);
 /// Most documents of which something is waited for on a link; beyond it the roots are compared.
 const MAX_EXPECTED: usize = 4_096;
 /// Changes whose first sender is remembered. At 8,192 the window holds some seconds of a busy space, and a duplicate
