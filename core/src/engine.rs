@@ -23,6 +23,7 @@
 //! | `link` | a sync stream: handshake, credit, frames |
 //! | `sync` | rounds of reconciliation |
 //! | `ship` | what goes out, in fair turns |
+//! | `soft` | soft state: commands, links, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +50,7 @@ pub mod keys;
 mod link;
 mod marker;
 mod ship;
+mod soft;
 mod space;
 mod storage;
 mod sync;
@@ -140,6 +142,7 @@ pub struct Engine {
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
     markers: marker::Markers,
+    soft: soft::SoftSide,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -178,6 +181,7 @@ impl Engine {
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
+            soft: soft::SoftSide::default(),
             uses: 0,
             evict_at: 64,
             hot_estimate: 0,
@@ -191,6 +195,7 @@ impl Engine {
         if matches!(self.phase, Phase::New) {
             self.start_opening();
         }
+        self.soft_time();
         match input {
             Input::Wake => {}
             Input::Linked { link, peer, initiator } => self.on_linked(link, peer, initiator),
@@ -213,6 +218,7 @@ impl Engine {
             self.run_timers();
             self.start_loads();
             self.commit_batch();
+            self.tick_soft();
             self.pump_links();
             self.evict();
         }

@@ -130,7 +130,12 @@ impl Engine {
                 Ok(None)
             }
             Command::Status => Ok(Some(Reply::Status(Box::new(self.status())))),
+            Command::SoftSet { space, path, value } => self.soft_set(space, path, value),
+            Command::SoftDelete { space, path } => self.soft_delete(space, &path),
+            Command::SoftGet { space, path } => self.soft_get(space, &path),
+            Command::SoftList { space, prefix, after, limit } => self.soft_list(space, &prefix, after.as_ref(), limit),
             Command::Close => {
+                self.soft_release();
                 self.phase = Phase::Closing;
                 self.pending.closing = Some(request);
                 Ok(None)

@@ -1067,7 +1067,7 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             [link.timer(), handshake].into_iter().flatten().min()
         });
-        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).min()
+        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).chain(self.soft_timer()).min()
     }
 
     /// Cursors that changed go with the next write.

@@ -11,6 +11,8 @@ use crate::store::Memory;
 use crate::time::WallTime;
 use crate::trust::Role;
 
+mod soft;
+
 /// One engine with its store.
 struct Node {
     engine: Engine,
@@ -19,6 +21,8 @@ struct Node {
     inbox: VecDeque<Input>,
     peer: Option<PeerId>,
     next_request: u64,
+    /// Milliseconds by which the wall clock is off.
+    skew: i64,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -43,6 +47,7 @@ impl Net {
             inbox: VecDeque::from([Input::Wake]),
             peer: None,
             next_request: 0,
+            skew: 0,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -69,6 +74,7 @@ impl Net {
         let now = self.now();
         let mut moved = false;
         for n in 0..self.nodes.len() {
+            let now = Now { wall: WallTime(now.wall.0 + self.nodes[n].skew), ..now };
             while let Some(input) = self.nodes[n].inbox.pop_front() {
                 moved = true;
                 self.nodes[n].engine.handle(now, input);

@@ -30,6 +30,8 @@
 //! | 22 | [`Message::Have`] | lazy push: heads that exist |
 //! | 23 | [`Message::Prune`] | your pushes reach me another way too |
 //! | 24 | [`Message::Graft`] | push to me again |
+//! | 25 | [`Message::Soft`] | soft state |
+//! | 26 | [`Message::SoftAck`] | a `Soft` with news was taken in |
 
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
@@ -302,6 +304,15 @@ pub enum Message {
         /// Documents that were announced and did not arrive.
         documents: Vec<DocumentId>,
     },
+    /// Soft state.
+    Soft {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `soft`.
+        body: Vec<u8>,
+    },
+    /// One message of soft news was taken in.
+    SoftAck,
 }
 
 impl Message {
@@ -332,6 +343,8 @@ impl Message {
             Message::Have { .. } => 22,
             Message::Prune { .. } => 23,
             Message::Graft { .. } => 24,
+            Message::Soft { .. } => 25,
+            Message::SoftAck => 26,
         }
     }
 
@@ -371,7 +384,8 @@ impl Message {
             | Message::Part { space, .. }
             | Message::Have { space, .. }
             | Message::Prune { space }
-            | Message::Graft { space, .. } => Some(space),
+            | Message::Graft { space, .. }
+            | Message::Soft { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -472,6 +486,10 @@ impl Message {
                     w.array(&d.0);
                 });
             }
+            Message::Soft { space, body } => {
+                w.array(space).raw(body);
+            }
+            Message::SoftAck => {}
         }
     }
 
@@ -558,6 +576,8 @@ impl Message {
                 space: r.array("space")?,
                 documents: r.list(MAX_DOCUMENTS, "documents", |r| Ok(DocumentId(r.array("document")?)))?,
             },
+            25 => Message::Soft { space: r.array("space")?, body: r.rest().to_vec() },
+            26 => Message::SoftAck,
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -721,6 +741,8 @@ mod tests {
             Message::Have { space, documents: vec![(DocumentId([1; 16]), [2; 8])] },
             Message::Prune { space },
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
+            Message::Soft { space, body: vec![3, 0] },
+            Message::SoftAck,
         ]
     }
 

@@ -1,0 +1,422 @@
+//! Taking in what peers say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::chain::Preimage;
+use super::entry::SoftEntry;
+use super::floor::Floor;
+use super::lease::{Lease, OwnerTag};
+use super::message::News;
+use super::replica::{Replica, Stored};
+use super::state::{SoftChange, State};
+use super::{MAX_DELETIONS, MAX_OWNER_BYTES, MAX_OWNER_ENTRIES, MAX_OWNERS, MAX_SPACE_BYTES};
+use crate::id::{DeviceId, Path};
+use crate::io::LinkId;
+use crate::time::{Now, Timestamp};
+
+/// What no honest peer says: it costs the connection. What was taken in before it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// Honest peers pass on only what they have checked.
+    #[error("a signature on soft state does not hold")]
+    Signature,
+    /// A renewal that is none of its lease.
+    #[error("a renewal is not of the chain of its lease")]
+    Chain,
+    /// More owners than a peer can have.
+    #[error("a digest of more owners than a peer keeps")]
+    TooManyOwners,
+}
+
+/// May a device write a path? Asked of the space's roster.
+pub type MayWrite<'a> = &'a dyn Fn(&DeviceId, &Path) -> bool;
+
+/// A renewal as it came.
+#[derive(Clone, Copy)]
+struct Sign {
+    index: u8,
+    preimage: Preimage,
+    age: Duration,
+    hops: u8,
+}
+
+impl State {
+    /// Takes in news from a link.
+    pub fn on_news(
+        &mut self,
+        link: LinkId,
+        now: Now,
+        news: Vec<News>,
+        may_write: MayWrite<'_>,
+    ) -> Result<(), Misbehaviour> {
+        for item in news {
+            match item {
+                News::Renewal { owner, seq, index, preimage, age, hops, checksum } => {
+                    let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
+                    self.on_renewal(link, now, owner, seq, sign, checksum);
+                }
+                News::Lease { lease, index, preimage, age, hops, entries, checksum } => {
+                    let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
+                    self.on_lease(link, now, *lease, sign, (entries, checksum), may_write)?;
+                }
+                News::Entries { owner, incarnation, entries, checksum } => {
+                    match self.replicas.get(&owner).map(|r| r.lease.incarnation) {
+                        _ if owner == self.own.tag => {}
+                        Some(held) if held == incarnation => {
+                            self.take_entries(link, owner, entries, may_write)?;
+                            self.settle(link, owner, now, checksum);
+                        }
+                        Some(held) if held > incarnation => self.mark(owner, link),
+                        _ => self.ask(link, owner, now, true),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_renewal(&mut self, link: LinkId, now: Now, owner: OwnerTag, seq: u64, sign: Sign, checksum: Option<u32>) {
+        if owner == self.own.tag {
+            return;
+        }
+        let Some(replica) = self.replicas.get(&owner) else {
+            let floor = self.floors.get(&owner);
+            let old = floor.is_some_and(|f| f.lease.seq == seq && !f.is_exceeded(sign.index, now.mono));
+            if !old {
+                // Forgotten, or never heard of: the lease and everything under it is asked for.
+                self.ask(link, owner, now, true);
+            }
+            return;
+        };
+        if replica.lease.seq > seq {
+            return self.mark(owner, link);
+        }
+        let known = (&replica.preimage, replica.index);
+        let follows = || {
+            let from = if sign.index >= replica.index { known } else { (&replica.lease.anchor, 0) };
+            replica.lease.reveals(from, (&sign.preimage, sign.index))
+        };
+        if replica.lease.seq < seq || !follows() {
+            return self.ask(link, owner, now, true);
+        }
+        if replica.lease.is_ancient(sign.index, now.wall) {
+            self.refused += 1;
+            return;
+        }
+        let reached = (replica.lease.incarnation, seq, sign.index);
+        let second = replica.index == sign.index && replica.from.is_some_and(|from| from != link);
+        if let Some(peering) = self.links.get_mut(&link) {
+            let view = peering.view(owner);
+            view.reached(reached);
+            if second && !std::mem::replace(&mut view.pruned, true) {
+                peering.prune.insert(owner);
+            }
+        }
+        self.renew(link, now, owner, sign);
+        self.settle(link, owner, now, checksum);
+    }
+
+    /// A later renewal of the lease that is held.
+    fn renew(&mut self, link: LinkId, now: Now, owner: OwnerTag, sign: Sign) {
+        let Some(replica) = self.replicas.get_mut(&owner) else { return };
+        if sign.index < replica.index {
+            return self.mark(owner, link);
+        }
+        if sign.index == replica.index {
+            replica.from.get_or_insert(link);
+            return;
+        }
+        let ttl = replica.lease.terms.ttl;
+        if now.mono > replica.taken_until(sign.index) || sign.age >= ttl {
+            self.refused += 1;
+            return;
+        }
+        (replica.index, replica.preimage, replica.hops) = (sign.index, sign.preimage, sign.hops);
+        replica.from = Some(link);
+        replica.deadline = replica.deadline.max(now.mono + (ttl - sign.age));
+        let at = replica.away_at();
+        self.set_timer(owner, at.min(self.replicas[&owner].deadline));
+        // Whoever brought the lease has had a period to bring what goes with its floor.
+        self.apply_floor(owner);
+        self.mark_others(owner, Some(link));
+    }
+
+    fn on_lease(
+        &mut self,
+        link: LinkId,
+        now: Now,
+        lease: Lease,
+        sign: Sign,
+        (entries, checksum): (Vec<SoftEntry>, Option<u32>),
+        may_write: MayWrite<'_>,
+    ) -> Result<(), Misbehaviour> {
+        let owner = lease.owner.tag();
+        let held = self.replicas.get(&owner).map(|r| &r.lease);
+        if held.is_some_and(|held| held.owner != lease.owner) {
+            return Ok(());
+        }
+        if held != Some(&lease) && self.floors.get(&owner).is_none_or(|floor| floor.lease != lease) {
+            lease.verify(&self.space).map_err(|_| Misbehaviour::Signature)?;
+        }
+        if !lease.reveals((&lease.anchor, 0), (&sign.preimage, sign.index)) {
+            return Err(Misbehaviour::Chain);
+        }
+        let reached = (lease.incarnation, lease.seq, sign.index);
+        if let Some(peering) = self.links.get_mut(&link) {
+            peering.view(owner).reached(reached);
+        }
+        if owner == self.own.tag {
+            self.on_own_lease(&lease);
+            self.mark(owner, link);
+            return Ok(());
+        }
+        if lease.is_ancient(sign.index, now.wall) || sign.age >= lease.terms.ttl {
+            self.refused += 1;
+            return Ok(());
+        }
+        let before = match self.replicas.get(&owner).map(|r| r.lease.key().cmp(&lease.key())) {
+            Some(std::cmp::Ordering::Greater) => {
+                self.mark(owner, link);
+                return Ok(());
+            }
+            Some(std::cmp::Ordering::Equal) => {
+                self.renew(link, now, owner, sign);
+                Vec::new()
+            }
+            Some(std::cmp::Ordering::Less) => self.supersede(link, now, lease, sign),
+            None if !self.may_rise(link, now, &lease, sign.index) => return Ok(()),
+            None => {
+                if !self.welcome(link, now, lease, sign) {
+                    return Ok(());
+                }
+                Vec::new()
+            }
+        };
+        self.take_entries_over(link, owner, entries, &before, may_write)?;
+        self.settle(link, owner, now, checksum);
+        Ok(())
+    }
+
+    /// Whether the floor of a lapsed owner lets a lease in. One that is older is answered with the later one, so that an
+    /// owner who began too low learns of it.
+    fn may_rise(&mut self, link: LinkId, now: Now, lease: &Lease, index: u8) -> bool {
+        let owner = lease.owner.tag();
+        let Some(floor) = self.floors.get(&owner) else { return true };
+        let rises = match floor.lease.key().cmp(&lease.key()) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => floor.is_exceeded(index, now.mono),
+            std::cmp::Ordering::Greater => {
+                if let Some(peering) = self.links.get_mut(&link) {
+                    peering.view(owner).refute = true;
+                    peering.dirty.insert(owner);
+                }
+                false
+            }
+        };
+        self.refused += u64::from(!rises);
+        rises
+    }
+
+    /// Begins to keep an owner. `false`: there is no room, or it says goodbye to who never knew it.
+    fn welcome(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign) -> bool {
+        let owner = lease.owner.tag();
+        if lease.is_release() {
+            self.floors.keep(lease, (sign.index, sign.preimage), (now.mono, sign.index), now.mono);
+            return false;
+        }
+        if self.replicas.len() >= MAX_OWNERS {
+            self.refused += 1;
+            return false;
+        }
+        let floor: Option<Floor> = self.floors.remove(&owner).filter(|floor| floor.lease == lease);
+        let deadline = now.mono + (lease.terms.ttl - sign.age);
+        let mut replica = Replica::new(lease, (sign.index, sign.preimage), now.mono, deadline);
+        // The schedule of a lease runs from when it was first seen, whatever happened since.
+        replica.seen = floor.map_or(replica.seen, |floor| floor.seen);
+        (replica.hops, replica.from) = (sign.hops, Some(link));
+        let at = replica.away_at().min(deadline);
+        replica.timer = at;
+        self.replicas.insert(owner, replica);
+        self.timers.insert((at, owner));
+        self.mark_others(owner, Some(link));
+        true
+    }
+
+    /// A later lease takes the place of the one that is held. Returns the living entries of a former life, which are gone.
+    fn supersede(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign) -> Vec<(Path, Arc<[u8]>)> {
+        let owner = lease.owner.tag();
+        let Some(replica) = self.replicas.get_mut(&owner) else { return Vec::new() };
+        let new_life = lease.incarnation > replica.lease.incarnation;
+        let release = lease.is_release();
+        let deadline = now.mono + (lease.terms.ttl - sign.age);
+        (replica.index, replica.preimage, replica.hops) = (sign.index, sign.preimage, sign.hops);
+        replica.lease = lease;
+        replica.from = Some(link);
+        replica.seen = (now.mono, sign.index);
+        replica.deadline = deadline;
+        let mut before = Vec::new();
+        if new_life {
+            replica.floor = 0;
+            let paths: Vec<Path> = replica.entries.keys().cloned().collect();
+            for path in paths {
+                let gone = self.take_out(owner, &path);
+                before.extend(gone.and_then(|s| s.entry.value).map(|value| (path, value)));
+            }
+        }
+        let at = if release { deadline } else { self.replicas[&owner].away_at().min(deadline) };
+        self.set_timer(owner, at);
+        if release {
+            self.apply_floor(owner);
+        }
+        self.mark_others(owner, Some(link));
+        before
+    }
+
+    /// Takes entries in, and tells what became of those of a former life.
+    fn take_entries_over(
+        &mut self,
+        link: LinkId,
+        owner: OwnerTag,
+        entries: Vec<SoftEntry>,
+        before: &[(Path, Arc<[u8]>)],
+        may_write: MayWrite<'_>,
+    ) -> Result<(), Misbehaviour> {
+        let told = self.events.len();
+        let taken = self.take_entries(link, owner, entries, may_write);
+        if before.is_empty() {
+            return taken;
+        }
+        let same = |path: &Path, value: &Arc<[u8]>| before.iter().any(|(p, v)| p == path && v == value);
+        let fresh = self.events.split_off(told);
+        self.events.extend(fresh.into_iter().filter(|event| match &event.change {
+            SoftChange::Set(value) => !same(&event.path, value),
+            _ => true,
+        }));
+        let Some(replica) = self.replicas.get(&owner) else { return taken };
+        let who = replica.lease.owner;
+        let lives = |path: &Path| replica.entries.get(path).is_some_and(|s| s.entry.value.is_some());
+        let gone: Vec<Path> = before.iter().map(|(path, _)| path).filter(|path| !lives(path)).cloned().collect();
+        gone.into_iter().for_each(|path| self.tell(who, path, SoftChange::Deleted));
+        taken
+    }
+
+    fn take_entries(
+        &mut self,
+        link: LinkId,
+        owner: OwnerTag,
+        entries: Vec<SoftEntry>,
+        may_write: MayWrite<'_>,
+    ) -> Result<(), Misbehaviour> {
+        let Some(replica) = self.replicas.get(&owner) else { return Ok(()) };
+        let (who, incarnation, floor) = (replica.lease.owner, replica.lease.incarnation, replica.lease.floor);
+        let mut news = false;
+        for entry in entries {
+            let held = self.replicas.get(&owner).and_then(|r| r.entries.get(&entry.path)).map(|s| &s.entry);
+            if entry.version <= floor || held.is_some_and(|held| held.version >= entry.version) {
+                continue;
+            }
+            entry.verify(&self.space, &who, incarnation).map_err(|_| Misbehaviour::Signature)?;
+            let before = held.and_then(|held| held.value.clone());
+            if !may_write(&who.device, &entry.path) || !self.has_room(owner, &entry) {
+                self.refused += 1;
+                continue;
+            }
+            if before != entry.value {
+                let change = entry.value.clone().map_or(SoftChange::Deleted, SoftChange::Set);
+                self.tell(who, entry.path.clone(), change);
+            }
+            let (arrival, mark) = (self.next_arrival(), entry.mark());
+            self.put(owner, Stored { entry, mark, arrival, from: Some(link) });
+            news = true;
+        }
+        if news {
+            self.mark_others(owner, Some(link));
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, owner: OwnerTag, entry: &SoftEntry) -> bool {
+        let Some(replica) = self.replicas.get(&owner) else { return false };
+        let held = replica.entries.get(&entry.path).map_or(0, |s| s.entry.weight());
+        // An owner that collects has its deletions and the entries written anew at once.
+        let most = MAX_OWNER_ENTRIES + MAX_DELETIONS + 1;
+        let fits = replica.entries.len() < most || replica.entries.contains_key(&entry.path);
+        // Deletions keep their paths, so a replica may pass its owner's own bound by them.
+        let deletions = (MAX_DELETIONS + 1) * Path::MAX_LEN;
+        fits && replica.bytes - held + entry.weight() <= MAX_OWNER_BYTES + deletions
+            && self.bytes - held + entry.weight() <= MAX_SPACE_BYTES
+    }
+
+    /// Compares with what the sender has: equal, and the floor can do its work; unequal, and the difference is asked for.
+    fn settle(&mut self, link: LinkId, owner: OwnerTag, now: Now, checksum: Option<u32>) {
+        let (Some(theirs), Some(replica)) = (checksum, self.replicas.get(&owner)) else { return };
+        let Some(peering) = self.links.get(&link) else { return };
+        if replica.checksum(&peering.domains) == theirs {
+            self.apply_floor(owner);
+        } else {
+            self.ask(link, owner, now, false);
+        }
+    }
+
+    fn apply_floor(&mut self, owner: OwnerTag) {
+        let Some(replica) = self.replicas.get_mut(&owner) else { return };
+        let floor = replica.lease.floor;
+        if std::mem::replace(&mut replica.floor, floor) < floor {
+            self.drop_entries(owner, |s| s.entry.version <= floor, &SoftChange::Deleted);
+        }
+    }
+
+    /// Asks a link about an owner, at most once a period.
+    pub(super) fn ask(&mut self, link: LinkId, owner: OwnerTag, now: Now, lease: bool) {
+        let period = self.replicas.get(&owner).map_or(MIN_ASK, |r| r.lease.terms.period);
+        let Some(peering) = self.links.get_mut(&link) else { return };
+        // Views of owners that nobody holds are few, and bounded like owners.
+        if !peering.views.contains_key(&owner) && peering.views.len() >= MAX_OWNERS {
+            return;
+        }
+        let view = peering.view(owner);
+        if now.mono < view.next_fetch {
+            return;
+        }
+        view.next_fetch = now.mono + period;
+        *peering.fetch.entry(owner).or_insert(false) |= lease;
+    }
+
+    /// Looks after what is due: own renewals, owners that lapse or fell silent, floors.
+    pub fn tick(&mut self, now: Now, key: &crate::trust::DeviceKey, rng: &mut rand_chacha::ChaCha12Rng) {
+        self.tick_own(now, key, rng);
+        while let Some((at, owner)) = self.timers.first().copied()
+            && at <= now.mono
+        {
+            self.timers.pop_first();
+            let Some(replica) = self.replicas.get(&owner) else { continue };
+            if replica.deadline <= now.mono {
+                self.lapse(owner, now.mono);
+                continue;
+            }
+            // The way that its news took may be broken.
+            let next = (now.mono + replica.lease.terms.period).min(replica.deadline);
+            self.set_timer(owner, next);
+            self.links.values_mut().for_each(|peering| peering.graft(owner));
+        }
+        self.floors.expire(now.mono);
+    }
+
+    fn lapse(&mut self, owner: OwnerTag, now: Timestamp) {
+        self.drop_entries(owner, |_| true, &SoftChange::Expired);
+        self.links.values_mut().for_each(|peering| peering.forget(&owner));
+        if let Some(replica) = self.replicas.remove(&owner) {
+            self.timers.remove(&(replica.timer, owner));
+            if owner != self.own.tag {
+                self.floors.keep(replica.lease, (replica.index, replica.preimage), replica.seen, now);
+            }
+        }
+    }
+}
+
+/// Shortest time between two questions about an owner that is not known.
+const MIN_ASK: Duration = Duration::from_secs(1);
