@@ -7,8 +7,12 @@
 //! **Window.** Each message of news is acknowledged, and no further one leaves a link before that: what a stalled stream
 //! holds back stays here, where it ages and where newer news takes its place. A peer that owes an acknowledgement for a
 //! whole ttl is spoken to again; its stream is about to be given up or has lost something.
+//!
+//! **Waking.** After a sleep or a stop what lies in this process's own buffers is of unknown age, so peers are asked for
+//! their digests, and news that comes before the answer is dropped.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
 
@@ -22,6 +26,10 @@ use crate::trust::{DeviceKey, Roster};
 use crate::wire::Codec;
 use crate::wire::v1::Message;
 
+/// How late a timer must be for this process to have been stopped. Less would take a busy machine for a stopped one, at the
+/// cost of a digest a link; more lets news that waited so long pass for fresh.
+const STOPPED: Duration = Duration::from_secs(2);
+
 /// What the engine holds of soft state.
 #[derive(Debug, Default)]
 pub(super) struct SoftSide {
@@ -33,6 +41,14 @@ pub(super) struct SoftSide {
     states: BTreeMap<SpaceId, State>,
     /// Messages of news that a link's peer has not acknowledged, and when the last one left.
     unanswered: BTreeMap<LinkId, (u32, Timestamp)>,
+    /// While there are links: when to look whether time has stood still.
+    beat: Option<Timestamp>,
+}
+
+impl SoftSide {
+    fn has_links(&self) -> bool {
+        self.states.values().any(State::is_linked)
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +63,20 @@ type Handled = Result<(), CloseReason>;
 impl Engine {
     /// Reads the clocks, and lets what has lapsed be gone before anything else happens.
     pub(super) fn soft_time(&mut self) {
-        self.soft.now = self.soft.clock.read(self.now);
+        let (now, slept) = self.soft.clock.read(self.now);
+        self.soft.now = now;
+        if self.soft.has_links() {
+            // A heart that beats late says that this process was stopped, even where the clocks agree.
+            let beat = self.soft.beat.unwrap_or(now.mono);
+            if slept || now.mono >= beat + STOPPED {
+                self.soft.states.values_mut().for_each(State::wake);
+            }
+            if now.mono >= beat {
+                self.soft.beat = Some(now.mono + self.config.soft_period);
+            }
+        } else {
+            self.soft.beat = None;
+        }
         self.tick_soft();
     }
 
@@ -67,7 +96,7 @@ impl Engine {
     }
 
     pub(super) fn soft_timer(&self) -> Option<Timestamp> {
-        let next = self.soft.states.values().filter_map(State::next_timer).min()?;
+        let next = self.soft.states.values().filter_map(State::next_timer).chain(self.soft.beat).min()?;
         Some(self.soft.clock.machine_time(next))
     }
 
@@ -172,8 +201,8 @@ impl Engine {
                 self.links.get_mut(&id).expect("checked by the caller").out.control(Message::SoftAck);
                 state.on_news(id, now, news, &|device, path| roster.can_write(device, path))
             }
-            soft::Message::Digest { first, last, graft, asks, owners } => {
-                state.on_digest(id, now, (first, last, graft, asks), owners)
+            soft::Message::Digest { first, last, graft, asks, answers, owners } => {
+                state.on_digest(id, now, (first, last, graft), (asks, answers), owners)
             }
             soft::Message::Fetch(fetches) => {
                 state.on_fetch(id, now, fetches);

@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 16] = [
     "calm",
     "links",
     "partitions",
@@ -34,6 +34,9 @@ pub const NAMES: [&str; 13] = [
     "takeover",
     "backup",
     "everything",
+    "presence",
+    "sleepers",
+    "lapses",
 ];
 
 /// One machine of a scenario.
@@ -91,6 +94,10 @@ pub struct Scenario {
     pub pace: Duration,
     /// Deletions of a thousand drawn that take place.
     pub deletes_per_mille: u32,
+    /// Actions of a thousand that are about soft state.
+    pub soft_per_mille: u32,
+    /// How far wall clocks are off at first.
+    pub wall_error: Duration,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,
     /// Whether every document begins with [`super::program::template`].
@@ -139,6 +146,8 @@ impl Scenario {
             prefixes: vec![Prefix::root()],
             pace: Duration::from_millis(500),
             deletes_per_mille: 0,
+            soft_per_mille: 0,
+            wall_error: Duration::from_secs(3_600),
             changing_interests: false,
             shared_template: true,
             faults: Vec::new(),

@@ -20,8 +20,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The time now, sleep included. Call it with every reading of the machine's clocks.
-    pub fn read(&mut self, now: Now) -> Now {
+    /// The time now, sleep included, and whether the machine slept since the last reading. Call it with every reading of
+    /// the machine's clocks.
+    pub fn read(&mut self, now: Now) -> (Now, bool) {
+        let before = self.slept;
         if let Some(last) = self.last.replace(now) {
             let wall = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(last.wall.0)).unwrap_or(0));
             let gap = wall.saturating_sub(now.mono.since(last.mono));
@@ -29,7 +31,7 @@ impl Clock {
                 self.slept += gap;
             }
         }
-        Now { mono: now.mono + self.slept, wall: now.wall }
+        (Now { mono: now.mono + self.slept, wall: now.wall }, self.slept > before)
     }
 
     /// When the machine's monotonic clock reads what is `at` here, unless it sleeps again.
@@ -50,10 +52,14 @@ mod tests {
     #[test]
     fn sleep_counts_and_a_clock_set_back_does_not() {
         let mut clock = Clock::default();
-        assert_eq!(clock.read(at(1_000, 50_000)).mono, at(1_000, 0).mono);
-        assert_eq!(clock.read(at(2_000, 51_400)).mono, at(2_000, 0).mono, "an adjustment below the least gap");
-        assert_eq!(clock.read(at(3_000, 112_400)).mono, at(63_000, 0).mono, "a minute of sleep");
-        assert_eq!(clock.read(at(4_000, 0)).mono, at(64_000, 0).mono);
+        let mut reads = |mono, wall| {
+            let (now, slept) = clock.read(at(mono, wall));
+            (now.mono.as_micros() / 1000, slept)
+        };
+        assert_eq!(reads(1_000, 50_000), (1_000, false));
+        assert_eq!(reads(2_000, 51_400), (2_000, false), "an adjustment below the least gap");
+        assert_eq!(reads(3_000, 112_400), (63_000, true), "a minute of sleep");
+        assert_eq!(reads(4_000, 0), (64_000, false));
         assert_eq!(clock.machine_time(at(70_000, 0).mono), at(10_000, 0).mono);
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! type u8, then
 //!   0 news      list(≤ 1,024) news
-//!   1 digest    flags u8 (0 first · 1 last · 2 graft · 3 asks) · list(≤ 2,048) summary
+//!   1 digest    flags u8 (0 first · 1 last · 2 graft · 3 asks · 4 answers) · token u8 if 3 · token u8 if 4 · list(≤ 2,048) summary
 //!   2 fetch     list(≤ 256) (tag 8 · lease u8 · list(≤ 1,024) (path hash u64 · version varint))
 //!   3 prune     list(≤ 2,048) tag 8
 //!
@@ -53,8 +53,10 @@ pub enum Message {
         last: bool,
         /// Not of everything: of owners about which the sender wants to hear again.
         graft: bool,
-        /// Whether the receiver's own digest is wanted.
-        asks: bool,
+        /// The receiver's own digest is wanted, with this token.
+        asks: Option<u8>,
+        /// It was wanted with this token.
+        answers: Option<u8>,
         /// One line an owner.
         owners: Vec<Summary>,
     },
@@ -146,9 +148,13 @@ impl Codec for Message {
             Message::News(news) => {
                 w.u8(0).list(news, |w, n| n.encode(w));
             }
-            Message::Digest { first, last, graft, asks, owners } => {
-                let flags = [first, last, graft, asks].iter().rev().fold(0, |flags, bit| flags << 1 | u8::from(**bit));
-                w.u8(1).u8(flags).list(owners, |w, s| s.encode(w));
+            Message::Digest { first, last, graft, asks, answers, owners } => {
+                let bits = [*first, *last, *graft, asks.is_some(), answers.is_some()];
+                w.u8(1).u8(bits.iter().rev().fold(0, |flags, bit| flags << 1 | u8::from(*bit)));
+                for token in [asks, answers].into_iter().flatten() {
+                    w.u8(*token);
+                }
+                w.list(owners, |w, s| s.encode(w));
             }
             Message::Fetch(fetches) => {
                 w.u8(2).list(fetches, |w, f| {
@@ -170,12 +176,14 @@ impl Codec for Message {
             0 => Message::News(r.list(MAX_NEWS, "news", News::decode)?),
             1 => {
                 let flags = r.u8("digest flags")?;
-                if flags > 15 {
+                if flags > 31 {
                     return Err(DecodeError::Invalid { field: "digest flags" });
                 }
-                let owners = r.list(MAX_SUMMARIES, "summaries", Summary::decode)?;
                 let bit = |n: u8| flags >> n & 1 == 1;
-                Message::Digest { first: bit(0), last: bit(1), graft: bit(2), asks: bit(3), owners }
+                let asks = bit(3).then(|| r.u8("token")).transpose()?;
+                let answers = bit(4).then(|| r.u8("token")).transpose()?;
+                let owners = r.list(MAX_SUMMARIES, "summaries", Summary::decode)?;
+                Message::Digest { first: bit(0), last: bit(1), graft: bit(2), asks, answers, owners }
             }
             2 => Message::Fetch(r.list(MAX_FETCHES, "fetches", |r| {
                 let owner = OwnerTag(r.array("owner")?);

@@ -43,8 +43,13 @@ pub(super) struct Peering {
     /// The peer has said what it has; before that it is told nothing.
     pub(super) ready: bool,
     pub(super) digest_due: bool,
-    /// The peer's digest is wanted in return.
-    pub(super) asks: bool,
+    /// The peer's digest is wanted in return, with this token.
+    pub(super) asks: Option<u8>,
+    /// The peer wants this end's digest with this token.
+    pub(super) answers: Option<u8>,
+    /// This peer slept: until the answer with this token comes, what arrives may have waited unseen, and no news counts.
+    pub(super) barrier: Option<u8>,
+    token: u8,
     /// A digest that is arriving.
     pub(super) arriving: Option<BTreeMap<OwnerTag, Summary>>,
     pub(super) views: BTreeMap<OwnerTag, View>,
@@ -59,6 +64,14 @@ pub(super) struct Peering {
 impl Peering {
     pub(super) fn new(domains: Vec<Prefix>) -> Self {
         Self { domains, digest_due: true, ..Self::default() }
+    }
+
+    /// Has the peers exchange digests again.
+    pub(super) fn restart(&mut self) -> u8 {
+        self.token = self.token.wrapping_add(1);
+        self.asks = Some(self.token);
+        (self.digest_due, self.ready) = (true, false);
+        self.token
     }
 
     pub(super) fn view(&mut self, owner: OwnerTag) -> &mut View {

@@ -53,6 +53,10 @@ impl State {
         news: Vec<News>,
         may_write: MayWrite<'_>,
     ) -> Result<(), Misbehaviour> {
+        if self.links.get(&link).is_none_or(|peering| peering.barrier.is_some()) {
+            self.refused += news.len() as u64;
+            return Ok(());
+        }
         for item in news {
             match item {
                 News::Renewal { owner, seq, index, preimage, age, hops, checksum } => {

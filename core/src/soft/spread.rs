@@ -27,11 +27,19 @@ impl State {
             Some(peering) => {
                 // Either end may see more now: what the peer is known to have says nothing of that.
                 peering.domains = domains;
-                (peering.digest_due, peering.asks, peering.ready) = (true, true, false);
+                peering.restart();
             }
             None => {
                 self.links.insert(link, Peering::new(domains));
             }
+        }
+    }
+
+    /// This peer was stopped or asleep. What has waited in its buffers meanwhile did not age, so news counts again only
+    /// once a peer has answered.
+    pub fn wake(&mut self) {
+        for peering in self.links.values_mut() {
+            peering.barrier = Some(peering.restart());
         }
     }
 
@@ -58,7 +66,8 @@ impl State {
         &mut self,
         link: LinkId,
         now: Now,
-        (first, last, graft, asks): (bool, bool, bool, bool),
+        (first, last, graft): (bool, bool, bool),
+        (asks, answers): (Option<u8>, Option<u8>),
         owners: Vec<Summary>,
     ) -> Result<(), Misbehaviour> {
         let Some(peering) = self.links.get_mut(&link) else { return Ok(()) };
@@ -72,6 +81,9 @@ impl State {
             }
             return Ok(());
         }
+        if answers.is_some() && answers == peering.barrier {
+            peering.barrier = None;
+        }
         if first {
             peering.arriving = Some(BTreeMap::new());
         }
@@ -83,7 +95,9 @@ impl State {
         if last {
             let theirs = peering.arriving.take().unwrap_or_default();
             peering.ready = true;
-            peering.digest_due |= asks;
+            if asks.is_some() {
+                (peering.digest_due, peering.answers) = (true, asks);
+            }
             peering.views.clear();
             let all: Vec<OwnerTag> = self.replicas.keys().copied().collect();
             for owner in all {
@@ -161,7 +175,7 @@ impl State {
         let mut messages = Vec::new();
         if std::mem::take(&mut peering.digest_due) {
             messages.extend(self.digest(&peering));
-            peering.asks = false;
+            (peering.asks, peering.answers) = (None, None);
         }
         let graft: Vec<Summary> = std::mem::take(&mut peering.graft)
             .iter()
@@ -173,7 +187,8 @@ impl State {
                 first: false,
                 last: false,
                 graft: true,
-                asks: false,
+                asks: None,
+                answers: None,
                 owners: owners.to_vec(),
             });
         }
@@ -204,6 +219,7 @@ impl State {
             last: at == end,
             graft: false,
             asks: peering.asks,
+            answers: peering.answers,
             owners,
         };
         chunks.into_iter().enumerate().map(message).collect()

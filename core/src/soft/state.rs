@@ -135,6 +135,11 @@ impl State {
         std::mem::take(&mut self.events)
     }
 
+    /// Whether anybody is spoken to.
+    pub fn is_linked(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// News that was dropped so far.
     pub fn refused(&self) -> u64 {
         self.refused
