@@ -1,4 +1,4 @@
-//! The async face of a peer: [`Peer`], [`Space`], [`Document`].
+//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`].
 //!
 //! ```no_run
 //! use foreshore::peer::Peer;
@@ -22,6 +22,7 @@ mod client;
 mod commit;
 mod document;
 mod hub;
+mod soft;
 mod space;
 mod typed;
 mod undo;
@@ -46,11 +47,12 @@ pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
+pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
 pub use self::typed::Content;
 pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
-pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, SpaceInfo};
+pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
 pub use crate::id::PeerId;
 pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
 

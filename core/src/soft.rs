@@ -37,6 +37,10 @@
 //! so an old one raises no dead at a newcomer. What has lapsed leaves a *floor* `(incarnation, seq, index)` behind, kept
 //! as long as an old copy could pass that check.
 //!
+//! **Sleep.** Leases age through a machine's sleep ([`Clock`]); the schedules of anchors go by its monotonic clock alone, so
+//! what was hoarded while a receiver slept is left to the check against the wall clock. After a sleep or a stop news counts
+//! again once a peer has answered a question, since what lies in this peer's own buffers is of unknown age.
+//!
 //! **Deletions** are entries without a value. An owner that has gathered many signs a *floor version* into its lease and
 //! writes its living entries anew above it: whatever an owner has at or below its floor is dead.
 //!

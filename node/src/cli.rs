@@ -6,6 +6,7 @@
 
 mod documents;
 mod offline;
+mod soft;
 mod spaces;
 mod transfer;
 
@@ -63,6 +64,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Watch(args) => documents::watch(context, args).await,
         Command::Delete { path } => documents::delete(context, path).await,
         Command::History(args) => documents::history(context, args).await,
+        Command::Soft { command } => soft::soft(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,

@@ -65,18 +65,12 @@ impl Engine {
     pub(super) fn soft_time(&mut self) {
         let (now, slept) = self.soft.clock.read(self.now);
         self.soft.now = now;
-        if self.soft.has_links() {
-            // A heart that beats late says that this process was stopped, even where the clocks agree.
-            let beat = self.soft.beat.unwrap_or(now.mono);
-            if slept || now.mono >= beat + STOPPED {
-                self.soft.states.values_mut().for_each(State::wake);
-            }
-            if now.mono >= beat {
-                self.soft.beat = Some(now.mono + self.config.soft_period);
-            }
-        } else {
-            self.soft.beat = None;
+        // A heart that beats late says that this process was stopped, even where the clocks agree.
+        let beat = self.soft.beat.take().or(Some(now.mono)).filter(|_| self.soft.has_links());
+        if !slept.is_zero() || beat.is_some_and(|beat| now.mono >= beat + STOPPED) {
+            self.soft.states.values_mut().for_each(|state| state.wake(slept));
         }
+        self.soft.beat = beat.map(|beat| if now.mono >= beat { now.mono + self.config.soft_period } else { beat });
         self.tick_soft();
     }
 
@@ -206,6 +200,10 @@ impl Engine {
             }
             soft::Message::Fetch(fetches) => {
                 state.on_fetch(id, now, fetches);
+                Ok(())
+            }
+            soft::Message::Have(owners) => {
+                state.on_have(id, now, owners);
                 Ok(())
             }
             soft::Message::Prune(owners) => {

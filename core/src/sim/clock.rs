@@ -62,6 +62,14 @@ impl Clock {
         self.pinned_at = now + span;
     }
 
+    /// The end of a suspend, if there is one, before its time.
+    pub fn resume(&mut self, now: Timestamp) {
+        if self.pinned_at > now {
+            self.wall -= self.pinned_at.since(now).as_millis() as i64;
+            self.pinned_at = now;
+        }
+    }
+
     /// A reboot: the monotonic clock starts elsewhere, the drift changes with the temperature.
     pub fn reboot(&mut self, now: Timestamp, dice: &mut Dice) {
         self.pin(now);

@@ -293,3 +293,6 @@ impl Cluster {
         nodes * (nodes - 1) * periods * 48 + nodes * self.edges.len() as u64 * 2 * 400
     }
 }
+
+#[cfg(test)]
+mod tests;

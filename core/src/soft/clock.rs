@@ -20,9 +20,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The time now, sleep included, and whether the machine slept since the last reading. Call it with every reading of
-    /// the machine's clocks.
-    pub fn read(&mut self, now: Now) -> (Now, bool) {
+    /// The time now, sleep included, and for how long the machine slept since the last reading. Call it with every reading
+    /// of the machine's clocks.
+    pub fn read(&mut self, now: Now) -> (Now, Duration) {
         let before = self.slept;
         if let Some(last) = self.last.replace(now) {
             let wall = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(last.wall.0)).unwrap_or(0));
@@ -31,7 +31,7 @@ impl Clock {
                 self.slept += gap;
             }
         }
-        (Now { mono: now.mono + self.slept, wall: now.wall }, self.slept > before)
+        (Now { mono: now.mono + self.slept, wall: now.wall }, self.slept - before)
     }
 
     /// When the machine's monotonic clock reads what is `at` here, unless it sleeps again.
@@ -54,12 +54,12 @@ mod tests {
         let mut clock = Clock::default();
         let mut reads = |mono, wall| {
             let (now, slept) = clock.read(at(mono, wall));
-            (now.mono.as_micros() / 1000, slept)
+            (now.mono.as_micros() / 1000, slept.as_millis())
         };
-        assert_eq!(reads(1_000, 50_000), (1_000, false));
-        assert_eq!(reads(2_000, 51_400), (2_000, false), "an adjustment below the least gap");
-        assert_eq!(reads(3_000, 112_400), (63_000, true), "a minute of sleep");
-        assert_eq!(reads(4_000, 0), (64_000, false));
+        assert_eq!(reads(1_000, 50_000), (1_000, 0));
+        assert_eq!(reads(2_000, 51_400), (2_000, 0), "an adjustment below the least gap");
+        assert_eq!(reads(3_000, 112_400), (63_000, 60_000), "a minute of sleep");
+        assert_eq!(reads(4_000, 0), (64_000, 0));
         assert_eq!(clock.machine_time(at(70_000, 0).mono), at(10_000, 0).mono);
     }
 }

@@ -64,6 +64,11 @@ impl Floors {
         Some(floor)
     }
 
+    /// The clock that ages leases gained on the one that their schedules go by.
+    pub(super) fn shift(&mut self, gained: std::time::Duration) {
+        self.by_owner.values_mut().for_each(|floor| floor.seen.0 = floor.seen.0 + gained);
+    }
+
     /// Forgets what no longer matters.
     pub(super) fn expire(&mut self, now: Timestamp) {
         while let Some((at, owner)) = self.by_time.first().copied()

@@ -6,6 +6,7 @@
 //!   1 digest    flags u8 (0 first · 1 last · 2 graft · 3 asks · 4 answers) · token u8 if 3 · token u8 if 4 · list(≤ 2,048) summary
 //!   2 fetch     list(≤ 256) (tag 8 · lease u8 · list(≤ 1,024) (path hash u64 · version varint))
 //!   3 prune     list(≤ 2,048) tag 8
+//!   4 have      list(≤ 2,048) summary
 //!
 //! news        head u8 (bits 0–1 kind · bit 2 checksum · bits 4–7 hops), then by kind
 //!   0 renewal   tag 8 · seq varint · index u8 · preimage 16 · age varint (ms)
@@ -64,6 +65,8 @@ pub enum Message {
     Fetch(Vec<Fetch>),
     /// About these owners the sender hears from others first.
     Prune(Vec<OwnerTag>),
+    /// What the sender has now of owners about whom the receiver hears from others first.
+    Have(Vec<Summary>),
 }
 
 /// News of one owner.
@@ -168,6 +171,9 @@ impl Codec for Message {
                     w.array(&tag.0);
                 });
             }
+            Message::Have(owners) => {
+                w.u8(4).list(owners, |w, s| s.encode(w));
+            }
         }
     }
 
@@ -194,6 +200,7 @@ impl Codec for Message {
                 let held = r.list(MAX_HELD, "held entries", |r| Ok((r.u64_le("path hash")?, r.varint("version")?)))?;
                 Ok(Fetch { owner, lease, held })
             })?),
+            4 => Message::Have(r.list(MAX_SUMMARIES, "summaries", Summary::decode)?),
             3 => Message::Prune(r.list(MAX_SUMMARIES, "pruned owners", |r| Ok(OwnerTag(r.array("owner")?)))?),
             _ => return Err(DecodeError::Invalid { field: "soft message type" }),
         })

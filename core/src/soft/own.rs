@@ -228,7 +228,7 @@ impl State {
             let change = value.map_or(SoftChange::Deleted, SoftChange::Set);
             self.tell(self.own.owner, path, change);
         }
-        self.mark_others(tag, None);
+        self.links.values_mut().for_each(|peering| peering.mark_entries(tag));
         version
     }
 
@@ -237,7 +237,8 @@ impl State {
         let entry = SoftEntry::sign(key, who, version, path, value);
         let arrival = self.next_arrival();
         let mark = entry.mark();
-        self.put(self.own.tag, Stored { entry, mark, arrival, from: None });
+        // An own entry lapses with the whole only.
+        self.put(self.own.tag, Stored { entry, mark, arrival, from: None, deadline: Timestamp::from_micros(u64::MAX) });
     }
 
     /// Forgets deletions: living entries are written anew above the newest of them, and the next lease says so.

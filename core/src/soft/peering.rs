@@ -59,6 +59,7 @@ pub(super) struct Peering {
     pub(super) fetch: BTreeMap<OwnerTag, bool>,
     pub(super) prune: BTreeSet<OwnerTag>,
     pub(super) graft: BTreeSet<OwnerTag>,
+    pub(super) have: BTreeSet<OwnerTag>,
 }
 
 impl Peering {
@@ -85,6 +86,16 @@ impl Peering {
         }
     }
 
+    /// Entries of the owner are new. A peer that hears of it from others is told that they exist: the others may not
+    /// cover them.
+    pub(super) fn mark_entries(&mut self, owner: OwnerTag) {
+        if self.views.get(&owner).is_some_and(|view| view.lazy) {
+            self.have.insert(owner);
+        } else {
+            self.dirty.insert(owner);
+        }
+    }
+
     /// Speaks of the owner again and asks the peer to.
     pub(super) fn graft(&mut self, owner: OwnerTag) {
         if let Some(view) = self.views.get_mut(&owner)
@@ -99,11 +110,16 @@ impl Peering {
         self.dirty.remove(owner);
         self.prune.remove(owner);
         self.graft.remove(owner);
+        self.have.remove(owner);
     }
 
     /// Whether something waits that the window of a link does not hold back.
     pub(super) fn has_words(&self) -> bool {
-        self.digest_due || !self.fetch.is_empty() || !self.prune.is_empty() || !self.graft.is_empty()
+        self.digest_due
+            || !self.fetch.is_empty()
+            || !self.prune.is_empty()
+            || !self.graft.is_empty()
+            || (self.ready && !self.have.is_empty())
     }
 
     pub(super) fn has_news(&self) -> bool {

@@ -112,7 +112,7 @@ impl State {
             return;
         }
         let reached = (replica.lease.incarnation, seq, sign.index);
-        let second = replica.index == sign.index && replica.from.is_some_and(|from| from != link);
+        let second = replica.index == sign.index && replica.from.is_some_and(|from| self.replaces(from, link));
         if let Some(peering) = self.links.get_mut(&link) {
             let view = peering.view(owner);
             view.reached(reached);
@@ -124,26 +124,37 @@ impl State {
         self.settle(link, owner, now, checksum);
     }
 
+    /// Whether what `from` covers makes `link` superfluous.
+    fn replaces(&self, from: LinkId, link: LinkId) -> bool {
+        let (Some(from_covers), Some(covers)) = (self.links.get(&from), self.links.get(&link)) else { return false };
+        from != link && covers.domains.iter().all(|p| from_covers.domains.iter().any(|q| q.contains(p)))
+    }
+
     /// A later renewal of the lease that is held.
     fn renew(&mut self, link: LinkId, now: Now, owner: OwnerTag, sign: Sign) {
         let Some(replica) = self.replicas.get_mut(&owner) else { return };
         if sign.index < replica.index {
             return self.mark(owner, link);
         }
+        let ttl = replica.lease.terms.ttl;
+        let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
         if sign.index == replica.index {
             replica.from.get_or_insert(link);
-            return;
+            // This link may cover what the first one did not.
+            let deadline = replica.deadline.min(now.mono + ttl.saturating_sub(sign.age));
+            return replica.refresh(domains, deadline);
         }
-        let ttl = replica.lease.terms.ttl;
         if now.mono > replica.taken_until(sign.index) || sign.age >= ttl {
             self.refused += 1;
             return;
         }
         (replica.index, replica.preimage, replica.hops) = (sign.index, sign.preimage, sign.hops);
         replica.from = Some(link);
-        replica.deadline = replica.deadline.max(now.mono + (ttl - sign.age));
-        let at = replica.away_at();
-        self.set_timer(owner, at.min(self.replicas[&owner].deadline));
+        let deadline = now.mono + (ttl - sign.age);
+        replica.deadline = replica.deadline.max(deadline);
+        replica.refresh(domains, deadline);
+        let at = replica.next_look();
+        self.set_timer(owner, at);
         // Whoever brought the lease has had a period to bring what goes with its floor.
         self.apply_floor(owner);
         self.mark_others(owner, Some(link));
@@ -262,6 +273,8 @@ impl State {
         replica.from = Some(link);
         replica.seen = (now.mono, sign.index);
         replica.deadline = deadline;
+        let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
+        replica.refresh(domains, deadline);
         let mut before = Vec::new();
         if new_life {
             replica.floor = 0;
@@ -271,7 +284,7 @@ impl State {
                 before.extend(gone.and_then(|s| s.entry.value).map(|value| (path, value)));
             }
         }
-        let at = if release { deadline } else { self.replicas[&owner].away_at().min(deadline) };
+        let at = if release { deadline } else { self.replicas[&owner].next_look() };
         self.set_timer(owner, at);
         if release {
             self.apply_floor(owner);
@@ -317,6 +330,7 @@ impl State {
     ) -> Result<(), Misbehaviour> {
         let Some(replica) = self.replicas.get(&owner) else { return Ok(()) };
         let (who, incarnation, floor) = (replica.lease.owner, replica.lease.incarnation, replica.lease.floor);
+        let deadline = replica.deadline;
         let mut news = false;
         for entry in entries {
             let held = self.replicas.get(&owner).and_then(|r| r.entries.get(&entry.path)).map(|s| &s.entry);
@@ -334,11 +348,12 @@ impl State {
                 self.tell(who, entry.path.clone(), change);
             }
             let (arrival, mark) = (self.next_arrival(), entry.mark());
-            self.put(owner, Stored { entry, mark, arrival, from: Some(link) });
+            self.put(owner, Stored { entry, mark, arrival, from: Some(link), deadline });
             news = true;
         }
         if news {
-            self.mark_others(owner, Some(link));
+            let others = self.links.iter_mut().filter(|(id, _)| **id != link);
+            others.for_each(|(_, peering)| peering.mark_entries(owner));
         }
         Ok(())
     }
@@ -393,6 +408,7 @@ impl State {
     /// Looks after what is due: own renewals, owners that lapse or fell silent, floors.
     pub fn tick(&mut self, now: Now, key: &crate::trust::DeviceKey, rng: &mut rand_chacha::ChaCha12Rng) {
         self.tick_own(now, key, rng);
+        self.ask_suspects(now);
         while let Some((at, owner)) = self.timers.first().copied()
             && at <= now.mono
         {
@@ -402,10 +418,19 @@ impl State {
                 self.lapse(owner, now.mono);
                 continue;
             }
-            // The way that its news took may be broken.
-            let next = (now.mono + replica.lease.terms.period).min(replica.deadline);
+            let (period, away) = (replica.lease.terms.period, replica.is_away(now.mono));
+            if owner != self.own.tag {
+                // No link that covers these has brought a sign of life.
+                let lapsed = |s: &Stored| s.entry.value.is_some() && s.deadline <= now.mono;
+                self.drop_entries(owner, lapsed, &SoftChange::Expired);
+            }
+            if away {
+                // The way that its news took may be broken.
+                self.links.values_mut().for_each(|peering| peering.graft(owner));
+            }
+            let look = self.replicas[&owner].next_look();
+            let next = if look > now.mono { look } else { (now.mono + period).min(self.replicas[&owner].deadline) };
             self.set_timer(owner, next);
-            self.links.values_mut().for_each(|peering| peering.graft(owner));
         }
         self.floors.expire(now.mono);
     }

@@ -19,6 +19,8 @@ pub(super) struct Stored {
     /// Counts what this peer took in, so that a link's view needs one number to say what it has been sent.
     pub(super) arrival: u64,
     pub(super) from: Option<LinkId>,
+    /// When it lapses: renewals count for what the link that brings them covers.
+    pub(super) deadline: Timestamp,
 }
 
 /// An owner that lives, and its entries.
@@ -107,6 +109,20 @@ impl Replica {
             index: self.index,
             checksum: self.checksum(domains),
         }
+    }
+
+    /// A renewal, or the same one by another link, came over a link that covers `domains`.
+    pub(super) fn refresh(&mut self, domains: &[Prefix], deadline: Timestamp) {
+        for stored in self.entries.values_mut().filter(|s| covered(domains, &s.entry.path)) {
+            stored.deadline = stored.deadline.max(deadline);
+        }
+    }
+
+    /// When to look at it next: it lapses, a part of it does, or it counts as away.
+    pub(super) fn next_look(&self) -> Timestamp {
+        let living = self.entries.values().filter(|s| s.entry.value.is_some());
+        let parts = living.map(|s| s.deadline).min().unwrap_or(self.deadline);
+        self.deadline.min(parts).min(self.away_at())
     }
 
     pub(super) fn living(&self) -> usize {

@@ -16,6 +16,8 @@ use crate::time::{Now, Timestamp};
 
 /// Bytes of a message, so that it fits a frame with what surrounds it.
 const MESSAGE_BYTES: usize = 48 * 1024;
+/// How long what a peer is said to have may take to come by another link.
+const SUSPECT_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
 /// Bytes of an entry in a fetch, never too few.
 const HELD_BYTES: usize = 18;
 
@@ -36,8 +38,12 @@ impl State {
     }
 
     /// This peer was stopped or asleep. What has waited in its buffers meanwhile did not age, so news counts again only
-    /// once a peer has answered.
-    pub fn wake(&mut self) {
+    /// once a peer has answered. `slept` is what the clock that ages leases gained on the machine's monotonic one; the
+    /// schedules of leases go by the latter, since a wall clock that was set forward must not make every later renewal
+    /// look late.
+    pub fn wake(&mut self, slept: std::time::Duration) {
+        self.replicas.values_mut().for_each(|replica| replica.seen.0 = replica.seen.0 + slept);
+        self.floors.shift(slept);
         for peering in self.links.values_mut() {
             peering.barrier = Some(peering.restart());
         }
@@ -159,6 +165,44 @@ impl State {
         }
     }
 
+    /// What a peer has of owners of whom this one hears by other links. Those may be on their way with it, so the
+    /// difference is looked at a little later.
+    pub fn on_have(&mut self, link: LinkId, now: Now, owners: Vec<Summary>) {
+        for summary in owners {
+            if self.suspects.len() < MAX_OWNERS && self.differs(link, &summary) {
+                self.suspects.insert((now.mono + SUSPECT_AFTER, link, summary.owner), summary);
+            }
+        }
+    }
+
+    /// Asks those who still have something else.
+    pub(super) fn ask_suspects(&mut self, now: Now) {
+        while let Some(((at, link, owner), _)) = self.suspects.first_key_value().map(|(key, s)| (*key, *s))
+            && at <= now.mono
+        {
+            let Some((_, summary)) = self.suspects.pop_first() else { break };
+            if self.differs(link, &summary) {
+                let held = self.replicas.get(&owner).map(|r| (r.lease.incarnation, r.lease.seq));
+                self.ask(link, owner, now, held < Some((summary.incarnation, summary.seq)));
+            }
+        }
+    }
+
+    /// Whether a peer has a later lease of an owner, or other entries under the same one.
+    fn differs(&self, link: LinkId, theirs: &Summary) -> bool {
+        let Some(peering) = self.links.get(&link) else { return false };
+        if theirs.owner == self.own.tag {
+            return false;
+        }
+        let Some(replica) = self.replicas.get(&theirs.owner) else { return true };
+        let held = (replica.lease.incarnation, replica.lease.seq);
+        match held.cmp(&(theirs.incarnation, theirs.seq)) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => replica.checksum(&peering.domains) != theirs.checksum,
+            std::cmp::Ordering::Greater => false,
+        }
+    }
+
     /// The peer hears of these owners from others first.
     pub fn on_prune(&mut self, link: LinkId, owners: Vec<OwnerTag>) {
         let Some(peering) = self.links.get_mut(&link) else { return };
@@ -195,6 +239,15 @@ impl State {
         let prune: Vec<OwnerTag> = std::mem::take(&mut peering.prune).into_iter().collect();
         messages.extend(prune.chunks(MAX_SUMMARIES).map(|owners| Message::Prune(owners.to_vec())));
         messages.extend(self.fetches(&mut peering));
+        if peering.ready {
+            let have: Vec<Summary> = std::mem::take(&mut peering.have)
+                .iter()
+                .filter_map(|owner| self.replicas.get(owner))
+                .filter(|replica| replica.under(&peering.domains).next().is_some())
+                .map(|replica| replica.summary(&peering.domains))
+                .collect();
+            messages.extend(have.chunks(MAX_SUMMARIES).map(|owners| Message::Have(owners.to_vec())));
+        }
         if window && peering.has_news() {
             let news = self.news(link, &mut peering, now);
             if !news.is_empty() {

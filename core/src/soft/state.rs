@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::floor::Floors;
 use super::lease::{LeaseTerms, OwnerId, OwnerTag};
+use super::message::Summary;
 use super::own::Own;
 use super::peering::Peering;
 use super::replica::{Replica, Stored};
@@ -105,6 +106,8 @@ pub struct State {
     pub(super) by_path: BTreeSet<(Path, OwnerTag)>,
     /// When to look at which owner.
     pub(super) timers: BTreeSet<(Timestamp, OwnerTag)>,
+    /// Peers that may have what is missing here: when to ask them.
+    pub(super) suspects: BTreeMap<(Timestamp, LinkId, OwnerTag), Summary>,
     pub(super) bytes: usize,
     pub(super) arrivals: u64,
     pub(super) events: Vec<SoftEvent>,
@@ -123,6 +126,7 @@ impl State {
             links: BTreeMap::new(),
             by_path: BTreeSet::new(),
             timers: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             bytes: 0,
             arrivals: 0,
             events: Vec::new(),
@@ -152,7 +156,8 @@ impl State {
 
     /// When [`State::tick`] has something to do.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.own.due()).min()
+        let suspect = self.suspects.first_key_value().map(|((at, ..), _)| *at);
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.own.due()).chain(suspect).min()
     }
 
     /// Living entries under a prefix in path order, those after `after` only, at most `limit`, never a part of a path's.
@@ -186,9 +191,10 @@ impl State {
 
     fn show(&self, owner: &OwnerTag, path: &Path, now: Timestamp) -> Option<Shown> {
         let replica = self.replicas.get(owner)?;
-        let entry = &replica.entries.get(path)?.entry;
+        let Stored { entry, deadline, .. } = replica.entries.get(path)?;
         let mine = *owner == self.own.tag;
-        if !mine && replica.deadline <= now {
+        let deadline = if mine { replica.deadline } else { *deadline };
+        if !mine && deadline <= now {
             return None;
         }
         Some(Shown {
@@ -198,7 +204,7 @@ impl State {
             version: entry.version,
             mine,
             away: !mine && replica.is_away(now),
-            expires_in: replica.deadline.since(now),
+            expires_in: deadline.since(now),
         })
     }
 

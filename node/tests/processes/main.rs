@@ -8,4 +8,5 @@ mod bad_input;
 mod commands;
 mod first_minute;
 mod serving;
+mod soft;
 mod support;

@@ -61,7 +61,8 @@ impl Cluster {
             }
             Fault::Freeze(node, time) => {
                 self.soft.on_stop(node, now);
-                self.node_mut(node).frozen_until = now + time;
+                let node = self.node_mut(node);
+                node.frozen_until = node.frozen_until.max(now + time);
             }
             Fault::Sleep(node, time) => {
                 self.soft.on_stop(node, now);
@@ -113,6 +114,7 @@ impl Cluster {
         let mut clock_dice = self.dice.fork();
         let node = self.node_mut(id);
         node.frozen_until = now;
+        node.clock.resume(now);
         node.ghost = None;
         node.disk.crash(&mut dice);
         if reboot {
@@ -171,6 +173,7 @@ impl Cluster {
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             node.frozen_until = now;
+            node.clock.resume(now);
             node.ghost = None;
             node.disk.fill_until(now);
             let mut profile = node.disk.profile();
