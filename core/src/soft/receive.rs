@@ -205,7 +205,14 @@ impl State {
             Some(std::cmp::Ordering::Less) => self.supersede(link, now, lease, sign),
             None if !self.may_rise(link, now, &lease, sign.index) => return Ok(()),
             None => {
-                if !self.welcome(link, now, lease, sign) {
+                // Keys cost nothing: room is for owners who may say something.
+                let device = lease.owner.device;
+                let speaks = entries.iter().any(|e| e.value.is_some() && may_write(&device, &e.path));
+                if !self.welcome(link, now, lease, sign, speaks) {
+                    if entries.is_empty() {
+                        // The peer believes that its entries are here.
+                        self.ask(link, owner, now, true);
+                    }
                     return Ok(());
                 }
                 Vec::new()
@@ -236,14 +243,16 @@ impl State {
         rises
     }
 
-    /// Begins to keep an owner. `false`: there is no room, or it says goodbye to who never knew it.
-    fn welcome(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign) -> bool {
+    /// Begins to keep an owner. `false`: it has nothing to say here, or there is no room.
+    fn welcome(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign, speaks: bool) -> bool {
         let owner = lease.owner.tag();
         if lease.is_release() {
-            self.floors.keep(lease, (sign.index, sign.preimage), (now.mono, sign.index), now.mono);
+            if self.floors.get(&owner).is_some() {
+                self.floors.keep(lease, (sign.index, sign.preimage), (now.mono, sign.index), now.mono);
+            }
             return false;
         }
-        if self.replicas.len() >= MAX_OWNERS {
+        if !speaks || self.replicas.len() >= MAX_OWNERS {
             self.refused += 1;
             return false;
         }
