@@ -133,7 +133,8 @@ impl IntoFuture for SoftWrite {
 }
 
 impl Space {
-    /// Soft entries at and under a path, or all of them for `/`.
+    /// Soft entries at and under a path, or all of them for `/`. What this peer sets outside of its interests
+    /// ([`Space::interest`]) nobody else hears of.
     pub fn soft<T: Serialize + DeserializeOwned>(&self, path: impl IntoPrefix) -> Result<Soft<T>, CommandError> {
         let base = path.into_prefix()?;
         Ok(Soft { client: self.client.clone(), space: self.id, base, content: PhantomData })

@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     "calm",
     "links",
     "partitions",
@@ -37,6 +37,7 @@ pub const NAMES: [&str; 16] = [
     "presence",
     "sleepers",
     "lapses",
+    "replays",
 ];
 
 /// One machine of a scenario.

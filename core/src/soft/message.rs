@@ -20,7 +20,7 @@
 //! The checksum is over the owner's entries above its floor that both ends of the link replicate: the wrapping sum of the
 //! first four bytes of BLAKE3(version u64 LE ‖ path) of each. It finds gaps; signatures protect.
 //!
-//! A renewal takes 33 bytes in here.
+//! A renewal takes 32 bytes in here.
 
 use super::MAX_HOPS;
 use super::chain::Preimage;

@@ -10,6 +10,7 @@ use super::entry::SoftEntry;
 use super::floor::Floor;
 use super::lease::{Lease, OwnerTag};
 use super::message::News;
+use super::peering::Reached;
 use super::replica::{Replica, Stored};
 use super::state::{SoftChange, State};
 use super::{MAX_DELETIONS, MAX_OWNER_BYTES, MAX_OWNER_ENTRIES, MAX_OWNERS, MAX_SPACE_BYTES};
@@ -181,10 +182,8 @@ impl State {
             return Err(Misbehaviour::Chain);
         }
         let reached = (lease.incarnation, lease.seq, sign.index);
-        if let Some(peering) = self.links.get_mut(&link) {
-            peering.view(owner).reached(reached);
-        }
         if owner == self.own.tag {
+            self.peer_has(link, owner, reached);
             self.on_own_lease(&lease);
             self.mark(owner, link);
             return Ok(());
@@ -192,6 +191,9 @@ impl State {
         if lease.is_ancient(sign.index, now.wall) || sign.age >= lease.terms.ttl {
             self.refused += 1;
             return Ok(());
+        }
+        if self.replicas.contains_key(&owner) {
+            self.peer_has(link, owner, reached);
         }
         let before = match self.replicas.get(&owner).map(|r| r.lease.key().cmp(&lease.key())) {
             Some(std::cmp::Ordering::Greater) => {
@@ -215,12 +217,19 @@ impl State {
                     }
                     return Ok(());
                 }
+                self.peer_has(link, owner, reached);
                 Vec::new()
             }
         };
         self.take_entries_over(link, owner, entries, &before, may_write)?;
         self.settle(link, owner, now, checksum);
         Ok(())
+    }
+
+    fn peer_has(&mut self, link: LinkId, owner: OwnerTag, reached: Reached) {
+        if let Some(peering) = self.links.get_mut(&link) {
+            peering.view(owner).reached(reached);
+        }
     }
 
     /// Whether the floor of a lapsed owner lets a lease in. One that is older is answered with the later one, so that an
@@ -402,9 +411,9 @@ impl State {
     pub(super) fn ask(&mut self, link: LinkId, owner: OwnerTag, now: Now, lease: bool) {
         let period = self.replicas.get(&owner).map_or(MIN_ASK, |r| r.lease.terms.period);
         let Some(peering) = self.links.get_mut(&link) else { return };
-        // Views of owners that nobody holds are few, and bounded like owners.
-        if !peering.views.contains_key(&owner) && peering.views.len() >= MAX_OWNERS {
-            return;
+        if !peering.views.contains_key(&owner) && peering.views.len() >= 2 * MAX_OWNERS {
+            // Of owners that were asked for and never came.
+            peering.views.retain(|owner, _| self.replicas.contains_key(owner));
         }
         let view = peering.view(owner);
         if now.mono < view.next_fetch {

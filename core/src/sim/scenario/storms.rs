@@ -32,6 +32,7 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "presence" => presence(&mut scenario, dice),
         "sleepers" => sleepers(&mut scenario, dice),
         "lapses" => lapses(&mut scenario, dice),
+        "replays" => replays(&mut scenario, dice),
         _ => return None,
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
@@ -316,4 +317,13 @@ fn lapses(scenario: &mut Scenario, dice: &mut Dice) {
     if dice.chance(500) {
         crashes(scenario, dice);
     }
+}
+
+/// Old frames, from this wire or an earlier one, come again while owners die.
+fn replays(scenario: &mut Scenario, dice: &mut Dice) {
+    soften(scenario, dice);
+    let mut draw = |most: u64| dice.below(most) as u32;
+    let mischief = Mischief { replay: 20 + draw(150), duplicate: draw(100), drop: draw(30), ..Mischief::NONE };
+    scenario.faults.push((Duration::from_secs(10), Fault::Mischief(mischief)));
+    crashes(scenario, dice);
 }

@@ -19,12 +19,9 @@ fn named(name: &str, seed: u64) -> Report {
 
 #[test]
 fn soft_promises_hold_in_storms() {
-    let (first, seeds) = match std::env::var("SOFT_SEEDS") {
-        Ok(text) => text.split_once('+').map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap(),
-        Err(_) => (500, 6),
-    };
-    for name in ["presence", "sleepers", "lapses"] {
-        for seed in first..first + seeds {
+    let seeds = if std::env::var_os("FORESHORE_LONG").is_some() { 100 } else { 5 };
+    for name in ["presence", "sleepers", "lapses", "replays"] {
+        for seed in 500..500 + seeds {
             named(name, seed);
         }
     }
