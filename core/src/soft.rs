@@ -66,6 +66,7 @@ mod own;
 mod peering;
 mod receive;
 mod replica;
+mod scope;
 mod spread;
 mod state;
 

@@ -8,11 +8,11 @@
 //!   3 prune     list(≤ 2,048) tag 8
 //!   4 have      list(≤ 2,048) summary
 //!
-//! news        head u8 (bits 0–1 kind · bit 2 checksum · bits 4–7 hops), then by kind
+//! news        head u8 (bits 0–1 kind · bit 2 checksum · bit 3 scope · bits 4–7 hops), then by kind
 //!   0 renewal   tag 8 · seq varint · index u8 · preimage 16 · age varint (ms)
 //!   1 lease     lease · index u8 · preimage 16 · age varint (ms) · list entry
 //!   2 entries   tag 8 · incarnation u64 · list entry
-//!   then        checksum u32 LE, if bit 2
+//!   then        checksum u32 LE, if bit 2 · list(≤ 256) prefix str, if bit 3
 //!
 //! summary     tag 8 · incarnation u64 · seq varint · index u8 · checksum u32 LE
 //! ```
@@ -26,6 +26,7 @@ use super::MAX_HOPS;
 use super::chain::Preimage;
 use super::entry::SoftEntry;
 use super::lease::{Lease, OwnerTag};
+use crate::id::Prefix;
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// Most news in a message.
@@ -40,6 +41,9 @@ pub(super) const MAX_HELD: usize = 1_024;
 const MAX_AGE: u64 = 3_600_000;
 
 const CHECKSUM: u8 = 4;
+const SCOPE: u8 = 8;
+/// Most prefixes of a scope: as many as a peer may be interested in.
+const MAX_SCOPE: usize = crate::wire::v1::MAX_PREFIXES;
 
 /// What a peer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +90,10 @@ pub enum News {
         age: u64,
         /// Links crossed, this one included.
         hops: u8,
-        /// Over the owner's entries, if the receiver has been sent them all.
+        /// Over the owner's entries in the scope, if the receiver has been sent them all.
         checksum: Option<u32>,
+        /// What this vouches for; `None`: everything that the link covers.
+        scope: Option<Vec<Prefix>>,
     },
     /// Its lease.
     Lease {
@@ -105,6 +111,8 @@ pub enum News {
         entries: Vec<SoftEntry>,
         /// As in a renewal.
         checksum: Option<u32>,
+        /// As in a renewal.
+        scope: Option<Vec<Prefix>>,
     },
     /// Entries under a lease that the receiver has.
     Entries {
@@ -116,6 +124,8 @@ pub enum News {
         entries: Vec<SoftEntry>,
         /// As in a renewal.
         checksum: Option<u32>,
+        /// As in a renewal.
+        scope: Option<Vec<Prefix>>,
     },
 }
 
@@ -235,8 +245,13 @@ impl News {
     }
 }
 
-fn head(kind: u8, checksum: Option<u32>, hops: u8) -> u8 {
-    kind | if checksum.is_some() { CHECKSUM } else { 0 } | hops << 4
+fn head(kind: u8, checksum: Option<u32>, scope: Option<&Vec<Prefix>>, hops: u8) -> u8 {
+    kind | if checksum.is_some() { CHECKSUM } else { 0 } | if scope.is_some() { SCOPE } else { 0 } | hops << 4
+}
+
+fn decode_prefix(r: &mut Reader<'_>) -> Result<Prefix, DecodeError> {
+    let text = r.str(crate::id::Path::MAX_LEN, "prefix")?;
+    Prefix::parse(text).map_err(|_| DecodeError::Invalid { field: "prefix" })
 }
 
 fn encode_entries(w: &mut Writer, entries: &[SoftEntry]) {
@@ -245,38 +260,49 @@ fn encode_entries(w: &mut Writer, entries: &[SoftEntry]) {
 
 impl Codec for News {
     fn encode(&self, w: &mut Writer) {
-        let checksum = match self {
-            News::Renewal { owner, seq, index, preimage, age, hops, checksum } => {
-                w.u8(head(0, *checksum, *hops)).array(&owner.0).varint(*seq).u8(*index).array(preimage).varint(*age);
-                checksum
+        let (checksum, scope) = match self {
+            News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope } => {
+                w.u8(head(0, *checksum, scope.as_ref(), *hops))
+                    .array(&owner.0)
+                    .varint(*seq)
+                    .u8(*index)
+                    .array(preimage)
+                    .varint(*age);
+                (checksum, scope)
             }
-            News::Lease { lease, index, preimage, age, hops, entries, checksum } => {
-                w.u8(head(1, *checksum, *hops));
+            News::Lease { lease, index, preimage, age, hops, entries, checksum, scope } => {
+                w.u8(head(1, *checksum, scope.as_ref(), *hops));
                 lease.encode(w);
                 w.u8(*index).array(preimage).varint(*age);
                 encode_entries(w, entries);
-                checksum
+                (checksum, scope)
             }
-            News::Entries { owner, incarnation, entries, checksum } => {
-                w.u8(head(2, *checksum, 0)).array(&owner.0).u64_le(*incarnation);
+            News::Entries { owner, incarnation, entries, checksum, scope } => {
+                w.u8(head(2, *checksum, scope.as_ref(), 0)).array(&owner.0).u64_le(*incarnation);
                 encode_entries(w, entries);
-                checksum
+                (checksum, scope)
             }
         };
         if let Some(checksum) = checksum {
             w.array(&checksum.to_le_bytes());
         }
+        if let Some(scope) = scope {
+            w.list(scope, |w, prefix| {
+                w.str(prefix.as_str());
+            });
+        }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let head = r.u8("news head")?;
-        let (kind, has_checksum, hops) = (head & 3, head & CHECKSUM > 0, head >> 4);
+        let (kind, has_checksum, has_scope, hops) = (head & 3, head & CHECKSUM > 0, head & SCOPE > 0, head >> 4);
         let fair_hops = if kind == 2 { hops == 0 } else { (1..=MAX_HOPS).contains(&hops) };
-        if head & 8 > 0 || !fair_hops {
+        if !fair_hops {
             return Err(DecodeError::Invalid { field: "news head" });
         }
         let checksum =
             |r: &mut Reader<'_>| has_checksum.then(|| r.array("checksum").map(u32::from_le_bytes)).transpose();
+        let scope = |r: &mut Reader<'_>| has_scope.then(|| r.list(MAX_SCOPE, "scope", decode_prefix)).transpose();
         let entries = |r: &mut Reader<'_>| r.list(MAX_HELD, "entries", SoftEntry::decode);
         Ok(match kind {
             0 => News::Renewal {
@@ -287,6 +313,7 @@ impl Codec for News {
                 age: r.varint_max(MAX_AGE, "age")?,
                 hops,
                 checksum: checksum(r)?,
+                scope: scope(r)?,
             },
             1 => News::Lease {
                 lease: Box::new(Lease::decode(r)?),
@@ -296,12 +323,14 @@ impl Codec for News {
                 hops,
                 entries: entries(r)?,
                 checksum: checksum(r)?,
+                scope: scope(r)?,
             },
             2 => News::Entries {
                 owner: OwnerTag(r.array("owner")?),
                 incarnation: r.u64_le("incarnation")?,
                 entries: entries(r)?,
                 checksum: checksum(r)?,
+                scope: scope(r)?,
             },
             _ => return Err(DecodeError::Invalid { field: "news head" }),
         })

@@ -10,7 +10,7 @@ use super::lease::{Lease, LeaseTerms, OwnerId, OwnerTag, salt};
 use super::replica::{Replica, Stored};
 use super::state::{SoftChange, SoftError, State};
 use super::{MAX_DELETIONS, MAX_OWNER_BYTES, MAX_OWNER_ENTRIES, MAX_RENEWALS, MAX_VALUE};
-use crate::id::Path;
+use crate::id::{Path, Prefix};
 use crate::time::{Now, Timestamp};
 use crate::trust::DeviceKey;
 use crate::trust::device::Signature;
@@ -209,7 +209,9 @@ impl State {
                 self.timers.remove(&(replica.timer, tag));
             }
             None => {
-                self.replicas.insert(tag, Replica::new(lease, renewal, now.mono, deadline));
+                let mut replica = Replica::new(lease, renewal, now.mono, deadline);
+                replica.vouched = vec![Prefix::root()];
+                self.replicas.insert(tag, replica);
             }
         }
         self.own.lease = Some((chain, now.mono));

@@ -17,6 +17,8 @@ pub(super) struct View {
     pub(super) known: Option<Reached>,
     /// It has been sent, or has said that it has, everything that arrived here up to this number.
     pub(super) sent: u64,
+    /// What the newest renewal that it was sent vouched for, where that was less than the link covers.
+    pub(super) partial: Option<Vec<Prefix>>,
     /// Entries that it asked for.
     pub(super) wanted: BTreeSet<Path>,
     /// It hears of this owner from others first.

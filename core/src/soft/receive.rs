@@ -12,9 +12,10 @@ use super::lease::{Lease, OwnerTag};
 use super::message::News;
 use super::peering::Reached;
 use super::replica::{Replica, Stored};
+use super::scope::{contains, intersection, union};
 use super::state::{SoftChange, State};
 use super::{MAX_DELETIONS, MAX_OWNER_BYTES, MAX_OWNER_ENTRIES, MAX_OWNERS, MAX_SPACE_BYTES};
-use crate::id::{DeviceId, Path};
+use crate::id::{DeviceId, Path, Prefix};
 use crate::io::LinkId;
 use crate::time::{Now, Timestamp};
 
@@ -45,6 +46,12 @@ struct Sign {
     hops: u8,
 }
 
+/// What the sender of news has, and what it vouches for.
+struct Claim {
+    checksum: Option<u32>,
+    scope: Vec<Prefix>,
+}
+
 impl State {
     /// Takes in news from a link.
     pub fn on_news(
@@ -60,20 +67,23 @@ impl State {
         }
         for item in news {
             match item {
-                News::Renewal { owner, seq, index, preimage, age, hops, checksum } => {
+                News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope } => {
+                    let claim = self.claim(link, checksum, scope);
                     let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
-                    self.on_renewal(link, now, owner, seq, sign, checksum);
+                    self.on_renewal(link, now, owner, seq, sign, &claim);
                 }
-                News::Lease { lease, index, preimage, age, hops, entries, checksum } => {
+                News::Lease { lease, index, preimage, age, hops, entries, checksum, scope } => {
+                    let claim = self.claim(link, checksum, scope);
                     let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
-                    self.on_lease(link, now, *lease, sign, (entries, checksum), may_write)?;
+                    self.on_lease(link, now, *lease, sign, (entries, &claim), may_write)?;
                 }
-                News::Entries { owner, incarnation, entries, checksum } => {
+                News::Entries { owner, incarnation, entries, checksum, scope } => {
+                    let claim = self.claim(link, checksum, scope);
                     match self.replicas.get(&owner).map(|r| r.lease.incarnation) {
                         _ if owner == self.own.tag => {}
                         Some(held) if held == incarnation => {
                             self.take_entries(link, owner, entries, may_write)?;
-                            self.settle(link, owner, now, checksum);
+                            self.settle(link, owner, now, &claim);
                         }
                         Some(held) if held > incarnation => self.mark(owner, link),
                         _ => self.ask(link, owner, now, true),
@@ -84,7 +94,7 @@ impl State {
         Ok(())
     }
 
-    fn on_renewal(&mut self, link: LinkId, now: Now, owner: OwnerTag, seq: u64, sign: Sign, checksum: Option<u32>) {
+    fn on_renewal(&mut self, link: LinkId, now: Now, owner: OwnerTag, seq: u64, sign: Sign, claim: &Claim) {
         if owner == self.own.tag {
             return;
         }
@@ -113,7 +123,9 @@ impl State {
             return;
         }
         let reached = (replica.lease.incarnation, seq, sign.index);
-        let second = replica.index == sign.index && replica.from.is_some_and(|from| self.replaces(from, link));
+        let second = replica.index == sign.index
+            && replica.from.is_some_and(|from| from != link)
+            && contains(&replica.vouched, &claim.scope);
         if let Some(peering) = self.links.get_mut(&link) {
             let view = peering.view(owner);
             view.reached(reached);
@@ -121,29 +133,33 @@ impl State {
                 peering.prune.insert(owner);
             }
         }
-        self.renew(link, now, owner, sign);
-        self.settle(link, owner, now, checksum);
+        self.renew(link, now, owner, sign, &claim.scope);
+        self.settle(link, owner, now, claim);
     }
 
-    /// Whether what `from` covers makes `link` superfluous.
-    fn replaces(&self, from: LinkId, link: LinkId) -> bool {
-        let (Some(from_covers), Some(covers)) = (self.links.get(&from), self.links.get(&link)) else { return false };
-        from != link && covers.domains.iter().all(|p| from_covers.domains.iter().any(|q| q.contains(p)))
+    fn claim(&self, link: LinkId, checksum: Option<u32>, scope: Option<Vec<Prefix>>) -> Claim {
+        let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
+        let scope = scope.map_or_else(|| domains.to_vec(), |scope| intersection(&scope, domains));
+        Claim { checksum, scope }
     }
 
     /// A later renewal of the lease that is held.
-    fn renew(&mut self, link: LinkId, now: Now, owner: OwnerTag, sign: Sign) {
+    fn renew(&mut self, link: LinkId, now: Now, owner: OwnerTag, sign: Sign, scope: &[Prefix]) {
         let Some(replica) = self.replicas.get_mut(&owner) else { return };
         if sign.index < replica.index {
             return self.mark(owner, link);
         }
         let ttl = replica.lease.terms.ttl;
-        let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
         if sign.index == replica.index {
             replica.from.get_or_insert(link);
-            // This link may cover what the first one did not.
+            // This link may vouch for what the first one did not.
             let deadline = replica.deadline.min(now.mono + ttl.saturating_sub(sign.age));
-            return replica.refresh(domains, deadline);
+            replica.refresh(scope, deadline);
+            if !contains(&replica.vouched, scope) {
+                replica.vouched = union(&replica.vouched, scope);
+                self.mark_others(owner, Some(link));
+            }
+            return;
         }
         if now.mono > replica.taken_until(sign.index) || sign.age >= ttl {
             self.refused += 1;
@@ -153,7 +169,8 @@ impl State {
         replica.from = Some(link);
         let deadline = now.mono + (ttl - sign.age);
         replica.deadline = replica.deadline.max(deadline);
-        replica.refresh(domains, deadline);
+        replica.refresh(scope, deadline);
+        replica.vouched = scope.to_vec();
         let at = replica.next_look();
         self.set_timer(owner, at);
         // Whoever brought the lease has had a period to bring what goes with its floor.
@@ -167,7 +184,7 @@ impl State {
         now: Now,
         lease: Lease,
         sign: Sign,
-        (entries, checksum): (Vec<SoftEntry>, Option<u32>),
+        (entries, claim): (Vec<SoftEntry>, &Claim),
         may_write: MayWrite<'_>,
     ) -> Result<(), Misbehaviour> {
         let owner = lease.owner.tag();
@@ -201,16 +218,16 @@ impl State {
                 return Ok(());
             }
             Some(std::cmp::Ordering::Equal) => {
-                self.renew(link, now, owner, sign);
+                self.renew(link, now, owner, sign, &claim.scope);
                 Vec::new()
             }
-            Some(std::cmp::Ordering::Less) => self.supersede(link, now, lease, sign),
+            Some(std::cmp::Ordering::Less) => self.supersede(link, now, lease, sign, &claim.scope),
             None if !self.may_rise(link, now, &lease, sign.index) => return Ok(()),
             None => {
                 // Keys cost nothing: room is for owners who may say something.
                 let device = lease.owner.device;
                 let speaks = entries.iter().any(|e| e.value.is_some() && may_write(&device, &e.path));
-                if !self.welcome(link, now, lease, sign, speaks) {
+                if !self.welcome(link, now, lease, (sign, &claim.scope), speaks) {
                     if entries.is_empty() {
                         // The peer believes that its entries are here.
                         self.ask(link, owner, now, true);
@@ -222,7 +239,7 @@ impl State {
             }
         };
         self.take_entries_over(link, owner, entries, &before, may_write)?;
-        self.settle(link, owner, now, checksum);
+        self.settle(link, owner, now, claim);
         Ok(())
     }
 
@@ -253,7 +270,14 @@ impl State {
     }
 
     /// Begins to keep an owner. `false`: it has nothing to say here, or there is no room.
-    fn welcome(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign, speaks: bool) -> bool {
+    fn welcome(
+        &mut self,
+        link: LinkId,
+        now: Now,
+        lease: Lease,
+        (sign, scope): (Sign, &[Prefix]),
+        speaks: bool,
+    ) -> bool {
         let owner = lease.owner.tag();
         if lease.is_release() {
             if self.floors.get(&owner).is_some() {
@@ -271,6 +295,7 @@ impl State {
         // The schedule of a lease runs from when it was first seen, whatever happened since.
         replica.seen = floor.map_or(replica.seen, |floor| floor.seen);
         (replica.hops, replica.from) = (sign.hops, Some(link));
+        replica.vouched = scope.to_vec();
         let at = replica.away_at().min(deadline);
         replica.timer = at;
         self.replicas.insert(owner, replica);
@@ -280,7 +305,14 @@ impl State {
     }
 
     /// A later lease takes the place of the one that is held. Returns the living entries of a former life, which are gone.
-    fn supersede(&mut self, link: LinkId, now: Now, lease: Lease, sign: Sign) -> Vec<(Path, Arc<[u8]>)> {
+    fn supersede(
+        &mut self,
+        link: LinkId,
+        now: Now,
+        lease: Lease,
+        sign: Sign,
+        scope: &[Prefix],
+    ) -> Vec<(Path, Arc<[u8]>)> {
         let owner = lease.owner.tag();
         let Some(replica) = self.replicas.get_mut(&owner) else { return Vec::new() };
         let new_life = lease.incarnation > replica.lease.incarnation;
@@ -291,8 +323,8 @@ impl State {
         replica.from = Some(link);
         replica.seen = (now.mono, sign.index);
         replica.deadline = deadline;
-        let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
-        replica.refresh(domains, deadline);
+        replica.refresh(scope, deadline);
+        replica.vouched = scope.to_vec();
         let mut before = Vec::new();
         if new_life {
             replica.floor = 0;
@@ -389,10 +421,9 @@ impl State {
     }
 
     /// Compares with what the sender has: equal, and the floor can do its work; unequal, and the difference is asked for.
-    fn settle(&mut self, link: LinkId, owner: OwnerTag, now: Now, checksum: Option<u32>) {
-        let (Some(theirs), Some(replica)) = (checksum, self.replicas.get(&owner)) else { return };
-        let Some(peering) = self.links.get(&link) else { return };
-        if replica.checksum(&peering.domains) == theirs {
+    fn settle(&mut self, link: LinkId, owner: OwnerTag, now: Now, claim: &Claim) {
+        let (Some(theirs), Some(replica)) = (claim.checksum, self.replicas.get(&owner)) else { return };
+        if replica.checksum(&claim.scope) == theirs {
             self.apply_floor(owner);
         } else {
             self.ask(link, owner, now, false);

@@ -7,6 +7,7 @@ use super::chain::Preimage;
 use super::entry::{SoftEntry, covered};
 use super::lease::Lease;
 use super::message::Summary;
+use super::scope::intersection;
 use crate::id::{Path, Prefix};
 use crate::io::LinkId;
 use crate::time::Timestamp;
@@ -40,6 +41,8 @@ pub(super) struct Replica {
     pub(super) from: Option<LinkId>,
     pub(super) entries: BTreeMap<Path, Stored>,
     pub(super) bytes: usize,
+    /// What the newest renewal vouches for, by all links that brought it.
+    pub(super) vouched: Vec<Prefix>,
     /// The floor below which entries have been dropped here.
     pub(super) floor: u64,
     /// When to look at it next.
@@ -60,6 +63,7 @@ impl Replica {
             from: None,
             entries: BTreeMap::new(),
             bytes: 0,
+            vouched: Vec::new(),
             floor: lease.floor,
             timer: deadline,
             lease,
@@ -97,6 +101,11 @@ impl Replica {
         self.entries.values().filter(move |s| s.entry.version > floor && covered(domains, &s.entry.path))
     }
 
+    /// What this peer can vouch for on a link.
+    pub(super) fn scope(&self, domains: &[Prefix]) -> Vec<Prefix> {
+        intersection(&self.vouched, domains)
+    }
+
     pub(super) fn checksum(&self, domains: &[Prefix]) -> u32 {
         self.under(domains).fold(0, |sum, stored| sum.wrapping_add(stored.mark))
     }
@@ -107,11 +116,11 @@ impl Replica {
             incarnation: self.lease.incarnation,
             seq: self.lease.seq,
             index: self.index,
-            checksum: self.checksum(domains),
+            checksum: self.checksum(&self.scope(domains)),
         }
     }
 
-    /// A renewal, or the same one by another link, came over a link that covers `domains`.
+    /// A renewal, or the same one by another link, came and vouches for `domains`.
     pub(super) fn refresh(&mut self, domains: &[Prefix], deadline: Timestamp) {
         for stored in self.entries.values_mut().filter(|s| covered(domains, &s.entry.path)) {
             stored.deadline = stored.deadline.max(deadline);

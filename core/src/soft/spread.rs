@@ -8,6 +8,7 @@ use super::message::{Fetch, MAX_FETCHES, MAX_NEWS, MAX_SUMMARIES, Message, News,
 use super::peering::{Peering, View};
 use super::receive::Misbehaviour;
 use super::replica::{Replica, Stored};
+use super::scope::contains;
 use super::state::State;
 use super::{MAX_HOPS, MAX_OWNERS};
 use crate::id::{Path, Prefix};
@@ -143,7 +144,7 @@ impl State {
             let held: BTreeMap<u64, u64> = fetch.held.into_iter().collect();
             let mut wanted: Vec<Path> = Vec::new();
             let mut common = 0;
-            for stored in replica.under(&peering.domains) {
+            for stored in replica.under(&replica.scope(&peering.domains)) {
                 let theirs = held.get(&path_hash(&stored.entry.path)).copied();
                 if theirs.is_none_or(|version| version < stored.entry.version) {
                     wanted.push(stored.entry.path.clone());
@@ -198,7 +199,7 @@ impl State {
         let held = (replica.lease.incarnation, replica.lease.seq);
         match held.cmp(&(theirs.incarnation, theirs.seq)) {
             std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Equal => replica.checksum(&peering.domains) != theirs.checksum,
+            std::cmp::Ordering::Equal => replica.summary(&peering.domains).checksum != theirs.checksum,
             std::cmp::Ordering::Greater => false,
         }
     }
@@ -243,7 +244,7 @@ impl State {
             let have: Vec<Summary> = std::mem::take(&mut peering.have)
                 .iter()
                 .filter_map(|owner| self.replicas.get(owner))
-                .filter(|replica| replica.under(&peering.domains).next().is_some())
+                .filter(|replica| replica.under(&replica.scope(&peering.domains)).next().is_some())
                 .map(|replica| replica.summary(&peering.domains))
                 .collect();
             messages.extend(have.chunks(MAX_SUMMARIES).map(|owners| Message::Have(owners.to_vec())));
@@ -259,7 +260,7 @@ impl State {
     }
 
     fn digest(&self, peering: &Peering) -> Vec<Message> {
-        let seen = |r: &&Replica| r.under(&peering.domains).next().is_some();
+        let seen = |r: &&Replica| r.under(&r.scope(&peering.domains)).next().is_some();
         let owners: Vec<Summary> =
             self.replicas.values().filter(seen).map(|replica| replica.summary(&peering.domains)).collect();
         let mut chunks: Vec<Vec<Summary>> = owners.chunks(MAX_SUMMARIES).map(<[Summary]>::to_vec).collect();
@@ -335,6 +336,7 @@ impl State {
             hops: MAX_HOPS,
             entries: Vec::new(),
             checksum: None,
+            scope: None,
         })
     }
 
@@ -351,33 +353,38 @@ impl State {
     ) -> bool {
         let reached = (replica.lease.incarnation, replica.lease.seq, replica.index);
         let dead = replica.deadline <= now || replica.hops >= MAX_HOPS;
-        let unknown = view.known.is_none() && replica.under(domains).next().is_none();
-        if dead || unknown || view.known.is_some_and(|(i, s, _)| (i, s) > (reached.0, reached.1)) {
+        let scope = replica.scope(domains);
+        let unknown = view.known.is_none() && replica.under(&scope).next().is_none();
+        if dead || unknown || scope.is_empty() || view.known.is_some_and(|(i, s, _)| (i, s) > (reached.0, reached.1)) {
             view.wanted.clear();
             return true;
         }
-        let (entries, whole) = entries_for(link, view, domains, replica, room);
-        let checksum = whole.then(|| replica.checksum(domains));
+        let (entries, whole) = entries_for(link, view, &scope, replica, room);
+        let checksum = whole.then(|| replica.checksum(&scope));
+        let partial = !contains(&scope, domains);
+        let widened = view.partial.as_ref().is_some_and(|before| !contains(before, &scope));
+        let scope = partial.then_some(scope);
         let (index, preimage, hops) = (replica.index, replica.preimage, replica.hops + 1);
         let age = replica.age(now).as_micros().div_ceil(1000) as u64;
         let same_lease = view.known.is_some_and(|(i, s, _)| (i, s) == (reached.0, reached.1));
         if !same_lease {
             let lease = Box::new(replica.lease.clone());
-            news.push(News::Lease { lease, index, preimage, age, hops, entries, checksum });
+            news.push(News::Lease { lease, index, preimage, age, hops, entries, checksum, scope: scope.clone() });
         } else {
             let owner = replica.lease.owner.tag();
             let bare = entries.is_empty();
             if !bare {
                 let incarnation = reached.0;
-                news.push(News::Entries { owner, incarnation, entries, checksum });
+                news.push(News::Entries { owner, incarnation, entries, checksum, scope: scope.clone() });
             }
-            if view.known < Some(reached) {
+            if view.known < Some(reached) || widened {
                 let seq = reached.1;
                 let checksum = checksum.filter(|_| bare);
-                news.push(News::Renewal { owner, seq, index, preimage, age, hops, checksum });
+                news.push(News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope: scope.clone() });
             }
         }
         view.reached(reached);
+        view.partial = scope;
         whole
     }
 }
@@ -386,12 +393,12 @@ impl State {
 fn entries_for(
     link: LinkId,
     view: &mut View,
-    domains: &[Prefix],
+    scope: &[Prefix],
     replica: &Replica,
     room: usize,
 ) -> (Vec<super::SoftEntry>, bool) {
     let lacks = |s: &&Stored| (s.arrival > view.sent && s.from != Some(link)) || view.wanted.contains(&s.entry.path);
-    let mut lacking: Vec<&Stored> = replica.under(domains).filter(lacks).collect();
+    let mut lacking: Vec<&Stored> = replica.under(scope).filter(lacks).collect();
     lacking.sort_unstable_by_key(|s| s.arrival);
     let (mut entries, mut bytes, mut whole) = (Vec::new(), 0, true);
     let mut sent = view.sent;

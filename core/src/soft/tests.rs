@@ -255,11 +255,12 @@ fn forgeries_cost_the_connection_and_change_nothing() {
     owner.take(at(0), empty).unwrap();
     let said = owner.says(at(0));
     let Some(Message::News(news)) = said.last() else { panic!("{said:?}") };
-    let News::Lease { lease, index, preimage, age, hops, entries, checksum } = news[0].clone() else { panic!() };
+    let News::Lease { lease, index, preimage, age, hops, entries, checksum, scope } = news[0].clone() else { panic!() };
     let mut victim = Peer::new(5);
     victim.connect();
     let mut tell = |lease: Lease, preimage, entries: Vec<SoftEntry>| {
-        let news = News::Lease { lease: Box::new(lease), index, preimage, age, hops, entries, checksum };
+        let news =
+            News::Lease { lease: Box::new(lease), index, preimage, age, hops, entries, checksum, scope: scope.clone() };
         victim.take(at(10), Message::News(vec![news])).map(|()| victim.shows(at(10)))
     };
     let changed = |change: fn(&mut Lease)| {

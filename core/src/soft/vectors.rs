@@ -109,6 +109,7 @@ fn messages_are_written_as_before() {
         age: 1_500,
         hops: 2,
         checksum: Some(0xdead_beef),
+        scope: None,
     };
     let news = News::Lease {
         lease: Box::new(lease()),
@@ -118,8 +119,9 @@ fn messages_are_written_as_before() {
         hops: 1,
         entries: vec![entry()],
         checksum: None,
+        scope: None,
     };
-    let entries = News::Entries { owner: tag, incarnation: 5, entries: vec![], checksum: Some(1) };
+    let entries = News::Entries { owner: tag, incarnation: 5, entries: vec![], checksum: Some(1), scope: None };
     let summary = Summary { owner: tag, incarnation: 5, seq: 300, index: 9, checksum: 1 };
     let digest = Message::Digest {
         first: true,
