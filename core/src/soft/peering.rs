@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lease::OwnerTag;
 use super::message::Summary;
+use super::scope::union;
 use crate::id::{Path, Prefix};
 use crate::time::Timestamp;
 
@@ -17,8 +18,8 @@ pub(super) struct View {
     pub(super) known: Option<Reached>,
     /// It has been sent, or has said that it has, everything that arrived here up to this number.
     pub(super) sent: u64,
-    /// What the newest renewal that it was sent vouched for, where that was less than the link covers.
-    pub(super) partial: Option<Vec<Prefix>>,
+    /// What that renewal vouched for, where it said so or was told.
+    pub(super) scope: Vec<Prefix>,
     /// Entries that it asked for.
     pub(super) wanted: BTreeSet<Path>,
     /// It hears of this owner from others first.
@@ -32,8 +33,13 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn reached(&mut self, reached: Reached) {
-        self.known = self.known.max(Some(reached));
+    /// The peer has a renewal that vouches for `scope`.
+    pub(super) fn reached(&mut self, reached: Reached, scope: &[Prefix]) {
+        if self.known == Some(reached) {
+            self.scope = union(&self.scope, scope);
+        } else if self.known < Some(reached) {
+            (self.known, self.scope) = (Some(reached), scope.to_vec());
+        }
     }
 }
 

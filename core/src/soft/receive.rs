@@ -128,7 +128,7 @@ impl State {
             && contains(&replica.vouched, &claim.scope);
         if let Some(peering) = self.links.get_mut(&link) {
             let view = peering.view(owner);
-            view.reached(reached);
+            view.reached(reached, &claim.scope);
             if second && !std::mem::replace(&mut view.pruned, true) {
                 peering.prune.insert(owner);
             }
@@ -170,8 +170,14 @@ impl State {
         let deadline = now.mono + (ttl - sign.age);
         replica.deadline = replica.deadline.max(deadline);
         replica.refresh(scope, deadline);
-        replica.vouched = scope.to_vec();
-        let at = replica.next_look();
+        let last = std::mem::replace(&mut replica.vouched, scope.to_vec());
+        let shrank = !contains(&last, &replica.vouched_before);
+        replica.vouched_before = last;
+        if shrank {
+            // For a whole period nobody vouched for what somebody had vouched for: others may, who were asked to be silent.
+            self.links.values_mut().for_each(|peering| peering.graft(owner));
+        }
+        let at = self.replicas[&owner].next_look();
         self.set_timer(owner, at);
         // Whoever brought the lease has had a period to bring what goes with its floor.
         self.apply_floor(owner);
@@ -200,7 +206,7 @@ impl State {
         }
         let reached = (lease.incarnation, lease.seq, sign.index);
         if owner == self.own.tag {
-            self.peer_has(link, owner, reached);
+            self.peer_has(link, owner, reached, &claim.scope);
             self.on_own_lease(&lease);
             self.mark(owner, link);
             return Ok(());
@@ -210,7 +216,7 @@ impl State {
             return Ok(());
         }
         if self.replicas.contains_key(&owner) {
-            self.peer_has(link, owner, reached);
+            self.peer_has(link, owner, reached, &claim.scope);
         }
         let before = match self.replicas.get(&owner).map(|r| r.lease.key().cmp(&lease.key())) {
             Some(std::cmp::Ordering::Greater) => {
@@ -234,7 +240,7 @@ impl State {
                     }
                     return Ok(());
                 }
-                self.peer_has(link, owner, reached);
+                self.peer_has(link, owner, reached, &claim.scope);
                 Vec::new()
             }
         };
@@ -243,9 +249,9 @@ impl State {
         Ok(())
     }
 
-    fn peer_has(&mut self, link: LinkId, owner: OwnerTag, reached: Reached) {
+    fn peer_has(&mut self, link: LinkId, owner: OwnerTag, reached: Reached, scope: &[Prefix]) {
         if let Some(peering) = self.links.get_mut(&link) {
-            peering.view(owner).reached(reached);
+            peering.view(owner).reached(reached, scope);
         }
     }
 

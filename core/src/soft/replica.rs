@@ -43,6 +43,8 @@ pub(super) struct Replica {
     pub(super) bytes: usize,
     /// What the newest renewal vouches for, by all links that brought it.
     pub(super) vouched: Vec<Prefix>,
+    /// The same of the renewal before it.
+    pub(super) vouched_before: Vec<Prefix>,
     /// The floor below which entries have been dropped here.
     pub(super) floor: u64,
     /// When to look at it next.
@@ -64,6 +66,7 @@ impl Replica {
             entries: BTreeMap::new(),
             bytes: 0,
             vouched: Vec::new(),
+            vouched_before: Vec::new(),
             floor: lease.floor,
             timer: deadline,
             lease,

@@ -119,8 +119,9 @@ impl State {
         let (Some(replica), Some(peering)) = (self.replicas.get(&owner), self.links.get_mut(&link)) else { return };
         let ours = replica.summary(&peering.domains);
         let reached = |s: &Summary| (s.incarnation, s.seq, s.index);
+        let domains = peering.domains.clone();
         let view = peering.view(owner);
-        view.known = theirs.as_ref().map(reached);
+        (view.known, view.scope) = (theirs.as_ref().map(reached), domains);
         // Under the same incarnation a checksum finds what is missing; under another one nothing is known.
         let same_life = theirs.is_some_and(|s| s.incarnation == ours.incarnation);
         view.sent = if same_life { self.arrivals } else { 0 };
@@ -362,11 +363,13 @@ impl State {
         let (entries, whole) = entries_for(link, view, &scope, replica, room);
         let checksum = whole.then(|| replica.checksum(&scope));
         let partial = !contains(&scope, domains);
-        let widened = view.partial.as_ref().is_some_and(|before| !contains(before, &scope));
+        let widened = !contains(&view.scope, &scope);
+        let known = view.known;
+        view.reached(reached, &scope);
         let scope = partial.then_some(scope);
         let (index, preimage, hops) = (replica.index, replica.preimage, replica.hops + 1);
         let age = replica.age(now).as_micros().div_ceil(1000) as u64;
-        let same_lease = view.known.is_some_and(|(i, s, _)| (i, s) == (reached.0, reached.1));
+        let same_lease = known.is_some_and(|(i, s, _)| (i, s) == (reached.0, reached.1));
         if !same_lease {
             let lease = Box::new(replica.lease.clone());
             news.push(News::Lease { lease, index, preimage, age, hops, entries, checksum, scope: scope.clone() });
@@ -377,14 +380,12 @@ impl State {
                 let incarnation = reached.0;
                 news.push(News::Entries { owner, incarnation, entries, checksum, scope: scope.clone() });
             }
-            if view.known < Some(reached) || widened {
+            if known < Some(reached) || widened {
                 let seq = reached.1;
                 let checksum = checksum.filter(|_| bare);
                 news.push(News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope: scope.clone() });
             }
         }
-        view.reached(reached);
-        view.partial = scope;
         whole
     }
 }

@@ -12,6 +12,7 @@ use super::message::Summary;
 use super::own::Own;
 use super::peering::Peering;
 use super::replica::{Replica, Stored};
+use super::scope::contains;
 use crate::id::{Incarnation, Path, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::time::{Timestamp, WallTime};
@@ -260,8 +261,16 @@ impl State {
 
     /// Something of an owner is new: every link but the one that brought it may want it.
     pub(super) fn mark_others(&mut self, owner: OwnerTag, except: Option<LinkId>) {
-        let others = self.links.iter_mut().filter(|(id, _)| Some(**id) != except);
-        others.for_each(|(_, peering)| peering.mark(owner));
+        let Some(replica) = self.replicas.get(&owner) else { return };
+        for (_, peering) in self.links.iter_mut().filter(|(id, _)| Some(**id) != except) {
+            if let Some(view) = peering.views.get_mut(&owner).filter(|view| view.lazy)
+                && !contains(&view.scope, &replica.scope(&peering.domains))
+            {
+                // The peer asked for silence when this end could vouch for less.
+                view.lazy = false;
+            }
+            peering.mark(owner);
+        }
     }
 
     pub(super) fn mark(&mut self, owner: OwnerTag, link: LinkId) {
