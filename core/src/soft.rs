@@ -49,6 +49,10 @@
 //! a tree an owner). Each message ends in a checksum over the owner's entries that both ends may see; where it differs,
 //! the two compare entry by entry. Peers that meet tell each other one line an owner first.
 //!
+//! **Narrow links.** Peers replicate prefixes, so a renewal may reach a peer over links that cover less than the peer shows.
+//! Whoever passes one on says what it vouches for: what every link on its way covered. Only entries there live on with it, so
+//! none is kept alive by peers that would not have heard of its end.
+//!
 //! **Bounds.** [`MAX_VALUE`], [`MAX_OWNER_ENTRIES`], [`MAX_OWNER_BYTES`], refused to the owner with a [`SoftError`] and
 //! dropped and counted at others; [`MAX_OWNERS`], [`MAX_SPACE_BYTES`] and [`MAX_FLOORS`] at a receiver.
 //!

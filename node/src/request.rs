@@ -251,6 +251,12 @@ pub struct Status {
     pub storage_writes: u64,
     pub storage_bytes: u64,
     pub signatures_checked: u64,
+    #[serde(default)]
+    pub soft_owners: u64,
+    #[serde(default)]
+    pub soft_bytes: u64,
+    #[serde(default)]
+    pub soft_refused: u64,
     pub connections: u64,
     pub refused_connections: u64,
     pub violations: u64,

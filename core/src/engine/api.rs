@@ -433,6 +433,12 @@ pub struct StatusReport {
     pub storage_writes: u64,
     /// Signatures checked since the start.
     pub signatures_checked: u64,
+    /// Owners of soft state that live, this peer included.
+    pub soft_owners: u64,
+    /// Bytes of paths and values of soft entries.
+    pub soft_bytes: u64,
+    /// News of soft state dropped since the start: over a bound, too old, or without the right.
+    pub soft_refused: u64,
 }
 
 /// Figures of a space.

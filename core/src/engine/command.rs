@@ -322,6 +322,7 @@ impl Engine {
         }
         let links: Vec<LinkStatus> = self.links.iter().map(|(id, link)| link.status(*id)).collect();
         let hot: Vec<usize> = self.documents.values().map(|w| w.hot_bytes()).filter(|b| *b > 0).collect();
+        let (soft_owners, soft_bytes, soft_refused) = self.soft_figures();
         StatusReport {
             spaces,
             links,
@@ -332,6 +333,9 @@ impl Engine {
             refused_changes: self.counters.refused_changes,
             storage_writes: self.counters.storage_writes,
             signatures_checked: self.counters.signatures_checked,
+            soft_owners,
+            soft_bytes,
+            soft_refused,
         }
     }
 

@@ -150,6 +150,14 @@ impl Engine {
         Ok(Some(Reply::SoftList { items, next: None }))
     }
 
+    /// Owners that live, bytes of their entries, and news dropped.
+    pub(super) fn soft_figures(&self) -> (u64, u64, u64) {
+        self.soft.states.values().fold((0, 0, 0), |(owners, bytes, refused), state| {
+            let (lives, _, holds) = state.figures();
+            (owners + lives as u64, bytes + holds as u64, refused + state.refused())
+        })
+    }
+
     /// Says goodbye on every link: own entries are gone at once, not a ttl later.
     pub(super) fn soft_release(&mut self) {
         let Some(identity) = &self.identity else { return };
