@@ -5,6 +5,7 @@
 //! the same, since a bench measures and tests judge.
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod converge;
 mod footprint;
 mod identify;
 mod ingest;
@@ -56,12 +57,13 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
     ("footprint", footprint::run),
     ("text", text::run),
+    ("converge", converge::run),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -46,8 +46,8 @@ fn play(directory: &std::path::Path) -> Outcome {
     let mut sum = 0;
     for info in &base.wait(collected.list("/station"))?.items {
         // A cold read: the document is not kept in memory for it.
-        let found = base.wait(collected.read(&info.path))?.ok_or("a listed document is there")?;
-        if let Some(Value::List(values)) = found.value.get("values") {
+        let found = base.wait(collected.read::<Value>(&info.path))?.value.ok_or("a listed document is there")?;
+        if let Some(Value::List(values)) = found.get("values") {
             println!("{}: {} values", info.path, values.len());
             sum += values.len();
         }

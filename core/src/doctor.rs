@@ -18,6 +18,7 @@ use crate::engine::keys::{self, SpaceNumber, SpaceRecord};
 use crate::id::{Actor, DocumentId, Prefix, SpaceId};
 use crate::io::{ReadOp, Rows, StorageFailure, Table};
 use crate::reconcile::Summary;
+use crate::session::{Ranges, Vouched};
 use crate::store::Backend;
 use crate::trust::{Endorsement, EndorsementKind, Fact, Roster, Tombstone};
 use crate::wire::Codec;
@@ -141,6 +142,14 @@ impl Doctor<'_> {
             };
             if expected.is_some_and(|length| value.len() != length) {
                 self.damage(Table::Meta, String::from_utf8_lossy(key), format_args!("{} bytes", value.len()));
+            }
+            let unread = match key {
+                key if key.starts_with(keys::SET_ASIDE) => Ranges::from_bytes(value).err(),
+                key if key.starts_with(keys::VOUCHED) => Vouched::from_bytes(value).err(),
+                _ => None,
+            };
+            if let Some(error) = unread {
+                self.damage(Table::Meta, hex(key), error);
             }
             let Some(number) = key.strip_prefix(b"space/") else { return };
             let number = number.try_into().map(SpaceNumber::from_be_bytes);

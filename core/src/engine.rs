@@ -21,8 +21,12 @@
 //! | `space`, `index` | what is known of a space |
 //! | `marker` | what survives of a document that kills its process |
 //! | `link` | a sync stream: handshake, credit, frames |
-//! | `sync` | rounds of reconciliation |
-//! | `ship` | what goes out, in fair turns |
+//! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
+//! | `facts` | who may do what, on links |
+//! | `broadcast` | fresh changes, pushed along trees |
+//! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
+//! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
+//! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
 //! | `keys` | the store's rows |
 
@@ -41,19 +45,25 @@ use crate::trust::DeviceKey;
 pub mod api;
 mod batch;
 mod boot;
+mod broadcast;
 mod command;
 mod compact;
 mod document;
+mod facts;
+mod held;
 pub mod index;
 mod ingest;
 pub mod keys;
 mod link;
 mod marker;
+mod resolve;
+mod session;
 mod ship;
 mod soft;
 mod space;
 mod storage;
 mod sync;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -61,7 +71,9 @@ mod tests;
 pub use api::*;
 
 use self::batch::Pending;
+use self::broadcast::Recent;
 use self::document::Working;
+use self::held::Parts;
 use self::link::Link;
 use self::space::Space;
 use self::storage::Storage;
@@ -131,6 +143,8 @@ pub struct Engine {
     ready: BTreeSet<DocumentId>,
     pending: Pending,
     orphans: Orphans,
+    parts: Parts,
+    recent: Recent,
     sync_waits: Vec<SyncWait>,
     counters: Counters,
     /// Documents whose rows somebody waits for and nobody has asked for.
@@ -143,6 +157,7 @@ pub struct Engine {
     compacting: compact::Compacting,
     markers: marker::Markers,
     soft: soft::SoftSide,
+    sessions: session::Sessions,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -173,6 +188,8 @@ impl Engine {
             ready: BTreeSet::new(),
             pending: Pending::default(),
             orphans,
+            parts: Parts::default(),
+            recent: Recent::default(),
             sync_waits: Vec::new(),
             counters: Counters::default(),
             pending_loads: BTreeSet::new(),
@@ -182,6 +199,7 @@ impl Engine {
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
+            sessions: session::Sessions::default(),
             uses: 0,
             evict_at: 64,
             hot_estimate: 0,

@@ -9,6 +9,7 @@ pub mod error;
 pub mod id;
 pub mod io;
 pub mod reconcile;
+pub mod session;
 pub mod soft;
 pub mod time;
 pub mod trust;

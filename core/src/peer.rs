@@ -22,6 +22,7 @@ mod client;
 mod commit;
 mod document;
 mod hub;
+mod session;
 mod soft;
 mod space;
 mod typed;
@@ -47,6 +48,7 @@ pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
+pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
 pub use self::typed::Content;
@@ -55,6 +57,7 @@ pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange,
 pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
 pub use crate::id::PeerId;
 pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
+pub use crate::session::{Bookmark, BookmarkError, Missing, MissingDocument, Why};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of
 /// its documents is dropped.

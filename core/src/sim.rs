@@ -22,6 +22,7 @@ pub mod clock;
 pub mod cluster;
 pub mod dice;
 pub mod disk;
+mod movers;
 pub mod network;
 pub mod node;
 pub mod program;

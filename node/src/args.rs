@@ -62,6 +62,8 @@ pub enum Command {
         /// The document
         path: String,
     },
+    /// Wait until this peer has what a bookmark stands for
+    Wait(WaitArgs),
     /// Print the changes of a document, newest first
     History(HistoryArgs),
     /// Entries that live as long as the peer that set them: presence, service registries
@@ -193,6 +195,22 @@ pub struct GetArgs {
     /// Tag kinds that JSON lacks, so that `put` restores them exactly
     #[arg(long)]
     pub tagged: bool,
+    /// Only a state that has what this bookmark stands for; wait for it
+    #[arg(long, value_name = "BOOKMARK")]
+    pub at_least: Option<String>,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s", requires = "at_least")]
+    pub timeout: std::time::Duration,
+}
+
+/// Options of `wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// The bookmark, as `--json` prints it with what was written or read; `-` or nothing: standard input
+    pub bookmark: Option<String>,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub timeout: std::time::Duration,
 }
 
 /// Options of `list`.

@@ -63,6 +63,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::List(args) => documents::list(context, args).await,
         Command::Watch(args) => documents::watch(context, args).await,
         Command::Delete { path } => documents::delete(context, path).await,
+        Command::Wait(args) => documents::wait(context, args).await,
         Command::History(args) => documents::history(context, args).await,
         Command::Soft { command } => soft::soft(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,

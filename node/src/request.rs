@@ -27,7 +27,9 @@ pub enum Request {
     /// → [`Written`].
     Put { space: String, path: String, at: String, value: Json, mode: PutMode, synced: usize },
     /// → [`Document`].
-    Get { space: String, path: String, at: String, tagged: bool },
+    Get { space: String, path: String, at: String, tagged: bool, at_least: Option<String>, wait_millis: u64 },
+    /// → [`Reached`].
+    Wait { space: String, bookmark: String, wait_millis: u64 },
     /// Items: [`Listed`]; → [`Page`].
     List { space: String, prefix: String, after: Option<String>, limit: usize },
     /// Items: [`Change`], until the caller goes away or `count` is reached.
@@ -38,7 +40,7 @@ pub enum Request {
     History { space: String, path: String, limit: usize },
     /// → [`SoftSet`].
     SoftSet { space: String, path: String, value: Json },
-    /// → [`Removed`].
+    /// → [`SoftRemoved`].
     SoftDelete { space: String, path: String },
     /// Items: [`SoftLine`].
     SoftGet { space: String, path: String },
@@ -77,6 +79,8 @@ pub struct Written {
     pub heads: Vec<String>,
     /// `false`: the document was that way already.
     pub changed: bool,
+    /// Stands for the document as it is now.
+    pub bookmark: String,
 }
 
 /// A document's value.
@@ -86,6 +90,17 @@ pub struct Document {
     pub path: String,
     pub heads: Vec<String>,
     pub value: Json,
+    /// Stands for what was read, and for what it had to be at least.
+    pub bookmark: String,
+}
+
+/// A bookmark that the peer has reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Reached {
+    pub space: String,
+    /// Stands for the same, and may be shorter.
+    pub bookmark: String,
 }
 
 /// A line of a listing.
@@ -125,6 +140,8 @@ pub struct Change {
 pub struct Removed {
     pub path: String,
     pub deleted: bool,
+    /// Stands for its being gone.
+    pub bookmark: String,
 }
 
 /// A soft entry that was set.
@@ -134,6 +151,15 @@ pub struct SoftSet {
     pub path: String,
     /// The peer that it belongs to: the running one.
     pub owner: String,
+}
+
+/// A soft entry that was deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SoftRemoved {
+    pub path: String,
+    /// `false`: this peer had none there.
+    pub deleted: bool,
 }
 
 /// A soft entry.
@@ -292,6 +318,9 @@ pub struct Transferred {
     pub bytes: u64,
     pub changes: u64,
     pub refused: u64,
+    /// Of an import: stands for all of the space that the peer has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bookmark: Option<String>,
 }
 
 /// One line from the peer to the command.

@@ -11,11 +11,11 @@ mod transfer;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Peer, PeerEvent, Space};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
@@ -140,7 +140,13 @@ impl Handler for Service {
             Request::Put { space, path, at, value, mode, synced } => {
                 answer(self.put(&space, &path, &at, &value, mode, synced).await?)
             }
-            Request::Get { space, path, at, tagged } => answer(self.get(&space, &path, &at, tagged).await?),
+            Request::Get { space, path, at, tagged, at_least, wait_millis } => {
+                let wait = Duration::from_millis(wait_millis);
+                answer(self.get(&space, &path, &at, tagged, at_least.as_deref(), wait).await?)
+            }
+            Request::Wait { space, bookmark, wait_millis } => {
+                answer(self.wait(&space, &bookmark, Duration::from_millis(wait_millis)).await?)
+            }
             Request::List { space, prefix, after, limit } => {
                 answer(self.list(&space, &prefix, after.as_deref(), limit, &items).await?)
             }
@@ -192,7 +198,9 @@ async fn give(items: &Items, item: impl Serialize) -> Result<(), Failure> {
 fn refused(error: CommandError) -> Failure {
     let code = match &error {
         CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
-        CommandError::SpaceExists(_) | CommandError::Invalid { .. } | CommandError::Soft(_) => Code::Invalid,
+        CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
+        CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
+        CommandError::NotYet { missing } => return not_yet(missing, &error),
         CommandError::Denied { .. } => Code::Denied,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
@@ -201,6 +209,15 @@ fn refused(error: CommandError) -> Failure {
         _ => Code::Failed,
     };
     Failure::new(code, error)
+}
+
+/// What a bookmark stands for is not here.
+fn not_yet(missing: &Missing, error: &CommandError) -> Failure {
+    let hint = match missing.may_come() {
+        true => "it travels on when peers can be reached: `foreshore peers` shows which are",
+        false => "waiting does not bring it here: ask another peer, or go on without the bookmark",
+    };
+    Failure::new(Code::Timeout, error).hint(hint)
 }
 
 fn refused_document(error: DocumentError) -> Failure {

@@ -98,8 +98,8 @@ async fn the_space(peer: &Peer) -> Space {
 async fn counts(space: &Space) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     for document in 0..DOCUMENTS {
-        if let Some(found) = space.read(&path(document)).await.unwrap() {
-            counts.insert(path(document), found.value.get(KEY).and_then(Value::as_i64).unwrap_or(0));
+        if let Some(found) = space.read::<Value>(&path(document)).await.unwrap().value {
+            counts.insert(path(document), found.get(KEY).and_then(Value::as_i64).unwrap_or(0));
         }
     }
     counts

@@ -119,12 +119,15 @@ pub struct HotDocument {
     /// Layers that are applied and that no change depends on.
     floating: BTreeSet<ChangeHash>,
     pending: Vec<Vec<u8>>,
+    pending_hashes: BTreeSet<ChangeHash>,
     pending_bytes: usize,
     pending_max: usize,
     /// Bytes of all chunks that were applied, for the estimate.
     chunk_bytes: usize,
     /// Last change on each of the own actors; filled at the first edit.
     own: Option<BTreeMap<u32, ChangeHash>>,
+    /// Own actors whose last change stands on every layer of the template.
+    layered: BTreeSet<u32>,
     /// Own actors that must not be used.
     blocked: BTreeSet<u32>,
     /// The latest own changes, which may not be stored yet.
@@ -159,10 +162,12 @@ impl HotDocument {
             doc: Some(Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit)),
             floating: BTreeSet::new(),
             pending: Vec::new(),
+            pending_hashes: BTreeSet::new(),
             pending_bytes: 0,
             pending_max: PENDING_BYTES,
             chunk_bytes: 0,
             own: None,
+            layered: BTreeSet::new(),
             blocked: BTreeSet::new(),
             made: VecDeque::new(),
             made_bytes: 0,
@@ -194,6 +199,7 @@ impl HotDocument {
         let Some(joined) = self.template.join(template)? else { return Ok(()) };
         self.ready()?;
         self.template = joined;
+        self.layered.clear();
         self.float_layers()
     }
 
@@ -240,15 +246,22 @@ impl HotDocument {
 
     /// The heads to read at; `None` for the present.
     pub(super) fn view_heads(&mut self, heads: &[ChangeHash]) -> Result<Option<Vec<automerge::ChangeHash>>, HotError> {
-        let mut now = self.heads()?;
+        self.ready()?;
+        self.applied_view_heads(heads)
+    }
+
+    /// [`HotDocument::view_heads`] of what is applied already: what waits is looked at only when these heads are in it.
+    fn applied_view_heads(&mut self, heads: &[ChangeHash]) -> Result<Option<Vec<automerge::ChangeHash>>, HotError> {
         let mut asked = heads.to_vec();
         asked.sort_unstable();
         asked.dedup();
+        let doc = self.applied()?;
+        let mut now: Vec<ChangeHash> = doc.get_heads().iter().map(own_hash).collect();
+        now.retain(|hash| !self.floating.contains(hash));
         now.sort_unstable();
         if asked == now {
             return Ok(None);
         }
-        let doc = self.ready()?;
         if let Some(hash) = asked.iter().find(|hash| doc.get_change_meta_by_hash(&their_hash(hash)).is_none()) {
             return Err(HotError::UnknownHeads { hash: *hash });
         }

@@ -350,6 +350,13 @@ impl Log {
         self.by_hash.contains_key(hash)
     }
 
+    /// Whether a change whose hash begins with these bytes was admitted.
+    pub fn contains_prefix(&self, prefix: &[u8; 8]) -> bool {
+        let mut from = [0; 32];
+        from[..8].copy_from_slice(prefix);
+        self.by_hash.range(ChangeHash(from)..).next().is_some_and(|(hash, _)| hash.0.starts_with(prefix))
+    }
+
     /// The row of a change.
     pub fn row(&self, hash: &ChangeHash) -> Option<&Row> {
         self.by_hash.get(hash).map(|index| self.at(*index))

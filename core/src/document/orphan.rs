@@ -12,7 +12,7 @@
 //! here depends on, oldest first; then what came last, since a chain is fetched from its tip and the bottom is what
 //! lets the rest in. It gives an eighth of the bound at once, so that a flood pays for the search once in a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::Chunk;
 use super::ingest::{EndorsedTip, Waiting};
@@ -108,7 +108,7 @@ impl Orphans {
     pub fn wanted(&self, document: &DocumentId, log: &Log, tips: &[EndorsedTip], max: usize) -> Vec<ChangeHash> {
         let none = Held::default();
         let held = self.documents.get(document).unwrap_or(&none);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut open: Vec<ChangeHash> = tips.iter().map(|tip| tip.hash).collect();
         let mut wanted = Vec::new();
         while let Some(hash) = open.pop() {
@@ -129,6 +129,36 @@ impl Orphans {
     /// Whether a chunk waits for the document.
     pub fn contains(&self, document: &DocumentId, hash: &ChangeHash) -> bool {
         self.documents.get(document).is_some_and(|held| held.chunks.contains_key(hash))
+    }
+
+    /// Heads of what waits for a document such that everything at and below them is here or in the log.
+    pub fn tips(&self, document: &DocumentId, log: &Log) -> Vec<ChangeHash> {
+        let Some(held) = self.documents.get(document) else { return Vec::new() };
+        let mut open: BTreeMap<ChangeHash, usize> = BTreeMap::new();
+        let mut children: BTreeMap<ChangeHash, Vec<ChangeHash>> = BTreeMap::new();
+        let mut ready = Vec::new();
+        for (hash, orphan) in &held.chunks {
+            let lacking: Vec<_> = orphan.chunk.deps().iter().filter(|dep| !log.contains(dep)).collect();
+            lacking.iter().for_each(|dep| children.entry(**dep).or_default().push(*hash));
+            match lacking.len() {
+                0 => ready.push(*hash),
+                count => drop(open.insert(*hash, count)),
+            }
+        }
+        let mut tips = BTreeSet::new();
+        while let Some(hash) = ready.pop() {
+            tips.insert(hash);
+            for child in children.get(&hash).into_iter().flatten() {
+                let count = open.get_mut(child).expect("whoever lacks something is open");
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(*child);
+                }
+            }
+        }
+        let below: BTreeSet<ChangeHash> =
+            tips.iter().flat_map(|hash| held.chunks[hash].chunk.deps().iter().copied()).collect();
+        tips.difference(&below).copied().collect()
     }
 
     /// Documents that something waits for.
@@ -300,6 +330,18 @@ mod tests {
             judge(&mut orphans, &mut log, held, &all_tips);
         }
         assert_eq!(log.len(), chunks.len());
+    }
+
+    #[test]
+    fn tips_have_everything_below_them() {
+        let chunks = chain(10);
+        let (mut orphans, mut log) = (Orphans::default(), Log::new());
+        log.admit(&chunks[..2], 1).unwrap();
+        let wait = |chunk: &Chunk| Waiting { chunk: chunk.clone(), missing: Vec::new(), endorsed: true };
+        orphans.hold(&DOCUMENT, chunks[2..5].iter().chain(&chunks[6..]).map(wait).collect(), &log);
+        assert_eq!(orphans.tips(&DOCUMENT, &log), [chunks[4].hash()]);
+        orphans.hold(&DOCUMENT, vec![wait(&chunks[5])], &log);
+        assert_eq!(orphans.tips(&DOCUMENT, &log), [chunks[9].hash()]);
     }
 
     #[test]

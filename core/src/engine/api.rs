@@ -1,5 +1,7 @@
 //! What local programs ask of the engine, and what it tells them.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::document::hot::HotCell;
@@ -8,6 +10,7 @@ use crate::document::template::Template;
 use crate::document::value::Value;
 use crate::id::{ChangeHash, DeviceId, DocumentId, Incarnation, Path, PeerId, Prefix, SpaceId};
 use crate::io::{LinkId, RequestId, StorageFailure};
+use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
 use crate::trust::Role;
 
@@ -53,6 +56,34 @@ pub enum Command {
         space: SpaceId,
         /// Where.
         path: Path,
+    },
+    /// The value at a path, by a store that covers a bookmark: it waits until it does, and asks the peers that may have
+    /// what is missing. → [`Reply::Read`], or [`CommandError::NotYet`].
+    ReadAtLeast {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// What the reader has seen; an empty one asks for nothing.
+        bookmark: Bookmark,
+        /// How long to wait for what is not here; `None`: until [`Command::Cancel`].
+        wait: Option<Duration>,
+    },
+    /// Waits until this store covers a bookmark. → [`Reply::Bookmark`], folded if it was long, or [`CommandError::NotYet`].
+    Reach {
+        /// The space.
+        space: SpaceId,
+        /// What the caller has seen.
+        bookmark: Bookmark,
+        /// How long to wait for what is not here; `None`: until [`Command::Cancel`].
+        wait: Option<Duration>,
+    },
+    /// A bookmark of what this store has durably at these paths; of everything, if there is none. → [`Reply::Bookmark`].
+    Bookmark {
+        /// The space.
+        space: SpaceId,
+        /// At most [`MAX_DOCUMENTS`](crate::session::MAX_DOCUMENTS).
+        paths: Vec<Path>,
     },
     /// Documents under a prefix in path order, from the index alone. → [`Reply::List`].
     List {
@@ -218,6 +249,16 @@ pub enum Reply {
     Committed(Vec<(DocumentId, Vec<ChangeHash>)>),
     /// A value and its heads, or nothing where no document lives.
     Value(Option<(Value, Vec<ChangeHash>)>),
+    /// A value and its heads, or nothing where no document lives; and a bookmark of what was read and of all that was
+    /// asked for.
+    Read {
+        /// The value and its heads, all durable.
+        value: Option<(Value, Vec<ChangeHash>)>,
+        /// What the reader has seen now.
+        bookmark: Box<Bookmark>,
+    },
+    /// A bookmark that this store covers.
+    Bookmark(Box<Bookmark>),
     /// A page of documents, and where the next one starts.
     List {
         /// The page.
@@ -526,6 +567,15 @@ pub enum CommandError {
     /// A soft entry is over a bound.
     #[error(transparent)]
     Soft(#[from] SoftError),
+    /// The bookmark cannot be used here: it is of another space, or at a bound.
+    #[error(transparent)]
+    Bookmark(#[from] BookmarkError),
+    /// This store does not cover the bookmark: what is missing has not come in the time given, or cannot come.
+    #[error("not here yet: {missing}")]
+    NotYet {
+        /// What is missing.
+        missing: Box<Missing>,
+    },
     /// Given up by [`Command::Cancel`].
     #[error("cancelled")]
     Cancelled,

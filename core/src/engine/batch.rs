@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
+use super::link::Fate;
 use super::marker::Marker;
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
@@ -29,7 +32,12 @@ pub(super) struct Fresh {
     pub(super) bytes: Arc<[u8]>,
     /// Made here: the hydrated document has it already.
     pub(super) local: bool,
+    /// Links that sent it: it need not go back to them.
+    pub(super) senders: Senders,
 }
+
+/// The links that sent something.
+pub(super) type Senders = SmallVec<[LinkId; 2]>;
 
 /// The new state of one document.
 #[derive(Debug)]
@@ -46,8 +54,8 @@ pub(super) struct Draft {
     pub(super) endorsements: BTreeMap<Vec<u8>, Endorsement>,
     /// Tombstones that are new.
     pub(super) tombstones: Vec<Vec<u8>>,
-    /// Links that sent what is fresh: it need not go back to them.
-    pub(super) sources: BTreeSet<LinkId>,
+    /// Links that sent them.
+    pub(super) tombstone_senders: BTreeSet<LinkId>,
     pub(super) remote: bool,
     /// A snapshot took the place of chunks: the log is to be loaded anew.
     pub(super) compacted: bool,
@@ -63,8 +71,8 @@ pub(super) struct Effects {
     /// Commits: replied with the heads that the drafts lead to.
     pub(super) commits: Vec<(RequestId, Vec<DocumentId>)>,
     pub(super) events: Vec<Event>,
-    /// Numbered messages of links, and whether all that they brought is stored.
-    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    /// Numbered messages of links, and what became of what they brought.
+    pub(super) resolved: Vec<(LinkId, u64, Fate)>,
     pub(super) facts: Vec<(SpaceId, Vec<FactHash>, BTreeSet<LinkId>)>,
     pub(super) interests_changed: BTreeSet<SpaceId>,
     pub(super) holds_back: bool,
@@ -74,6 +82,8 @@ pub(super) struct Effects {
     pub(super) replaced: Vec<(SpaceId, Entry)>,
     pub(super) compacted: Vec<DocumentId>,
     pub(super) marked: Vec<(DocumentId, Marker)>,
+    /// Arrival numbers, end excluded, in which something was set aside.
+    pub(super) set_aside: Vec<(SpaceId, (u64, u64))>,
 }
 
 /// A local commit that waits for its batch.
@@ -94,7 +104,7 @@ pub(super) struct Pending {
     pub(super) ops: Vec<WriteOp>,
     pub(super) replies: Vec<(RequestId, Result<Reply, CommandError>)>,
     pub(super) events: Vec<Event>,
-    pub(super) resolved: Vec<(LinkId, u64, bool)>,
+    pub(super) resolved: Vec<(LinkId, u64, Fate)>,
     pub(super) interests_changed: BTreeSet<SpaceId>,
     pub(super) reload: BTreeSet<DocumentId>,
     pub(super) closing: Option<RequestId>,
@@ -180,7 +190,7 @@ impl Engine {
                 own: BTreeMap::new(),
                 endorsements: BTreeMap::new(),
                 tombstones: Vec::new(),
-                sources: BTreeSet::new(),
+                tombstone_senders: BTreeSet::new(),
                 remote: false,
                 compacted: false,
                 proven: false,
@@ -282,10 +292,10 @@ impl Engine {
                 let Ok(chunk) = Chunk::parse_stored(layer.clone()) else { continue };
                 // A peer's change may have brought the layer meanwhile.
                 if !known_layers.contains(&chunk.hash()) && draft.fresh.iter().all(|f| f.hash != chunk.hash()) {
-                    arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+                    arrival = draft.admit_chunk(chunk, arrival, log_loaded, None);
                 }
             }
-            arrival = draft.admit_chunk(chunk, arrival, log_loaded, true);
+            arrival = draft.admit_chunk(chunk, arrival, log_loaded, None);
             draft.own.insert(change.actor, (change.actor_n, change.seq, change.hash));
             self.storage.next_arrival = arrival;
             batch.changes += 1;
@@ -351,7 +361,7 @@ impl Engine {
         tombstones.insert(at, bytes.clone());
         draft.entry.arrival = arrival;
         draft.tombstones.push(bytes);
-        draft.sources.extend(source);
+        draft.tombstone_senders.extend(source);
         draft.remote |= source.is_some();
         self.storage.next_arrival = arrival + 1;
         batch.changes += 1;
@@ -412,6 +422,7 @@ impl Engine {
     fn write_drafts(&mut self, batch: &mut Batch) {
         let seconds = u32::try_from(self.now.wall.0.max(0) / 1000).unwrap_or(u32::MAX);
         let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
+        let mut set_aside = Vec::new();
         let changed = |d: &Draft| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty();
         batch.drafts.retain(|_, d| changed(d) || d.compacted || d.proven);
         for (document, draft) in &mut batch.drafts {
@@ -426,6 +437,7 @@ impl Engine {
             for (key, endorsement) in &draft.endorsements {
                 batch.ops.push(WriteOp::Put(Table::Endorsements, key.clone(), endorsement.storage_value()));
             }
+            set_aside.extend(self.range_set_aside(draft).map(|range| (draft.space, range)));
             if draft.covered_by_tombstones() {
                 batch.ops.extend(row::delete_all(document));
                 batch.ops.push(delete_endorsements(document));
@@ -435,6 +447,8 @@ impl Engine {
             batch.ops.push(WriteOp::Put(Table::Index, key, draft.entry.encode()));
             touched.entry(draft.space).or_default().push(&draft.entry);
         }
+        batch.ops.extend(self.put_set_aside(&set_aside));
+        batch.effects.set_aside = set_aside;
         for (id, entries) in touched {
             let Some(space) = self.spaces.get_mut(&id) else { continue };
             space.domain(&Prefix::root());
@@ -474,6 +488,7 @@ impl Engine {
         for space in effects.opened {
             self.open_space_on_links(space);
         }
+        self.sessions.note_set_aside(effects.set_aside);
         let mut heads = BTreeMap::new();
         for draft in effects.drafts {
             heads.insert(draft.entry.id, draft.entry.heads.to_vec());
@@ -501,8 +516,8 @@ impl Engine {
         for document in effects.reload {
             self.drop_log(&document);
         }
-        for (link, number, stored) in effects.resolved {
-            self.on_resolved(link, number, stored);
+        for (link, number, fate) in effects.resolved {
+            self.on_resolved(link, number, fate);
         }
         if let Some(request) = effects.closing {
             self.reply(request, Ok(Reply::Done));
@@ -514,6 +529,7 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&draft.space) else { return };
         let (id, path) = (draft.entry.id, draft.entry.path.clone());
         let deleted = draft.entry.deleted();
+        let place = (draft.space, path.clone());
         let old = space.index.by_id(&id).cloned();
         for (prefix, domain) in &mut space.domains {
             if prefix.covers(&path) {
@@ -526,8 +542,9 @@ impl Engine {
         if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
             let remote = draft.remote;
             self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });
-            self.push(draft);
+            self.push(&draft);
         }
+        self.on_session_news(&place);
     }
 
     /// The engine is over before the batch was written.
@@ -548,6 +565,7 @@ impl Engine {
         for wait in std::mem::take(&mut self.sync_waits) {
             self.reply(wait.request, Err(CommandError::Closed));
         }
+        self.close_sessions();
         for commit in std::mem::take(&mut self.pending.commits) {
             self.reply(commit.request, Err(CommandError::Closed));
         }
@@ -555,35 +573,42 @@ impl Engine {
 }
 
 impl Draft {
-    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, local: bool) -> u64 {
-        self.take(chunk.hash(), chunk.deps(), chunk.bytes().into(), arrival, local);
+    /// `senders`: who sent it; `None`: it was made here.
+    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, senders: Option<Senders>) -> u64 {
+        let (hash, local) = (chunk.hash(), senders.is_none());
+        advance_heads(&mut self.entry.heads, hash, chunk.deps());
+        self.entry.bytes += chunk.bytes().len() as u64;
+        self.entry.chunks += 1;
+        self.entry.arrival = arrival;
+        let senders = senders.unwrap_or_default();
+        self.fresh.push(Fresh { arrival, hash, bytes: chunk.bytes().into(), local, senders });
         if log_loaded {
             self.admitted.push((arrival, chunk));
         }
         arrival + 1
     }
 
-    /// Adds admitted changes that came from a peer or an import.
-    pub(super) fn admit_remote(&mut self, chunks: Vec<Chunk>, arrival: u64) -> u64 {
+    /// Adds admitted changes that came from peers or an import.
+    pub(super) fn admit_remote(
+        &mut self,
+        chunks: Vec<Chunk>,
+        arrival: u64,
+        senders: impl Fn(&ChangeHash) -> Senders,
+    ) -> u64 {
         self.remote = true;
-        chunks.into_iter().fold(arrival, |arrival, chunk| self.admit_chunk(chunk, arrival, true, false))
-    }
-
-    fn take(&mut self, hash: ChangeHash, deps: &[ChangeHash], bytes: Arc<[u8]>, arrival: u64, local: bool) {
-        advance_heads(&mut self.entry.heads, hash, deps);
-        self.entry.bytes += bytes.len() as u64;
-        self.entry.chunks += 1;
-        self.entry.arrival = arrival;
-        self.fresh.push(Fresh { arrival, hash, bytes, local });
+        chunks.into_iter().fold(arrival, |arrival, chunk| {
+            let senders = senders(&chunk.hash());
+            self.admit_chunk(chunk, arrival, true, Some(senders))
+        })
     }
 
     /// Changes that the hydrated document does not have yet.
-    pub(super) fn remote_chunks(&self) -> impl Iterator<Item = &[u8]> {
-        self.fresh.iter().filter(|f| !f.local).map(|f| &*f.bytes)
+    pub(super) fn remote_chunks(&self) -> impl Iterator<Item = (ChangeHash, &[u8])> {
+        self.fresh.iter().filter(|f| !f.local).map(|f| (f.hash, &*f.bytes))
     }
 
     /// Whether the tombstones name every head: then nothing is set aside and the changes can go.
-    fn covered_by_tombstones(&self) -> bool {
+    pub(super) fn covered_by_tombstones(&self) -> bool {
         let Some(tombstones) = &self.entry.tombstones else { return false };
         let covered: BTreeSet<ChangeHash> =
             tombstones.iter().filter_map(|t| Tombstone::from_bytes(t).ok()).flat_map(|t| t.heads().to_vec()).collect();

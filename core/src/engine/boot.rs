@@ -114,6 +114,7 @@ impl Engine {
         self.identity = Some(ready.identity);
         self.cursors = ready.cursors;
         self.markers = super::marker::Markers::load(&opening.meta);
+        self.load_sessions(&opening.meta, &ready.spaces);
         self.spaces = ready.spaces.into_iter().map(|s| (s.id(), s)).collect();
         let spaces: Vec<SpaceInfo> = self.spaces.values().map(Space::info).collect();
         self.emit(Event::Opened { device, peer_seed: ready.peer_seed, incarnation, spaces });
@@ -197,6 +198,9 @@ impl Opening {
         let mut ops: Vec<_> = rows.iter().map(|(k, v)| WriteOp::Put(Table::Meta, k.to_vec(), v.to_vec())).collect();
         ops.push(WriteOp::Delete(Table::Meta, b"seal".to_vec()));
         let peer = PeerId(DeviceKey::from_seed(&peer_seed).device().0);
+        if let (None, Some(former)) = (kept, self.number(b"log-epoch")) {
+            ops.extend(super::session::put_former_epoch(&peer, former, last_arrival, &spaces));
+        }
         let identity = Identity { device: key.device(), peer, key, incarnation: Incarnation(incarnation), log_epoch };
         let cursors = self.cursors(&spaces);
         Ok((Ready { identity, peer_seed, epoch, spaces, cursors }, ops))

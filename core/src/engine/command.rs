@@ -6,6 +6,7 @@ use super::document::LoadWait;
 use super::index::Entry;
 use super::ingest::Source;
 use super::keys::{self, SpaceRecord};
+use super::session::Then;
 use super::space::Space;
 use super::storage::ReadPurpose;
 use super::{
@@ -55,7 +56,7 @@ pub(super) struct ExportRead {
     next: Option<Path>,
 }
 
-type Outcome = Result<Option<Reply>, CommandError>;
+pub(super) type Outcome = Result<Option<Reply>, CommandError>;
 
 impl Engine {
     pub(super) fn on_command(&mut self, request: RequestId, command: Command) {
@@ -83,6 +84,13 @@ impl Engine {
                 }
                 self.load_live(space, &path, LoadWait::Read(request))
             }
+            Command::ReadAtLeast { space, path, bookmark, wait } => {
+                self.begin_session(request, space, bookmark, wait, Then::Read(path))
+            }
+            Command::Reach { space, bookmark, wait } => {
+                self.begin_session(request, space, bookmark, wait, Then::Reached)
+            }
+            Command::Bookmark { space, paths } => self.bookmark(space, &paths),
             Command::List { space, prefix, after, limit } => self.list(space, &prefix, after.as_ref(), limit),
             Command::Delete { space, path } => {
                 self.space(&space)?;
@@ -115,6 +123,7 @@ impl Engine {
                     self.sync_waits.swap_remove(at);
                     self.reply(target, Err(CommandError::Cancelled));
                 }
+                self.cancel_session(target);
                 Ok(Some(Reply::Done))
             }
             Command::Reconcile => {

@@ -29,6 +29,10 @@ pub(super) enum LoadWait {
     Open(RequestId, Template),
     /// A program that reads it once.
     Read(RequestId),
+    /// A program that reads it once, with a bookmark.
+    SessionRead(RequestId),
+    /// A bookmark that names it.
+    Session(RequestId),
     /// A program that looks at what was set aside.
     SetAside(RequestId),
     /// A link that matches ids with what the document once was.
@@ -44,11 +48,13 @@ pub(super) enum LoadWait {
 impl LoadWait {
     /// Whether serving it hands the document to Automerge.
     fn opens(&self) -> bool {
-        matches!(self, LoadWait::Open(..) | LoadWait::Read(_) | LoadWait::SetAside(_) | LoadWait::Compact)
+        use LoadWait::{Compact, Open, Read, SessionRead, SetAside};
+        matches!(self, Open(..) | Read(_) | SessionRead(_) | SetAside(_) | Compact)
     }
 
     fn needs_log_only(&self) -> bool {
-        matches!(self, LoadWait::Log | LoadWait::Resolve(_) | LoadWait::Compare { .. } | LoadWait::Fetch { .. })
+        use LoadWait::{Compare, Fetch, Log, Resolve, Session};
+        matches!(self, Log | Session(_) | Resolve(_) | Compare { .. } | Fetch { .. })
     }
 }
 
@@ -173,6 +179,9 @@ impl Engine {
                 LoadWait::Open(request, _) | LoadWait::Read(request) | LoadWait::SetAside(request) => {
                     self.reply(request, Err(error.clone()));
                 }
+                LoadWait::SessionRead(request) | LoadWait::Session(request) => {
+                    self.fail_session(request, error.clone());
+                }
                 LoadWait::Log | LoadWait::Compare { .. } | LoadWait::Fetch { .. } => {}
                 LoadWait::Compact => self.compaction_done(&id),
                 LoadWait::Resolve(link) => self.on_resolvable(link, id),
@@ -212,6 +221,8 @@ impl Engine {
                     let result = self.read_once(id, rows).map(|value| Reply::Value(Some(value)));
                     self.reply(request, result);
                 }
+                LoadWait::SessionRead(request) => self.on_session_read(request, id, rows),
+                LoadWait::Session(request) => self.on_session_log(request, id),
                 LoadWait::SetAside(request) => {
                     let result = self.read_once(id, rows).map(|value| Reply::SetAside(vec![value]));
                     self.reply(request, result);
@@ -282,7 +293,7 @@ impl Engine {
     }
 
     /// The value of a document without keeping it hot.
-    fn read_once(
+    pub(super) fn read_once(
         &mut self,
         id: DocumentId,
         rows: Option<&Rows>,
@@ -310,6 +321,7 @@ impl Engine {
             working.log = None;
         }
         if draft.entry.deleted() {
+            self.sessions.bury(working.log.as_ref(), &draft.entry);
             // Its chunks may be gone; what was set aside is read from disk.
             (working.log, working.cell) = (None, None);
             return;
@@ -324,7 +336,7 @@ impl Engine {
         if draft.remote
             && let Some(cell) = &working.cell
         {
-            let chunks: Vec<Vec<u8>> = draft.remote_chunks().map(<[u8]>::to_vec).collect();
+            let chunks: Vec<_> = draft.remote_chunks().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
             if !chunks.is_empty() && !matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(()))) {
                 cell.retire();
                 working.cell = None;

@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::Batch;
+use super::batch::{Batch, Senders};
+use super::broadcast::Expected;
 use super::document::LoadWait;
+use super::link::Fate;
 use super::ship::{Shipment, What};
 use super::{CommandError, Engine, Event, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
 use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind, Waiting};
 use crate::document::log::Log;
-use crate::id::{Actor, ChangeHash, DocumentId, Path, SpaceId};
+use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, RequestId};
 use crate::trust::endorsement::WireEndorsement;
 use crate::trust::{Endorsement, EndorsementKind, Roster, Tombstone};
@@ -23,6 +25,9 @@ use crate::wire::{Codec, Reader};
 /// Older endorsements of an actor that are tried when the newest does not hold, so that one forged endorsement cannot
 /// shadow a good one.
 const MAX_TRIES: usize = 4;
+
+/// Most changes that are asked for by hash at once.
+const MAX_FETCH: usize = 256;
 
 /// Most endorsements of one document that are kept while their chains are incomplete.
 const MAX_HELD: usize = 256;
@@ -36,10 +41,19 @@ pub(super) enum Source {
     Import(RequestId),
 }
 
+impl Source {
+    fn link(&self) -> Option<LinkId> {
+        match self {
+            Source::Link(link, _) => Some(*link),
+            Source::Import(_) => None,
+        }
+    }
+}
+
 /// What peers sent of a document and no batch has dealt with. Bounded by the links' credit.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<(Vec<u8>, Source)>,
     endorsements: Vec<Vec<u8>>,
     tombstones: Vec<(Vec<u8>, Source)>,
     sources: BTreeSet<Source>,
@@ -51,17 +65,17 @@ impl Inbox {
     }
 
     /// Forgets everything; the messages it came in, as not stored.
-    pub(super) fn drop_all(&mut self) -> Vec<(LinkId, u64, bool)> {
+    pub(super) fn drop_all(&mut self) -> Vec<(LinkId, u64, Fate)> {
         let sources = std::mem::take(self).sources;
         sources
             .into_iter()
-            .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, false)) } else { None })
+            .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, Fate::Refused)) } else { None })
             .collect()
     }
 
     /// `false`: it joined what the same source had sent already, and both are dealt with as one.
     fn add(&mut self, update: DocumentUpdate, source: Source) -> bool {
-        self.chunks.extend(update.chunks);
+        self.chunks.extend(update.chunks.into_iter().map(|bytes| (bytes, source)));
         self.endorsements.extend(update.endorsements);
         self.tombstones.extend(update.tombstones.into_iter().map(|t| (t, source)));
         self.sources.insert(source)
@@ -124,7 +138,7 @@ impl Engine {
         };
         for source in inbox.sources {
             match source {
-                Source::Link(link, number) => batch.effects.resolved.push((link, number, !stored.waiting)),
+                Source::Link(link, number) => batch.effects.resolved.push((link, number, stored.fate())),
                 Source::Import(request) => self.count_import(batch, request, &stored),
             }
         }
@@ -146,8 +160,7 @@ impl Engine {
         if !matches || tombstone.verify(&space, roster).is_err() {
             return self.count_refused(1);
         }
-        let link = if let Source::Link(link, _) = source { Some(link) } else { None };
-        self.draft_tombstone(batch, space, &tombstone, link);
+        self.draft_tombstone(batch, space, &tombstone, source.link());
         if let Some(draft) = batch.drafts.get_mut(&DocumentId::derive(&space, path, generation)) {
             draft.remote = true;
         }
@@ -167,7 +180,7 @@ impl Engine {
         if deleted || deleted_now {
             return Outcome { admitted: 0, refused: 0, waiting: false };
         }
-        let (mut chunks, mut refused) = parse_chunks(std::mem::take(&mut inbox.chunks));
+        let Parsed { mut chunks, senders, mut refused } = parse_chunks(std::mem::take(&mut inbox.chunks));
         let held = self.documents.get_mut(&id).map(|w| std::mem::take(&mut w.held)).unwrap_or_default();
         let endorsements = self.verify_endorsements(space, path, id, inbox, &by_seq(&chunks), held);
         let covered = endorsements
@@ -198,11 +211,13 @@ impl Engine {
         let chunk_hashes: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
         // What is admitted already is covered by the endorsement it came with, or by a newer one.
         let known: Vec<bool> = endorsements.iter().map(|e| self.log_has(&id, &e.hash)).collect();
+        let authors: BTreeMap<Actor, DeviceId> = endorsements.iter().map(|e| (e.actor(), e.device)).collect();
+        self.note_duplicates(space, path, &chunk_hashes, &senders, &authors);
+        let all: Senders = inbox.sources.iter().filter_map(Source::link).collect();
         let draft = self.draft(batch, space, path, generation, id);
-        let duplicates = admitted == 0 && !waiting;
-        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival);
-        let links = inbox.sources.iter().filter_map(|s| if let Source::Link(l, _) = s { Some(*l) } else { None });
-        draft.sources.extend(links.clone());
+        // What waited here before is covered by what these links sent now, so they have it.
+        let senders_of = |hash: &ChangeHash| senders.get(hash).map_or(&all, |(_, links)| links).clone();
+        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival, senders_of);
         let mut unfinished = Vec::new();
         for (endorsement, known) in endorsements.into_iter().zip(known) {
             if chunk_hashes.contains(&endorsement.hash) {
@@ -212,16 +227,15 @@ impl Engine {
             }
         }
         batch.changes += admitted as usize;
-        if duplicates {
-            links.for_each(|link| self.on_duplicate(link, space));
-        }
         let missing: BTreeSet<ChangeHash> = staged.waiting.iter().flat_map(|w| w.missing.iter().copied()).collect();
         let wanted: BTreeSet<ChangeHash> = unfinished.iter().map(|e| e.hash).chain(missing).collect();
         let empty = Log::new();
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref()).unwrap_or(&empty);
         self.orphans.hold(&id, staged.waiting, log);
         self.hold_endorsements(id, unfinished);
-        self.fetch_missing(space, path, generation, &inbox.sources, wanted, &id);
+        if !wanted.is_empty() {
+            self.expect_missing(space, id, &inbox.sources);
+        }
         Outcome { admitted, refused, waiting }
     }
 
@@ -243,12 +257,51 @@ impl Engine {
         let waits = !waiting.is_empty() || !unfinished.is_empty();
         self.orphans.hold(&id, waiting, log);
         self.hold_endorsements(id, unfinished);
-        if let Some((space, path, generation)) =
-            self.documents.get(&id).map(|w| (w.space, w.path.clone(), w.generation))
-        {
-            self.fetch_missing(space, &path, generation, &inbox.sources, wanted, &id);
+        if let Some(space) = self.documents.get(&id).map(|w| w.space).filter(|_| !wanted.is_empty()) {
+            self.expect_missing(space, id, &inbox.sources);
         }
         Outcome { admitted: 0, refused: 0, waiting: waits }
+    }
+
+    /// Remembers who was first to send what is new, and looks for links that bring what others brought before.
+    fn note_duplicates(
+        &mut self,
+        space: SpaceId,
+        path: &Path,
+        admitted: &BTreeSet<ChangeHash>,
+        senders: &BTreeMap<ChangeHash, (Actor, Senders)>,
+        authors: &BTreeMap<Actor, DeviceId>,
+    ) {
+        let mut late: BTreeSet<(LinkId, LinkId, Option<DeviceId>)> = BTreeSet::new();
+        for (hash, (actor, links)) in senders {
+            let Some(first) = links.first() else { continue };
+            if admitted.contains(hash) {
+                self.recent.note(*hash, *first);
+            }
+            if let Some(first) = self.recent.first_sender(hash) {
+                let author = authors.get(actor).copied();
+                late.extend(links.iter().filter(|link| **link != first).map(|link| (*link, first, author)));
+            }
+        }
+        for (link, first, author) in late {
+            self.on_duplicate(link, first, author, space, path);
+        }
+    }
+
+    /// What is missing below what came is on its way by another link more often than not: it is asked for from whoever
+    /// sent what stands on it, if it does not come.
+    fn expect_missing(&mut self, space: SpaceId, id: DocumentId, sources: &BTreeSet<Source>) {
+        if let Some(link) = sources.iter().find_map(Source::link) {
+            self.expect(link, space, id, Expected::Missing);
+        }
+    }
+
+    /// What to fetch of a document: endorsed tips, and what is missing below those that are here.
+    pub(super) fn wanted_of(&self, id: &DocumentId) -> Vec<ChangeHash> {
+        let empty = Log::new();
+        let Some(working) = self.documents.get(id) else { return Vec::new() };
+        let tips: Vec<EndorsedTip> = working.held.iter().map(tip).collect();
+        self.orphans.wanted(id, working.log.as_ref().unwrap_or(&empty), &tips, MAX_FETCH)
     }
 
     fn hold_endorsements(&mut self, id: DocumentId, mut unfinished: Vec<Endorsement>) {
@@ -342,16 +395,42 @@ struct Outcome {
     waiting: bool,
 }
 
+impl Outcome {
+    fn fate(&self) -> Fate {
+        match (self.refused, self.waiting) {
+            (1.., _) => Fate::Refused,
+            (0, true) => Fate::Waits,
+            (0, false) => Fate::Stored,
+        }
+    }
+}
+
 /// Chunks by author and seq: what an endorsement means that leaves its change unnamed.
 type BySeq = BTreeMap<(Actor, u64), ChangeHash>;
 
-/// Chunks that parse, and how many do not.
-fn parse_chunks(raw: Vec<Vec<u8>>) -> (Vec<Chunk>, u64) {
+/// What an inbox held.
+struct Parsed {
+    chunks: Vec<Chunk>,
+    /// The author of each, and the links that sent it, the first one first.
+    senders: BTreeMap<ChangeHash, (Actor, Senders)>,
+    /// How many do not parse.
+    refused: u64,
+}
+
+fn parse_chunks(raw: Vec<(Vec<u8>, Source)>) -> Parsed {
     let limits = ChunkLimits::default();
-    let count = raw.len();
-    let chunks: Vec<Chunk> = raw.into_iter().filter_map(|bytes| Chunk::parse(bytes, &limits).ok()).collect();
-    let refused = (count - chunks.len()) as u64;
-    (chunks, refused)
+    let mut parsed = Parsed { chunks: Vec::with_capacity(raw.len()), senders: BTreeMap::new(), refused: 0 };
+    for (bytes, source) in raw {
+        let Ok(chunk) = Chunk::parse(bytes, &limits) else {
+            parsed.refused += 1;
+            continue;
+        };
+        let (_, senders) =
+            parsed.senders.entry(chunk.hash()).or_insert_with(|| (chunk.actor().clone(), Senders::default()));
+        senders.extend(source.link().filter(|link| !senders.contains(link)));
+        parsed.chunks.push(chunk);
+    }
+    parsed
 }
 
 fn by_seq(chunks: &[Chunk]) -> BySeq {

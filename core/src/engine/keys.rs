@@ -5,6 +5,8 @@
 //! | meta | `format`, `device`, `peer`, `incarnation`, `seal`, `epoch`, `log-epoch` | see `boot` |
 //! | meta | `space/` ‖ number u32 BE | [`SpaceRecord`] |
 //! | meta | `cursor/` ‖ peer's log epoch u64 LE ‖ number u32 BE | arrival varint |
+//! | meta | `vouched/` ‖ peer ‖ its log epoch u64 LE ‖ number u32 BE | [`crate::session::Vouched`] |
+//! | meta | `set-aside/` ‖ number u32 BE | [`crate::session::Ranges`] |
 //! | facts | number u32 BE ‖ order u64 BE | the signed fact |
 //! | index | number u32 BE ‖ path ‖ 0 ‖ generation u32 BE | [`super::index::Entry`] |
 //! | chunks | document ‖ arrival u64 BE | a stored chunk, see [`crate::document`] |
@@ -13,7 +15,7 @@
 //!
 //! A path has no control character, so the zero byte ends it without changing the order.
 
-use crate::id::{DocumentId, Path, Prefix, SpaceId};
+use crate::id::{DocumentId, Path, PeerId, Prefix, SpaceId};
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// The format that this version reads and writes.
@@ -30,6 +32,31 @@ pub fn space(number: SpaceNumber) -> Vec<u8> {
 /// Key of the cursor into a peer's arrival log.
 pub fn cursor(epoch: u64, number: SpaceNumber) -> Vec<u8> {
     [b"cursor/".as_slice(), &epoch.to_le_bytes(), &number.to_be_bytes()].concat()
+}
+
+/// Beginning of the keys of what is proved of other stores' logs.
+pub const VOUCHED: &[u8] = b"vouched/";
+
+/// Key of what is proved of a log.
+pub fn vouched(peer: &PeerId, epoch: u64, number: SpaceNumber) -> Vec<u8> {
+    [VOUCHED, &peer.0, &epoch.to_le_bytes(), &number.to_be_bytes()].concat()
+}
+
+/// Peer, epoch and space number of such a key.
+pub fn parse_vouched(key: &[u8]) -> Option<(PeerId, u64, SpaceNumber)> {
+    let mut r = Reader::new(key.strip_prefix(VOUCHED)?);
+    let (peer, epoch) = (PeerId(r.array("peer").ok()?), r.u64_le("epoch").ok()?);
+    let number = u32::from_be_bytes(r.array("space number").ok()?);
+    r.finish().ok()?;
+    Some((peer, epoch, number))
+}
+
+/// Beginning of the keys of what was set aside.
+pub const SET_ASIDE: &[u8] = b"set-aside/";
+
+/// Key of the ranges in which something of a space was set aside.
+pub fn set_aside(number: SpaceNumber) -> Vec<u8> {
+    [SET_ASIDE, &number.to_be_bytes()].concat()
 }
 
 /// Key of the `order`th fact that was admitted.

@@ -12,8 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::broadcast::Tree;
+use super::held::PeerHeld;
 use super::ship::Outbox;
-use super::space::canonical;
+use super::space::{canonical, domain_tag};
 use super::sync::{DomainRun, Sync};
 use super::{Engine, Event, LinkStatus, Phase};
 use crate::id::{ChangeHash, DeviceId, DocumentId, PeerId, Prefix, SpaceId};
@@ -28,13 +30,25 @@ const MAX_UNRESOLVED: usize = 65_536;
 /// Documents whose confirmed heads are remembered for a link.
 const MAX_CONFIRMED: usize = 4_096;
 
+/// What became of something that a peer sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// It is durable, or of no concern here.
+    Stored,
+    /// It waits in memory for what it depends on.
+    Waits,
+    /// It was refused or dropped.
+    Refused,
+}
+
 /// A numbered message that is being dealt with.
 #[derive(Debug)]
 pub(super) struct Incoming {
     /// Documents of it that no batch has dealt with.
     pub(super) left: usize,
     pub(super) bytes: u64,
-    pub(super) stored: bool,
+    /// The worst that became of any of them.
+    pub(super) fate: Fate,
 }
 
 /// What the peer said first.
@@ -57,12 +71,10 @@ pub(super) struct LinkSpace {
     pub(super) domains: Vec<Prefix>,
     /// Fresh changes go to the peer: it has been in step, or its differences are on their way.
     pub(super) pushing: bool,
-    /// The peer asked to be told of fresh changes rather than sent them.
-    pub(super) lazy: bool,
-    /// We asked the peer so.
-    pub(super) pruned: bool,
-    /// Documents that the peer announced and that have not arrived, with the time to ask for them.
-    pub(super) announced: BTreeMap<DocumentId, (Timestamp, [u8; 8])>,
+    /// How fresh changes travel between the two ends.
+    pub(super) tree: Tree,
+    /// What the peer holds of an earlier link.
+    pub(super) held: PeerHeld,
     /// Sessions and resolutions of domains.
     pub(super) runs: BTreeMap<DomainTag, DomainRun>,
 }
@@ -94,7 +106,6 @@ pub(super) struct Link {
     /// Heads that the peer is known to have stored, of recently acknowledged documents.
     pub(super) confirmed: BTreeMap<DocumentId, BTreeSet<ChangeHash>>,
     confirmed_order: VecDeque<DocumentId>,
-    pub(super) parts: super::ship::Parts,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) duplicates: u64,
@@ -122,7 +133,6 @@ impl Link {
             sync: Sync::default(),
             confirmed: BTreeMap::new(),
             confirmed_order: VecDeque::new(),
-            parts: super::ship::Parts::default(),
             bytes_sent: 0,
             bytes_received: 0,
             duplicates: 0,
@@ -196,10 +206,12 @@ impl Engine {
         self.links.remove(&id);
         self.soft_unlinked(id, None);
         self.busy_links.remove(&id);
+        self.sessions.forget_link(id);
     }
 
     pub(super) fn close_link(&mut self, id: LinkId, reason: CloseReason) {
         if let Some(mut link) = self.links.remove(&id) {
+            self.sessions.forget_link(id);
             // What was already said (a typed refusal) still leaves before the stream ends.
             for bytes in link.out.last_words() {
                 self.out.push_back(Output::Send { link: id, bytes });
@@ -213,6 +225,7 @@ impl Engine {
     pub(super) fn on_frame(&mut self, id: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.bytes_received += bytes.len() as u64 + 2;
+        link.sync.on_heard(self.now.mono);
         self.busy_links.insert(id);
         if bytes.len() > MAX_FRAME {
             return self.close_link(id, protocol(format!("a frame of {} bytes", bytes.len())));
@@ -265,7 +278,7 @@ impl Engine {
                 self.on_soft_ack(id);
                 Ok(())
             }
-            Message::Roots { ask, root, arrival } => self.on_roots(id, ask, root, arrival),
+            Message::Roots { kind, root, arrival } => self.on_roots(id, kind, root, arrival),
             message => self.on_space_message(id, message, bytes),
         }
     }
@@ -313,8 +326,8 @@ impl Engine {
                 self.on_heads(id, space, documents, false);
                 Ok(())
             }
-            Message::Fetch { path, generation, hashes, offset, .. } => {
-                self.on_fetch(id, space, &path, generation, hashes, offset);
+            Message::Fetch { path, generation, hashes, .. } => {
+                self.on_fetch(id, space, &path, generation, hashes);
                 Ok(())
             }
             Message::Update { number, documents, .. } => self.on_update(id, space, number, documents, size),
@@ -322,13 +335,25 @@ impl Engine {
             Message::Part { number, path, generation, hash, total, offset, bytes, .. } => {
                 self.on_part(id, space, (number, size), (path, generation, hash), total, offset, &bytes)
             }
+            Message::Held { documents, parts, .. } => {
+                self.on_held(id, space, documents, parts);
+                Ok(())
+            }
             Message::Have { documents, .. } => {
                 self.on_have(id, space, documents);
                 Ok(())
             }
-            Message::Prune { .. } => {
+            Message::Prune { domain, .. } => {
                 let link = self.links.get_mut(&id).expect("checked by the caller");
-                link.spaces.get_mut(&space).expect("found above").lazy = true;
+                let common = link.spaces.get_mut(&space).expect("found above");
+                // A tag that names no domain is of before the interests changed.
+                if common.domains.iter().any(|prefix| domain_tag(prefix) == domain) {
+                    common.tree.on_prune(domain);
+                }
+                Ok(())
+            }
+            Message::Vouch { former, set_aside, .. } => {
+                self.sessions.on_vouch(id, space, former, &set_aside);
                 Ok(())
             }
             Message::Graft { documents, .. } => {
@@ -430,9 +455,8 @@ impl Engine {
             wanted: None,
             domains: Vec::new(),
             pushing: false,
-            lazy: false,
-            pruned: false,
-            announced: BTreeMap::new(),
+            tree: Tree::default(),
+            held: PeerHeld::default(),
             runs: BTreeMap::new(),
         });
         link.out.control(Message::Present { space: tag, proof: present.to_bytes() });
@@ -453,6 +477,7 @@ impl Engine {
                 self.admit_facts(space, verified.new_facts, Some(id));
                 self.emit(Event::Joined { link: id, peer, device: verified.device, space });
                 self.send_interests(id, space);
+                self.send_held(id, space);
             }
             Err(_) => {
                 link.out.control(Message::Refused { space: tag });
@@ -485,6 +510,7 @@ impl Engine {
         if domains != common.domains {
             common.domains = domains;
             common.runs.clear();
+            common.tree.forget();
             // Equal roots over other domains say nothing of these.
             link.sync.in_step_arrival = 0;
             link.sync.unsure();
@@ -513,20 +539,21 @@ impl Engine {
         if link.incoming_bytes > window + MAX_FRAME as u64 || link.incoming.len() >= MAX_UNRESOLVED {
             return Err(protocol("more data than credit was given for"));
         }
-        let incoming = Incoming { left: documents, bytes: bytes as u64, stored: true };
+        let incoming = Incoming { left: documents, bytes: bytes as u64, fate: Fate::Stored };
         link.incoming.insert(number, incoming);
         if documents == 0 {
-            self.on_resolved(id, number, true);
+            self.on_resolved(id, number, Fate::Stored);
         }
         Ok(())
     }
 
     /// One document of a numbered message has been dealt with.
-    pub(super) fn on_resolved(&mut self, id: LinkId, number: u64, stored: bool) {
+    pub(super) fn on_resolved(&mut self, id: LinkId, number: u64, fate: Fate) {
+        let now = self.now.mono;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(incoming) = link.incoming.get_mut(&number) else { return };
         incoming.left = incoming.left.saturating_sub(1);
-        incoming.stored &= stored;
+        incoming.fate = incoming.fate.max(fate);
         while let Some(first) = link.incoming.first_entry()
             && first.get().left == 0
         {
@@ -534,11 +561,13 @@ impl Engine {
             link.credit_due += done.bytes;
             link.incoming_bytes -= done.bytes;
             link.ack_due = Some(number);
-            if !done.stored {
-                link.not_stored.push(number);
-                // Evidence of a gap.
-                link.sync.unsure();
+            match done.fate {
+                Fate::Stored => continue,
+                // What it waits for is on its way more often than not, and asked for if it is not.
+                Fate::Waits => link.sync.look_later(now),
+                Fate::Refused => link.sync.gap(),
             }
+            link.not_stored.push(number);
         }
         self.busy_links.insert(id);
     }
@@ -558,11 +587,13 @@ impl Engine {
     }
 
     fn on_ack(&mut self, id: LinkId, number: u64, except: &[u64]) -> Handled {
+        let now = self.now.mono;
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let done = link.out.acknowledge(number)?;
         for (number, documents) in done {
             if except.contains(&number) {
-                link.sync.unsure();
+                // The peer asks for what it lacks; equal roots will confirm the rest.
+                link.sync.look_later(now);
                 continue;
             }
             for (document, heads) in documents {

@@ -5,14 +5,14 @@
 //! document does not hold up small ones, and at most one read a link is under way, so what waits in memory is bounded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
-use super::batch::Draft;
+use super::broadcast::Fresh;
 use super::command::wire_endorsement;
 use super::document::LoadWait;
+use super::held::PeerHeld;
 use super::index::Entry;
 use super::ingest::Source;
-use super::link::protocol;
+use super::link::{Fate, protocol};
 use super::storage::ReadPurpose;
 use super::{Engine, keys};
 use crate::document::log::Log;
@@ -20,7 +20,6 @@ use crate::document::row::{RowKind, StoredRow};
 use crate::document::{Chunk, compaction};
 use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
 use crate::io::{CloseReason, LinkId, MAX_FRAME, Output, ReadOp, Rows, StorageFailure, Table};
-use crate::time::Timestamp;
 use crate::trust::{Endorsement, Roster};
 use crate::wire::v1::{DocumentUpdate, Message, SpaceTag};
 
@@ -34,10 +33,6 @@ const READ_BYTES: u64 = 256 * 1024;
 const READ_SHIPMENTS: usize = 128;
 /// Data messages that may wait for credit before no more is read.
 const QUEUE_BYTES: usize = 256 * 1024;
-/// Fresh changes that may wait for a link's next push; beyond it the link falls back to reconciliation.
-const FRESH_BYTES: usize = 1 << 20;
-/// Most bytes of unfinished parts of one link.
-const PARTS_BYTES: usize = 32 << 20;
 /// Most shipments that wait on one link; a peer that is behind by more finds the rest in the next round.
 const MAX_SHIPMENTS: usize = 2_000_000;
 
@@ -84,15 +79,6 @@ pub(super) struct ShipmentRead {
     shipments: Vec<(Shipment, usize)>,
 }
 
-/// News of a document that waits for the next push.
-#[derive(Debug, Default)]
-struct FreshDocument {
-    path: Option<(Path, u32)>,
-    changes: Vec<(ChangeHash, Arc<[u8]>)>,
-    endorsements: BTreeMap<Vec<u8>, Endorsement>,
-    tombstones: Vec<Vec<u8>>,
-}
-
 /// Heads that a numbered message takes the peer to.
 type Carried = Vec<(DocumentId, Vec<ChangeHash>)>;
 
@@ -108,10 +94,7 @@ pub(super) struct Outbox {
     credit: u64,
     next_number: u64,
     unacknowledged: BTreeMap<u64, Carried>,
-    fresh: BTreeMap<(SpaceId, DocumentId), FreshDocument>,
-    fresh_bytes: usize,
-    last_push: Option<Timestamp>,
-    push_at: Option<Timestamp>,
+    pub(super) fresh: Fresh,
 }
 
 impl Outbox {
@@ -166,8 +149,14 @@ impl Outbox {
             && self.fresh.is_empty()
     }
 
-    pub(super) fn due(&self) -> Option<Timestamp> {
-        self.push_at
+    /// Whether the peer has dealt with everything that was sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unacknowledged.is_empty()
+    }
+
+    /// Whether more data may be queued; what is fresh goes on gathering otherwise.
+    pub(super) fn has_room(&self) -> bool {
+        self.data_bytes <= QUEUE_BYTES
     }
 
     pub(super) fn last_words(&mut self) -> Vec<Vec<u8>> {
@@ -204,13 +193,6 @@ impl Outbox {
     }
 }
 
-/// Pieces of chunks that are larger than a frame.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    unfinished: BTreeMap<ChangeHash, Vec<u8>>,
-    bytes: usize,
-}
-
 impl Engine {
     /// Lets everything leave that may.
     pub(super) fn pump_links(&mut self) {
@@ -230,73 +212,6 @@ impl Engine {
             for bytes in link.out.frames(true) {
                 link.bytes_sent += bytes.len() as u64 + 2;
                 self.out.push_back(Output::Send { link: id, bytes });
-            }
-        }
-    }
-
-    /// Hands a durable draft to every link that wants it.
-    pub(super) fn push(&mut self, draft: Draft) {
-        if !self.config.push {
-            self.links.values_mut().for_each(|l| l.sync.in_step = false);
-            return;
-        }
-        let (space, path, id) = (draft.space, &draft.entry.path, draft.entry.id);
-        let size: usize = draft.fresh.iter().map(|f| f.bytes.len()).sum::<usize>() + 256;
-        let interval = self.config.push_interval;
-        for (link_id, link) in &mut self.links {
-            let Some(common) = link.spaces.get_mut(&space) else { continue };
-            common.announced.remove(&id);
-            let wanted = common.pushing && super::space::covered(&common.domains, path);
-            if !wanted || draft.sources.contains(link_id) {
-                continue;
-            }
-            link.sync.in_step = false;
-            if link.out.fresh_bytes + size > FRESH_BYTES {
-                link.sync.unsure();
-                continue;
-            }
-            link.out.fresh_bytes += size;
-            let fresh = link.out.fresh.entry((space, id)).or_default();
-            fresh.path = Some((path.clone(), draft.entry.generation));
-            fresh.changes.extend(draft.fresh.iter().map(|f| (f.hash, f.bytes.clone())));
-            fresh.endorsements.extend(draft.endorsements.iter().map(|(k, e)| (k.clone(), e.clone())));
-            fresh.tombstones.extend(draft.tombstones.iter().cloned());
-            let earliest = link.out.last_push.map_or(self.now.mono, |at| at + interval).max(self.now.mono);
-            link.out.push_at.get_or_insert(earliest);
-            self.busy_links.insert(*link_id);
-        }
-    }
-
-    fn push_due(&mut self, id: LinkId) {
-        let now = self.now.mono;
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.out.push_at.is_none_or(|at| at > now) || link.out.data_bytes > QUEUE_BYTES {
-            return;
-        }
-        link.out.push_at = None;
-        link.out.last_push = Some(now);
-        link.out.fresh_bytes = 0;
-        let mut by_space: BTreeMap<SpaceId, Vec<(DocumentId, FreshDocument)>> = BTreeMap::new();
-        for ((space, document), fresh) in std::mem::take(&mut link.out.fresh) {
-            by_space.entry(space).or_default().push((document, fresh));
-        }
-        for (space, documents) in by_space {
-            let Some(common) = link.spaces.get(&space) else { continue };
-            if common.lazy {
-                let newest = |(d, f): &(DocumentId, FreshDocument)| {
-                    let change = f.changes.last()?.0;
-                    Some((*d, *change.0.first_chunk::<8>().expect("32 bytes hold 8")))
-                };
-                let announced: Vec<_> = documents.iter().filter_map(newest).collect();
-                for documents in pack(announced, |_| 24, 2_048) {
-                    link.out.control(Message::Have { space: common.tag, documents });
-                }
-                // A deletion is small and has no other announcement.
-                let deleted = documents.into_iter().filter(|(_, f)| !f.tombstones.is_empty());
-                let deleted = deleted.map(|(d, f)| (d, FreshDocument { changes: Vec::new(), ..f })).collect::<Vec<_>>();
-                send_fresh(&mut link.out, common.tag, deleted, self.spaces.get(&space).map(|s| &s.roster));
-            } else {
-                send_fresh(&mut link.out, common.tag, documents, self.spaces.get(&space).map(|s| &s.roster));
             }
         }
     }
@@ -349,7 +264,7 @@ impl Engine {
         self.busy_links.insert(read.link);
         let Ok(rows) = rows else {
             // What could not be read is found missing in the next round.
-            link.sync.unsure();
+            link.sync.gap();
             return;
         };
         let mut rows = rows.into_iter();
@@ -370,8 +285,8 @@ impl Engine {
             by_space.entry(shipment.space).or_default().push(Loaded::new(entry, &shipment, &chunks, &endorsements));
         }
         for (space, documents) in by_space {
-            let (Some(common), Some(state)) = (link.spaces.get(&space), self.spaces.get(&space)) else { continue };
-            let mut packer = Packer::new(common.tag, Some(&state.roster));
+            let (Some(common), Some(state)) = (link.spaces.get_mut(&space), self.spaces.get(&space)) else { continue };
+            let mut packer = Packer::new(common.tag, Some(&state.roster)).resuming(&mut common.held);
             for document in documents {
                 packer.add(&mut link.out, document);
             }
@@ -392,62 +307,11 @@ impl Engine {
         let interests = self.spaces.get(&space).map(|s| s.interests(&device)).unwrap_or_default();
         for update in documents {
             let wanted = super::space::covered(&interests, &update.path);
-            if !wanted || !self.receive(space, update, Source::Link(id, number)) {
-                self.on_resolved(id, number, wanted);
+            if !wanted {
+                self.on_resolved(id, number, Fate::Refused);
+            } else if !self.receive(space, update, Source::Link(id, number)) {
+                self.on_resolved(id, number, Fate::Stored);
             }
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_part(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        (number, size): (u64, usize),
-        (path, generation, hash): (Path, u32, ChangeHash),
-        total: u64,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), CloseReason> {
-        self.take_number(id, number, 1, size)?;
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let parts = &mut link.parts;
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
-        if offset == 0 && !parts.unfinished.contains_key(&hash) {
-            if total > PARTS_BYTES || parts.bytes + bytes.len() > PARTS_BYTES {
-                self.on_resolved(id, number, false);
-                return Ok(());
-            }
-            parts.unfinished.insert(hash, Vec::new());
-        }
-        let complete = match parts.unfinished.get_mut(&hash) {
-            Some(have) if have.len() as u64 == offset && have.len() + bytes.len() <= total => {
-                have.extend_from_slice(bytes);
-                parts.bytes += bytes.len();
-                have.len() == total
-            }
-            // A piece that does not continue what is here is of no use.
-            _ => {
-                self.on_resolved(id, number, false);
-                return Ok(());
-            }
-        };
-        if parts.bytes > PARTS_BYTES {
-            parts.unfinished.clear();
-            parts.bytes = 0;
-            self.on_resolved(id, number, false);
-            return Ok(());
-        }
-        if !complete {
-            self.on_resolved(id, number, true);
-            return Ok(());
-        }
-        let chunk = parts.unfinished.remove(&hash).expect("looked up above");
-        parts.bytes -= chunk.len();
-        let (endorsements, tombstones) = (Vec::new(), Vec::new());
-        let update = DocumentUpdate { path, generation, chunks: vec![chunk], endorsements, tombstones };
-        if !self.receive(space, update, Source::Link(id, number)) {
-            self.on_resolved(id, number, true);
         }
         Ok(())
     }
@@ -459,7 +323,6 @@ impl Engine {
         path: &Path,
         generation: u32,
         hashes: Vec<ChangeHash>,
-        _offset: u64,
     ) {
         let document = DocumentId::derive(&space, path, generation);
         let link = &self.links[&id];
@@ -480,33 +343,6 @@ impl Engine {
         if let Some(what) = what {
             link.out.ship(Shipment::of(space, entry, what));
             self.busy_links.insert(id);
-        }
-    }
-
-    /// Asks whoever sent an incomplete chain for the rest of it.
-    pub(super) fn fetch_missing(
-        &mut self,
-        space: SpaceId,
-        path: &Path,
-        generation: u32,
-        sources: &BTreeSet<Source>,
-        wanted: BTreeSet<ChangeHash>,
-        document: &DocumentId,
-    ) {
-        let lacks = |h: &ChangeHash| !self.orphans.contains(document, h);
-        let hashes: Vec<ChangeHash> = wanted.into_iter().filter(lacks).take(256).collect();
-        if hashes.is_empty() {
-            return;
-        }
-        for source in sources {
-            let Source::Link(id, _) = source else { continue };
-            let Some(link) = self.links.get_mut(id) else { continue };
-            let Some(common) = link.spaces.get(&space) else { continue };
-            // While a shipment is under way, what is missing is likely in it; heads settle it afterwards.
-            let (space, path, hashes) = (common.tag, path.clone(), hashes.clone());
-            link.out.control(Message::Fetch { space, path, generation, hashes, offset: 0 });
-            self.busy_links.insert(*id);
-            return;
         }
     }
 }
@@ -592,14 +428,14 @@ fn expand_where<'a>(
 }
 
 /// A piece of a document, ready to be packed.
-struct Loaded {
-    document: DocumentId,
-    path: Path,
-    generation: u32,
-    heads: BTreeSet<ChangeHash>,
-    changes: Vec<(ChangeHash, Vec<u8>)>,
-    endorsements: Vec<Endorsement>,
-    tombstones: Vec<Vec<u8>>,
+pub(super) struct Loaded {
+    pub(super) document: DocumentId,
+    pub(super) path: Path,
+    pub(super) generation: u32,
+    pub(super) heads: BTreeSet<ChangeHash>,
+    pub(super) changes: Vec<(ChangeHash, Vec<u8>)>,
+    pub(super) endorsements: Vec<Endorsement>,
+    pub(super) tombstones: Vec<Vec<u8>>,
 }
 
 impl Loaded {
@@ -620,20 +456,28 @@ impl Loaded {
 }
 
 /// Fills messages with pieces of documents.
-struct Packer<'r> {
+pub(super) struct Packer<'r> {
     space: SpaceTag,
     roster: Option<&'r Roster>,
+    /// What the peer holds of changes that travel in parts.
+    held: Option<&'r mut PeerHeld>,
     updates: Vec<DocumentUpdate>,
     carried: Carried,
     size: usize,
 }
 
 impl<'r> Packer<'r> {
-    fn new(space: SpaceTag, roster: Option<&'r Roster>) -> Self {
-        Self { space, roster, updates: Vec::new(), carried: Vec::new(), size: 0 }
+    pub(super) fn new(space: SpaceTag, roster: Option<&'r Roster>) -> Self {
+        Self { space, roster, held: None, updates: Vec::new(), carried: Vec::new(), size: 0 }
     }
 
-    fn add(&mut self, out: &mut Outbox, document: Loaded) {
+    /// Goes on where an earlier link ended.
+    fn resuming(mut self, held: &'r mut PeerHeld) -> Self {
+        self.held = Some(held);
+        self
+    }
+
+    pub(super) fn add(&mut self, out: &mut Outbox, document: Loaded) {
         let mut by_hash: BTreeMap<ChangeHash, Vec<&Endorsement>> = BTreeMap::new();
         for endorsement in &document.endorsements {
             by_hash.entry(endorsement.hash).or_default().push(endorsement);
@@ -707,7 +551,7 @@ impl<'r> Packer<'r> {
         w.finish()
     }
 
-    fn flush(&mut self, out: &mut Outbox) {
+    pub(super) fn flush(&mut self, out: &mut Outbox) {
         self.size = 0;
         let (space, documents) = (self.space, std::mem::take(&mut self.updates));
         if !documents.is_empty() {
@@ -719,8 +563,9 @@ impl<'r> Packer<'r> {
     fn send_parts(&mut self, out: &mut Outbox, path: &Path, generation: u32, hash: ChangeHash, bytes: &[u8]) {
         self.flush(out);
         let (space, total) = (self.space, bytes.len() as u64);
-        for (n, piece) in bytes.chunks(PART_BYTES).enumerate() {
-            let (path, offset, bytes) = (path.clone(), (n * PART_BYTES) as u64, piece.to_vec());
+        let begin = self.held.as_mut().map_or(0, |held| held.resume(&hash, bytes.len()));
+        for (n, piece) in bytes[begin..].chunks(PART_BYTES).enumerate() {
+            let (path, offset, bytes) = (path.clone(), (begin + n * PART_BYTES) as u64, piece.to_vec());
             out.data(Vec::new(), |number| Message::Part {
                 space,
                 number,
@@ -733,26 +578,6 @@ impl<'r> Packer<'r> {
             });
         }
     }
-}
-
-fn send_fresh(out: &mut Outbox, space: SpaceTag, documents: Vec<(DocumentId, FreshDocument)>, roster: Option<&Roster>) {
-    let mut packer = Packer::new(space, roster);
-    for (document, fresh) in documents {
-        let Some((path, generation)) = fresh.path else { continue };
-        packer.add(
-            out,
-            Loaded {
-                document,
-                path,
-                generation,
-                heads: fresh.changes.iter().map(|(h, _)| *h).collect(),
-                changes: fresh.changes.into_iter().map(|(h, bytes)| (h, bytes.to_vec())).collect(),
-                endorsements: fresh.endorsements.into_values().collect(),
-                tombstones: fresh.tombstones,
-            },
-        );
-    }
-    packer.flush(out);
 }
 
 /// Groups items so that each group fits a message.

@@ -4,45 +4,38 @@
 //! Otherwise, cheapest first: L0 ships what has arrived since each side's cursor into the other's arrival log; then a
 //! session a domain finds the differing items (L1, L2), the difference is resolved to documents, and what is missing on
 //! either side is shipped. After each layer, once nothing is on its way, the roots are compared again.
-//!
-//! **Resolving.** An updated document shows as two ids: its new heads on one side, its old heads on the other. Whoever has
-//! the newer state finds the other's id among the heads that the document once had (the log replays them), and so knows
-//! exactly what to ship without exchanging heads. Only what matches nothing (a document edited on both sides) costs an
-//! exchange of heads.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::LoadWait;
-use super::index::Entry;
 use super::keys;
 use super::link::protocol;
+use super::resolve::Resolution;
 use super::ship::{Shipment, What};
 use super::space::{Space, domain_tag, fact_item};
-use super::{CommandError, Engine, Event, Phase, Reply, SyncStats};
-use crate::document::Log;
-use crate::id::{ChangeHash, DocumentId, FactHash, Prefix, SpaceId};
+use super::{Engine, Event, SyncStats};
+use crate::id::{DocumentId, Prefix, SpaceId};
 use crate::io::{CloseReason, LinkId, Table, WriteOp};
 use crate::reconcile::message::Message as Step;
 use crate::reconcile::riblt::PrefixCache;
 use crate::reconcile::session::{ItemSource, Outcome, Requester, Responder};
 use crate::reconcile::{IdKey, Item, Root, Sketch};
 use crate::time::Timestamp;
-use crate::trust::{Fact, Insert};
-use crate::wire::v1::{DocumentHeads, DomainTag, FACTS_DOMAIN, MAX_DOCUMENTS, MAX_IDS, Message};
+use crate::wire::v1::{DomainTag, FACTS_DOMAIN, Message, RootsKind};
 use crate::wire::{Codec, Writer};
 
 /// Rounds without reaching equal roots after which a link waits for its next period.
 const MAX_ATTEMPTS: u32 = 12;
 /// Pause before the roots are compared again while changes are being pushed, which makes them differ for a moment.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(40);
-/// Facts that are sent whole when interests show that the facts differ; more are reconciled.
-const FEW_FACTS: usize = 64;
+/// Pause before the roots are compared because of something that will probably come by itself.
+const LATER: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long roots may differ while either side is busy, before a difference is looked for all the same.
+const BUSY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a peer that is asked something may say nothing at all before the round is begun anew. Whatever it owes then is
+/// not going to come: it has forgotten, or it lies.
+const STALLED: std::time::Duration = std::time::Duration::from_secs(20);
 /// Cursors that a store remembers, the least recently used beyond it are forgotten and cost a session.
 const MAX_CURSORS: usize = 1_024;
-/// How long an announced change may take before it is asked for.
-const GRAFT_AFTER: std::time::Duration = std::time::Duration::from_millis(150);
-/// Most announced documents that are waited for on a link.
-const MAX_ANNOUNCED: usize = 4_096;
 
 /// Where a link stands with its rounds.
 #[derive(Debug, Default)]
@@ -56,6 +49,12 @@ pub(super) struct Sync {
     next_check: Option<Timestamp>,
     /// An answer to our roots is on its way.
     asked: bool,
+    /// Something that the peer lacks was not pushed: whoever accepted the link tells the initiator by asking for roots.
+    gap: bool,
+    /// When the peer last said anything.
+    heard: Timestamp,
+    /// Since when the roots have differed while one of the two sides was busy.
+    busy_since: Option<Timestamp>,
     round: Option<Round>,
     serial: u8,
 }
@@ -87,6 +86,51 @@ impl Sync {
         self.in_step = false;
         self.next_check = None;
     }
+
+    /// Something may be missing that is on its way: compare roots a little later.
+    pub(super) fn look_later(&mut self, now: Timestamp) {
+        self.in_step = false;
+        self.gap = true;
+        let at = now + LATER;
+        self.next_check = Some(self.next_check.map_or(at, |next| next.min(at)));
+    }
+
+    /// Something is missing on one of the two sides that nothing on its way will bring.
+    pub(super) fn gap(&mut self) {
+        self.gap = true;
+        self.unsure();
+    }
+
+    /// Another round trip was spent.
+    pub(super) fn count_trip(&mut self) {
+        self.round_trips += 1;
+        if let Some(round) = &mut self.round {
+            round.trips += 1;
+        }
+    }
+
+    /// The link's members or domains changed: rounds that were spent before do not count.
+    pub(super) fn start_over(&mut self) {
+        self.unsure();
+        self.round.iter_mut().for_each(|round| round.attempts = 0);
+    }
+
+    /// The peer said something.
+    pub(super) fn on_heard(&mut self, now: Timestamp) {
+        self.heard = now;
+    }
+
+    /// When the roots want to be compared, and when a silent peer is to be given up on.
+    pub(super) fn due(&self, initiator: bool) -> impl Iterator<Item = Timestamp> {
+        let patience = (self.asked || self.round.is_some()).then(|| self.heard + STALLED);
+        let check = self.next_check.filter(|_| !self.asked && (initiator || self.gap));
+        patience.into_iter().chain(check)
+    }
+
+    /// Compare roots as soon as nothing is on its way.
+    pub(super) fn check_now(&mut self) {
+        self.next_check = None;
+    }
 }
 
 /// What a domain is going through.
@@ -95,32 +139,19 @@ pub(super) struct DomainRun {
     requester: Option<Requester>,
     responder: Option<Responder>,
     /// Our side of a difference that is being resolved.
-    resolution: Option<Resolution>,
+    pub(super) resolution: Option<Resolution>,
     /// `Want`s of the peer that gather until the last one.
-    wanted: Option<(IdKey, Vec<u64>, BTreeSet<u64>)>,
+    pub(super) wanted: Option<(IdKey, Vec<u64>, BTreeSet<u64>)>,
     /// Our items that matched nothing; the peer says which of them meant nothing to it.
-    unmatched: BTreeMap<u64, DocumentId>,
+    pub(super) unmatched: BTreeMap<u64, DocumentId>,
     /// The peer's shipment has not ended.
-    shipping: bool,
+    pub(super) shipping: bool,
 }
 
 impl DomainRun {
     fn idle(&self) -> bool {
         self.requester.is_none() && self.resolution.is_none() && !self.shipping
     }
-}
-
-/// Matching our documents with the ids that the other side has.
-#[derive(Debug)]
-struct Resolution {
-    requester: bool,
-    key: IdKey,
-    /// Ids that the other side has and this side has not.
-    others: BTreeSet<u64>,
-    /// Our documents with their ids, waiting for their logs.
-    waiting: BTreeMap<DocumentId, u64>,
-    /// Our documents in whose history no id of the other side occurs.
-    unmatched: BTreeMap<u64, DocumentId>,
 }
 
 /// A domain's items as sessions read them.
@@ -170,16 +201,17 @@ impl DomainItems<'_> {
     }
 }
 
-type Handled = Result<(), CloseReason>;
+pub(super) type Handled = Result<(), CloseReason>;
 
 impl Engine {
     /// The last arrival number that is durable.
-    fn durable_arrival(&self) -> u64 {
+    pub(super) fn durable_arrival(&self) -> u64 {
         self.spaces.values().map(|s| s.index.last_arrival()).max().unwrap_or(0)
     }
 
     /// One root over all domains of a link.
-    fn link_root(&mut self, id: LinkId) -> Option<Root> {
+    pub(super) fn link_root(&mut self, id: LinkId) -> Option<Root> {
+        self.tell_vouch(id);
         let link = self.links.get(&id)?;
         let ready = link.spaces.iter().filter(|(_, s)| s.wanted.is_some() && s.device.is_some());
         let parts: Vec<(SpaceId, Vec<Prefix>)> = ready.map(|(id, s)| (*id, s.domains.clone())).collect();
@@ -197,42 +229,51 @@ impl Engine {
     /// Compares roots where that is due and nothing is on its way.
     pub(super) fn run_link_sync(&mut self, id: LinkId) {
         let now = self.now.mono;
+        self.give_up_stalled(id);
         let Some(link) = self.links.get(&id) else { return };
-        let due = link.sync.next_check.is_none_or(|at| at <= now);
+        let due = link.sync.next_check.is_none_or(|at| at <= now) && (link.initiator || link.sync.gap);
         let ready = link.spaces.values().any(|s| s.wanted.is_some());
-        let busy = link.sync.asked
-            || !link.settled()
-            || link.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty())
-            || link.spaces.values().any(|s| s.runs.values().any(|run| !run.idle()));
-        if !ready || !due || busy || !link.initiator || self.storage.holds_back() {
+        if !ready || !due || link.sync.asked || link.busy() || self.storage.holds_back() {
             return;
         }
         let Some(root) = self.link_root(id) else { return };
         let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("looked up above");
-        link.sync.asked = true;
+        (link.sync.asked, link.sync.gap) = (true, false);
+        link.sync.heard = now;
         link.sync.next_check = Some(now + period);
-        link.out.control(Message::Roots { ask: true, root: root.0, arrival });
+        link.out.control(Message::Roots { kind: RootsKind::Ask, root: root.0, arrival });
     }
 
-    pub(super) fn on_roots(&mut self, id: LinkId, ask: bool, root: [u8; 24], arrival: u64) -> Handled {
+    /// Forgets what a peer was asked that has said nothing for too long, and begins anew.
+    fn give_up_stalled(&mut self, id: LinkId) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let waiting = link.sync.asked || link.sync.round.is_some();
+        if waiting && link.sync.heard + STALLED <= now {
+            link.spaces.values_mut().for_each(|space| space.runs.clear());
+            link.sync.round = None;
+            link.sync.asked = false;
+            link.sync.unsure();
+        }
+    }
+
+    pub(super) fn on_roots(&mut self, id: LinkId, kind: RootsKind, root: [u8; 24], arrival: u64) -> Handled {
         let Some(own) = self.link_root(id) else { return Ok(()) };
         let own_arrival = self.durable_arrival();
         let link = self.links.get_mut(&id).expect("checked by the caller");
-        if ask {
-            link.out.control(Message::Roots { ask: false, root: own.0, arrival: own_arrival });
+        if kind == RootsKind::Ask {
+            let kind = if link.settled() { RootsKind::Answer } else { RootsKind::BusyAnswer };
+            link.out.control(Message::Roots { kind, root: own.0, arrival: own_arrival });
         } else {
             link.sync.asked = false;
-            link.sync.round_trips += 1;
-            if let Some(round) = &mut link.sync.round {
-                round.trips += 1;
-            }
+            link.sync.count_trip();
         }
         if own.0 == root {
             self.on_in_step(id, own_arrival, arrival);
         } else if self.links[&id].initiator {
-            self.on_difference(id);
+            self.on_difference(id, kind == RootsKind::BusyAnswer);
         } else {
             self.links.get_mut(&id).expect("checked by the caller").sync.in_step = false;
         }
@@ -243,6 +284,7 @@ impl Engine {
         let now = self.now.mono;
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        link.sync.busy_since = None;
         let was = std::mem::replace(&mut link.sync.in_step, true);
         link.sync.in_step_arrival = own_arrival;
         link.sync.next_check = Some(now + period);
@@ -272,6 +314,7 @@ impl Engine {
             }
         }
         self.check_sync_waits();
+        self.on_equal_roots(id, own_arrival, peer_arrival);
     }
 
     fn remember_cursor(&mut self, epoch: u64, space: SpaceId, arrival: u64) {
@@ -290,17 +333,23 @@ impl Engine {
     }
 
     /// The initiator learnt that roots differ.
-    fn on_difference(&mut self, id: LinkId) {
+    fn on_difference(&mut self, id: LinkId, peer_busy: bool) {
         let now = self.now.mono;
         let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
-        let settled = link.settled();
         link.sync.in_step = false;
-        if !settled || link.spaces.values().any(|s| s.runs.values().any(|run| !run.idle())) {
+        if link.busy() {
             link.sync.next_check = Some(now + RECHECK);
             return;
         }
+        // What the peer is about to send is no difference to be looked for, unless it is always about to.
+        let since = *link.sync.busy_since.get_or_insert(now);
+        if peer_busy && since + BUSY_PATIENCE > now {
+            link.sync.next_check = Some(now + RECHECK);
+            return;
+        }
+        link.sync.busy_since = None;
         let (sent, received) = (link.bytes_sent, link.bytes_received);
         let round = link.sync.round.get_or_insert_with(|| Round {
             since: now,
@@ -309,7 +358,8 @@ impl Engine {
             trips: 0,
             attempts: 0,
             arrival,
-            cursors_tried: false,
+            // A cursor is of when roots were last equal: after minutes of steady pushing it would ship all of that again.
+            cursors_tried: peer_busy,
             cursors: BTreeSet::new(),
         });
         // While changes keep arriving, unequal roots are no sign of a round that leads nowhere.
@@ -322,8 +372,8 @@ impl Engine {
             link.sync.next_check = Some(now + period);
             return;
         }
-        link.sync.next_check = None;
         let first = !std::mem::replace(&mut round.cursors_tried, true);
+        link.sync.check_now();
         if !first || !self.start_cursors(id) {
             self.start_sessions(id);
         }
@@ -364,7 +414,7 @@ impl Engine {
         if !expected {
             return;
         }
-        link.sync.next_check = None;
+        link.sync.check_now();
         link.spaces.get_mut(&space).expect("checked by the caller").pushing = true;
         if let Some(arrival) = mine {
             self.ship_since(id, space, arrival);
@@ -406,10 +456,7 @@ impl Engine {
         let Some(state) = self.spaces.get(&space) else { return };
         let link = self.links.get_mut(&id).expect("checked by the caller");
         link.sync.serial = link.sync.serial.wrapping_add(1);
-        if let Some(round) = &mut link.sync.round {
-            round.trips += 1;
-        }
-        link.sync.round_trips += 1;
+        link.sync.count_trip();
         let requester = Requester::new(space, link.sync.serial, &DomainItems { space: state, prefix });
         let tag = prefix.map_or(FACTS_DOMAIN, domain_tag);
         let common = link.spaces.get_mut(&space).expect("listed by the caller");
@@ -432,7 +479,7 @@ impl Engine {
         state.domain(prefix).summary.keep_prefix(cache);
     }
 
-    fn prefix_of(&self, id: LinkId, space: &SpaceId, tag: DomainTag) -> Option<Option<Prefix>> {
+    pub(super) fn prefix_of(&self, id: LinkId, space: &SpaceId, tag: DomainTag) -> Option<Option<Prefix>> {
         if tag == FACTS_DOMAIN {
             return Some(None);
         }
@@ -448,12 +495,15 @@ impl Engine {
         let Some(state) = self.spaces.get(&space) else { return Ok(()) };
         let items = DomainItems { space: state, prefix: prefix.as_ref() };
         let link = self.links.get_mut(&id).expect("checked by the caller");
-        let run = link.spaces.get_mut(&space).expect("checked by the caller").runs.entry(tag).or_default();
+        let common = link.spaces.get_mut(&space).expect("checked by the caller");
         let mut outcome = None;
         if step.is_for_responder() {
+            // What is durable now is in the symbols; what comes later is pushed.
+            common.pushing = true;
+            let run = common.runs.entry(tag).or_default();
             let responder = run.responder.get_or_insert_with(|| Responder::new(space));
             responder.on_message(&items, step).map_err(|error| protocol(error.to_string()))?;
-        } else if let Some(requester) = &mut run.requester {
+        } else if let Some(requester) = common.runs.entry(tag).or_default().requester.as_mut() {
             outcome = requester.on_message(&items, &mut self.rng, step).map_err(|error| protocol(error.to_string()))?;
             if outcome.is_none() {
                 link.sync.round_trips += 1;
@@ -509,565 +559,31 @@ impl Engine {
         if let Some(common) = link.spaces.get_mut(&space) {
             common.pushing = true;
         }
-        link.sync.next_check = None;
+        link.sync.check_now();
     }
 
-    fn ship_all(&mut self, id: LinkId, space: SpaceId, prefix: Option<&Prefix>) {
+    pub(super) fn ship_all(&mut self, id: LinkId, space: SpaceId, prefix: Option<&Prefix>) {
         let Some(prefix) = prefix else { return self.ship_facts(id, space, None) };
         let Some(state) = self.spaces.get(&space) else { return };
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        let held = link.spaces.get(&space).is_some_and(|common| common.held.any_document());
+        let mut resumed = Vec::new();
         for entry in state.index.under(prefix, None).filter(|e| !e.items().is_empty()) {
-            link.out.ship(Shipment::of(space, entry, What::From(0)));
-        }
-    }
-
-    /// Sends facts: all of them, or those with these hashes.
-    pub(super) fn ship_facts(&mut self, id: LinkId, space: SpaceId, only: Option<&BTreeSet<FactHash>>) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let Some(common) = link.spaces.get(&space) else { return };
-        let facts = state.roster.facts().filter(|f| only.is_none_or(|only| only.contains(&f.hash())));
-        let facts: Vec<Vec<u8>> = facts.map(Codec::to_bytes).collect();
-        link.out.facts(common.tag, facts);
-        self.busy_links.insert(id);
-    }
-
-    fn on_diff(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        tag: DomainTag,
-        prefix: Option<&Prefix>,
-        key: IdKey,
-        mine: Vec<u64>,
-        theirs: BTreeSet<u64>,
-    ) {
-        let Some(prefix) = prefix else {
-            let wanted = mine.into_iter().collect();
-            self.ship_facts_by_id(id, space, &key, &wanted);
-            if !theirs.is_empty() {
-                self.send_want(id, space, tag, &key, Some(theirs), BTreeSet::new());
-            }
-            return;
-        };
-        let documents = self.find(space, prefix, &key, mine.into_iter().collect());
-        self.resolve(id, space, tag, true, key, theirs, documents);
-    }
-
-    fn ship_facts_by_id(&mut self, id: LinkId, space: SpaceId, key: &IdKey, ids: &BTreeSet<u64>) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let hashes = state.roster.hashes().filter(|h| ids.contains(&key.item_id(&fact_item(h))));
-        let hashes: BTreeSet<FactHash> = hashes.copied().collect();
-        self.ship_facts(id, space, Some(&hashes));
-    }
-
-    /// The entries with these ids, looked for from the most recent arrival on: that is where differences are.
-    fn find(&self, space: SpaceId, prefix: &Prefix, key: &IdKey, mut ids: BTreeSet<u64>) -> Vec<(u64, Entry)> {
-        let mut found = Vec::new();
-        let Some(state) = self.spaces.get(&space) else { return found };
-        for entry in state.index.newest_first().filter(|e| prefix.covers(&e.path)) {
-            if ids.is_empty() {
-                break;
-            }
-            for item in entry.items() {
-                let item_id = key.item_id(&item);
-                if ids.remove(&item_id) {
-                    found.push((item_id, entry.clone()));
-                }
-            }
-        }
-        found
-    }
-
-    /// Begins matching `documents` of ours with the ids in `others`.
-    fn resolve(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        tag: DomainTag,
-        requester: bool,
-        key: IdKey,
-        others: BTreeSet<u64>,
-        documents: Vec<(u64, Entry)>,
-    ) {
-        let mut resolution =
-            Resolution { requester, key, others, waiting: BTreeMap::new(), unmatched: BTreeMap::new() };
-        let mut loads = Vec::new();
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        for (item, entry) in documents {
-            if entry.deleted() {
-                link.out.ship(Shipment::of(space, &entry, What::Tombstones));
-            } else if resolution.others.is_empty() && !requester {
-                link.out.ship(Shipment::of(space, &entry, What::From(0)));
-            } else if entry.chunks <= 1 || resolution.others.is_empty() {
-                // A single change has no earlier state that the other side could be in.
-                resolution.unmatched.insert(item, entry.id);
+            if held {
+                resumed.push(entry.clone());
             } else {
-                resolution.waiting.insert(entry.id, item);
-                loads.push(entry);
-            }
-        }
-        let run = link.spaces.get_mut(&space).expect("checked by the caller").runs.entry(tag).or_default();
-        run.resolution = Some(resolution);
-        for entry in loads {
-            self.await_rows(space, &entry.path, entry.generation, entry.id, LoadWait::Resolve(id));
-        }
-        self.finish_resolution(id, space, tag);
-    }
-
-    /// A document's log is there (or cannot be had): match it.
-    pub(super) fn on_resolvable(&mut self, id: LinkId, document: DocumentId) {
-        let Some(working) = self.documents.get(&document) else { return };
-        let (space, log) = (working.space, working.log.as_ref());
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(common) = link.spaces.get_mut(&space) else { return };
-        let mut touched = Vec::new();
-        for (tag, run) in &mut common.runs {
-            let Some(resolution) = &mut run.resolution else { continue };
-            let Some(item) = resolution.waiting.remove(&document) else { continue };
-            touched.push(*tag);
-            let key = &resolution.key;
-            let others = &mut resolution.others;
-            let earlier = log.and_then(|log| {
-                log.heads_history().find_map(|(arrival, heads)| {
-                    let id = key.item_id(&Item::document(&document, &heads));
-                    others.remove(&id).then_some(arrival)
-                })
-            });
-            let entry = self.spaces.get(&space).and_then(|s| s.index.by_id(&document));
-            match (earlier, entry) {
-                (Some(arrival), Some(entry)) => link.out.ship(Shipment::of(space, entry, What::From(arrival + 1))),
-                _ => {
-                    resolution.unmatched.insert(item, document);
-                }
-            }
-        }
-        for tag in touched {
-            self.finish_resolution(id, space, tag);
-        }
-        self.busy_links.insert(id);
-    }
-
-    fn finish_resolution(&mut self, id: LinkId, space: SpaceId, tag: DomainTag) {
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        let Some(run) = common.runs.get_mut(&tag) else { return };
-        if run.resolution.as_ref().is_none_or(|r| !r.waiting.is_empty()) {
-            return;
-        }
-        let resolution = run.resolution.take().expect("looked at above");
-        if resolution.requester {
-            let Resolution { key, others, unmatched, .. } = resolution;
-            if others.is_empty() {
-                // Nothing of theirs is unknown, so what matched nothing is new to them.
-                self.ship_documents(id, space, unmatched.into_values());
-                return;
-            }
-            let mine = unmatched.keys().copied().collect();
-            run.unmatched = unmatched;
-            self.send_want(id, space, tag, &key, Some(others), mine);
-        } else {
-            let space_tag = common.tag;
-            let unmatched: Vec<DocumentId> = resolution.unmatched.into_values().collect();
-            self.send_heads(id, space, &unmatched, true);
-            let link = self.links.get_mut(&id).expect("checked by the caller");
-            let ids: Vec<u64> = resolution.others.into_iter().collect();
-            for ids in ids.chunks(MAX_IDS) {
-                link.out.control(Message::Unmatched { space: space_tag, domain: tag, ids: ids.to_vec() });
-            }
-            let marker = Message::Shipped { space: space_tag, domain: tag };
-            link.out.ship(Shipment::marker(space, marker));
-        }
-        self.busy_links.insert(id);
-    }
-
-    fn ship_documents(&mut self, id: LinkId, space: SpaceId, documents: impl Iterator<Item = DocumentId>) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        for document in documents {
-            if let Some(entry) = state.index.by_id(&document) {
                 link.out.ship(Shipment::of(space, entry, What::From(0)));
             }
         }
-        self.busy_links.insert(id);
-    }
-
-    /// `theirs`: `None` asks for everything.
-    fn send_want(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        tag: DomainTag,
-        key: &IdKey,
-        theirs: Option<BTreeSet<u64>>,
-        mine: BTreeSet<u64>,
-    ) {
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        common.runs.entry(tag).or_default().shipping = true;
-        let mut theirs: VecDeque<u64> = theirs.map(Vec::from_iter).unwrap_or_default().into();
-        let mut mine: VecDeque<u64> = Vec::from_iter(mine).into();
-        link.sync.round_trips += 1;
-        if let Some(round) = &mut link.sync.round {
-            round.trips += 1;
-        }
-        loop {
-            let take = |ids: &mut VecDeque<u64>| ids.drain(..ids.len().min(MAX_IDS / 2)).collect::<Vec<_>>();
-            let (some_theirs, some_mine) = (take(&mut theirs), take(&mut mine));
-            let last = theirs.is_empty() && mine.is_empty();
-            link.out.control(Message::Want {
-                space: common.tag,
-                domain: tag,
-                theirs: some_theirs,
-                mine: some_mine,
-                key: key.name(),
-                last,
-            });
-            if last {
-                break;
-            }
-        }
-        self.busy_links.insert(id);
-    }
-
-    pub(super) fn on_want(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        tag: DomainTag,
-        theirs: Vec<u64>,
-        mine: Vec<u64>,
-        key: crate::reconcile::KeyName,
-        last: bool,
-    ) -> Handled {
-        let Some(prefix) = self.prefix_of(id, &space, tag) else { return Ok(()) };
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        common.pushing = true;
-        let space_tag = common.tag;
-        let run = common.runs.entry(tag).or_default();
-        let gathered = run.wanted.get_or_insert_with(|| (IdKey::new(&space, key), Vec::new(), BTreeSet::new()));
-        gathered.1.extend(theirs);
-        gathered.2.extend(mine);
-        if gathered.1.len() + gathered.2.len() > 2 * crate::reconcile::session::MAX_DIFFERENCES {
-            return Err(protocol("more ids wanted than a difference may have"));
-        }
-        if !last {
-            return Ok(());
-        }
-        let (key, theirs, mine) = run.wanted.take().expect("gathered above");
-        let everything = theirs.is_empty() && mine.is_empty();
-        match (&prefix, everything) {
-            (None, true) => self.ship_facts(id, space, None),
-            (None, false) => self.ship_facts_by_id(id, space, &key, &theirs.into_iter().collect()),
-            (Some(prefix), true) => self.ship_all(id, space, Some(prefix)),
-            (Some(prefix), false) => {
-                let documents = self.find(space, prefix, &key, theirs.into_iter().collect());
-                self.resolve(id, space, tag, false, key, mine, documents);
-                return Ok(());
-            }
-        }
-        let marker = Message::Shipped { space: space_tag, domain: tag };
-        self.links.get_mut(&id).expect("checked by the caller").out.ship(Shipment::marker(space, marker));
-        Ok(())
-    }
-
-    pub(super) fn on_unmatched(&mut self, id: LinkId, space: SpaceId, tag: DomainTag, ids: &[u64]) {
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let Some(run) = link.spaces.get_mut(&space).and_then(|s| s.runs.get_mut(&tag)) else { return };
-        let documents: Vec<DocumentId> = ids.iter().filter_map(|i| run.unmatched.remove(i)).collect();
-        // What the peer has in a state unknown here, it has announced by heads just before; the rest is new to it.
-        self.ship_documents(id, space, documents.into_iter());
-    }
-
-    pub(super) fn on_shipped(&mut self, id: LinkId, space: SpaceId, tag: DomainTag) {
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        if let Some(run) = link.spaces.get_mut(&space).and_then(|s| s.runs.get_mut(&tag)) {
-            run.shipping = false;
-            run.unmatched.clear();
-        }
-        link.sync.next_check = None;
-    }
-
-    /// Tells heads of documents: as an offer (`Heads`), or to be brought up to date (`FetchSince`).
-    ///
-    /// Where a log is at hand, some older changes go with them: a document that is edited on both sides has heads that
-    /// the other side has never seen, and heads alone would have it shipped from its beginning.
-    pub(super) fn send_heads(&mut self, id: LinkId, space: SpaceId, documents: &[DocumentId], offer: bool) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(common) = link.spaces.get(&space) else { return };
-        let heads_of = |d: &DocumentId| {
-            let entry = state.index.by_id(d)?;
-            let mut heads = entry.heads.to_vec();
-            heads.extend(self.documents.get(d).and_then(|w| w.log.as_ref()).into_iter().flat_map(Log::milestones));
-            heads.sort_unstable();
-            heads.dedup();
-            Some(DocumentHeads { path: entry.path.clone(), generation: entry.generation, heads })
-        };
-        let heads: Vec<DocumentHeads> = documents.iter().filter_map(heads_of).collect();
-        for documents in super::ship::pack(heads, |h| h.path.as_str().len() + 8 + 32 * h.heads.len(), MAX_DOCUMENTS) {
-            let space = common.tag;
-            link.out.control(if offer {
-                Message::Heads { space, documents }
-            } else {
-                Message::FetchSince { space, documents }
-            });
-        }
-        self.busy_links.insert(id);
-    }
-
-    /// The peer's heads of documents: ship what it lacks, and, for an offer, ask for what is missing here.
-    pub(super) fn on_heads(&mut self, id: LinkId, space: SpaceId, documents: Vec<DocumentHeads>, offer: bool) {
-        for theirs in documents {
-            let document = DocumentId::derive(&space, &theirs.path, theirs.generation);
-            let link = self.links.get_mut(&id).expect("checked by the caller");
-            let common = link.spaces.get_mut(&space).expect("checked by the caller");
-            if !super::space::covered(&common.domains, &theirs.path) {
-                continue;
-            }
-            for run in common.runs.values_mut() {
-                run.unmatched.retain(|_, d| *d != document);
-            }
-            let entry = self.spaces.get(&space).and_then(|s| s.index.by_id(&document)).cloned();
-            match entry {
-                Some(entry) if entry.deleted() => link.out.ship(Shipment::of(space, &entry, What::Tombstones)),
-                Some(entry) => {
-                    let wait = LoadWait::Compare { link: id, heads: theirs.heads, offer };
-                    self.await_rows(space, &entry.path, entry.generation, document, wait);
-                }
-                None if offer => {
-                    let space = common.tag;
-                    let nothing = DocumentHeads { heads: Vec::new(), ..theirs };
-                    link.out.control(Message::FetchSince { space, documents: vec![nothing] });
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// A document's log is there: compare it with the peer's heads.
-    pub(super) fn on_comparable(&mut self, id: LinkId, document: DocumentId, theirs: &[ChangeHash], offer: bool) {
-        let Some(working) = self.documents.get(&document) else { return };
-        let (space, Some(log)) = (working.space, working.log.as_ref()) else { return };
-        let Some(entry) = self.spaces.get(&space).and_then(|s| s.index.by_id(&document)).cloned() else { return };
-        let lacks_some = theirs.iter().any(|h| !log.contains(h));
-        let what = What::of_rows(log, log.missing(theirs));
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if let Some(what) = what {
-            link.out.ship(Shipment::of(space, &entry, what));
-        }
-        if offer && lacks_some {
-            self.send_heads(id, space, &[document], false);
-        }
-        self.busy_links.insert(id);
-    }
-
-    /// The peer says what it replicates, and how its facts stand.
-    pub(super) fn on_interests(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        prefixes: Vec<Prefix>,
-        root: [u8; 24],
-        facts: u64,
-    ) {
-        let Some(state) = self.spaces.get_mut(&space) else { return };
-        let differ = state.facts.root().0 != root;
-        let few = state.roster.len() <= FEW_FACTS;
-        let _ = facts;
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        common.wanted = Some(prefixes);
-        link.sync.unsure();
-        if differ && few {
-            self.ship_facts(id, space, None);
-        }
-        self.refresh_domains(id, space);
-    }
-
-    pub(super) fn on_facts(
-        &mut self,
-        id: LinkId,
-        space: SpaceId,
-        number: u64,
-        facts: &[Vec<u8>],
-        bytes: usize,
-    ) -> Handled {
-        self.take_number(id, number, 1, bytes)?;
-        let facts = facts.iter().filter_map(|f| Fact::from_bytes(f).ok()).collect();
-        self.admit_facts(space, facts, Some(id));
-        self.pending.resolved.push((id, number, true));
-        Ok(())
-    }
-
-    /// Offers facts to a roster; what is admitted is stored with the next batch.
-    pub(super) fn admit_facts(&mut self, space: SpaceId, facts: Vec<Fact>, source: Option<LinkId>) {
-        let Some(state) = self.spaces.get_mut(&space) else { return };
-        for fact in facts {
-            if let Ok(Insert::Admitted(hashes)) = state.roster.insert(fact) {
-                for hash in hashes {
-                    let Some(fact) = state.roster.fact(&hash).cloned() else { continue };
-                    self.pending.facts.push((space, fact, vec![hash], source));
-                }
-            }
-        }
-    }
-
-    /// New facts are durable: pass them on, and see who may now read what.
-    pub(super) fn on_facts_durable(&mut self, space: SpaceId, admitted: &[FactHash], sources: &BTreeSet<LinkId>) {
-        let only: BTreeSet<FactHash> = admitted.iter().copied().collect();
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in links {
-            let member = self.links[&id].spaces.get(&space).is_some_and(|s| s.device.is_some() && s.wanted.is_some());
-            if member && !sources.contains(&id) {
-                self.ship_facts(id, space, Some(&only));
-            }
-            self.refresh_domains(id, space);
-            if let Some(link) = self.links.get_mut(&id).filter(|link| link.spaces.contains_key(&space)) {
-                // What came ahead of its author's grant was refused, and rounds may have been spent on it in vain.
-                link.sync.unsure();
-                link.sync.round.iter_mut().for_each(|round| round.attempts = 0);
-                self.busy_links.insert(id);
-            }
-        }
-        self.emit(Event::MembersChanged { space });
+        resumed.iter().for_each(|entry| self.ship_whole(id, space, entry));
     }
 
     /// Compares roots on every link as soon as nothing is on its way.
     pub(super) fn reconcile_all(&mut self) {
         for (id, link) in &mut self.links {
-            link.sync.next_check = None;
+            link.sync.check_now();
             self.busy_links.insert(*id);
         }
-    }
-
-    pub(super) fn on_have(&mut self, id: LinkId, space: SpaceId, documents: Vec<(DocumentId, [u8; 8])>) {
-        let Some(state) = self.spaces.get(&space) else { return };
-        let at = self.now.mono + GRAFT_AFTER;
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        for (document, change) in documents {
-            let known = state.index.by_id(&document).is_some_and(|e| has_head(e, &change));
-            if !known && common.announced.len() < MAX_ANNOUNCED {
-                common.announced.entry(document).or_insert((at, change));
-            }
-        }
-    }
-
-    /// Announced changes that did not come another way are asked for, eagerly from now on.
-    fn graft_overdue(&mut self, id: LinkId) {
-        let now = self.now.mono;
-        let Some(link) = self.links.get_mut(&id) else { return };
-        for (space, common) in &mut link.spaces {
-            let Some(state) = self.spaces.get(space) else { continue };
-            let due = common.announced.iter().filter(|(_, (at, _))| *at <= now);
-            let due: Vec<(DocumentId, [u8; 8])> = due.map(|(d, (_, change))| (*d, *change)).collect();
-            let mut wanted = Vec::new();
-            for (document, change) in due {
-                common.announced.remove(&document);
-                if !state.index.by_id(&document).is_some_and(|e| e.deleted() || has_head(e, &change)) {
-                    wanted.push(document);
-                }
-            }
-            if !wanted.is_empty() {
-                common.pruned = false;
-                for documents in wanted.chunks(MAX_DOCUMENTS) {
-                    let documents = documents.to_vec();
-                    link.out.control(Message::Graft { space: common.tag, documents });
-                }
-                self.busy_links.insert(id);
-            }
-        }
-    }
-
-    pub(super) fn on_graft(&mut self, id: LinkId, space: SpaceId, documents: Vec<DocumentId>) {
-        let link = self.links.get_mut(&id).expect("checked by the caller");
-        let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        common.lazy = false;
-        let domains = common.domains.clone();
-        let Some(state) = self.spaces.get(&space) else { return };
-        let covered = |d: &DocumentId| state.index.by_id(d).is_some_and(|e| super::space::covered(&domains, &e.path));
-        let documents: Vec<DocumentId> = documents.into_iter().filter(covered).collect();
-        self.send_heads(id, space, &documents, true);
-    }
-
-    /// A push brought nothing new: another link is faster, so this one may announce instead.
-    pub(super) fn on_duplicate(&mut self, id: LinkId, space: SpaceId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.duplicates += 1;
-        let reconciling = link.sync.round.is_some();
-        let Some(common) = link.spaces.get_mut(&space) else { return };
-        if !common.pruned && !reconciling && common.pushing {
-            common.pruned = true;
-            link.out.control(Message::Prune { space: common.tag });
-            self.busy_links.insert(id);
-        }
-    }
-
-    /// Answers programs that wait for peers, where enough peers have stored what they wait for.
-    pub(super) fn check_sync_waits(&mut self) {
-        if self.sync_waits.is_empty() {
-            return;
-        }
-        let mut done = Vec::new();
-        self.sync_waits.retain(|wait| {
-            let entry = self.spaces.get(&wait.space).and_then(|s| s.index.by_id(&wait.document));
-            let has = |link: &super::link::Link| {
-                let Some(common) = link.spaces.get(&wait.space) else { return false };
-                let by_root = entry.is_some_and(|e| {
-                    e.arrival <= link.sync.in_step_arrival && super::space::covered(&common.domains, &e.path)
-                });
-                let confirmed = link.confirmed.get(&wait.document);
-                by_root || confirmed.is_some_and(|known| wait.heads.iter().all(|h| known.contains(h)))
-            };
-            let peers: BTreeSet<_> = self.links.values().filter(|l| has(l)).map(|l| l.peer).collect();
-            let enough = peers.len() >= wait.peers;
-            if enough {
-                done.push(wait.request);
-            }
-            !enough
-        });
-        for request in done {
-            self.reply(request, Ok::<Reply, CommandError>(Reply::Done));
-        }
-    }
-
-    /// Documents with changes that no connected peer is known to have stored.
-    pub(super) fn pending_documents(&self, space: &SpaceId) -> u64 {
-        let stored = self.links.values().filter(|l| l.spaces.contains_key(space)).map(|l| l.sync.in_step_arrival).max();
-        let Some(state) = self.spaces.get(space) else { return 0 };
-        state.index.arrived_since(stored.unwrap_or(0)).filter(|e| e.exists()).count() as u64
-    }
-
-    pub(super) fn run_timers(&mut self) {
-        if !matches!(self.phase, Phase::Open | Phase::Closing) {
-            return;
-        }
-        self.retry_write();
-        self.run_compaction();
-        let now = self.now.mono;
-        let timeout = self.config.handshake_timeout;
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in links {
-            let link = &self.links[&id];
-            if link.hello.is_none() && now >= link.opened_at + timeout {
-                self.close_link(id, CloseReason::Timeout);
-                continue;
-            }
-            if link.timer().is_some_and(|at| at <= now) {
-                self.busy_links.insert(id);
-                self.graft_overdue(id);
-            }
-        }
-    }
-
-    pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        let links = self.links.values().filter_map(|link| {
-            let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
-            [link.timer(), handshake].into_iter().flatten().min()
-        });
-        links.chain(self.storage.retry_at()).chain(self.compaction_timer()).chain(self.soft_timer()).min()
     }
 
     /// Cursors that changed go with the next write.
@@ -1078,14 +594,19 @@ impl Engine {
 }
 
 impl super::link::Link {
-    /// When the link wants to be looked at.
-    fn timer(&self) -> Option<Timestamp> {
-        let announced = self.spaces.values().flat_map(|s| s.announced.values().map(|(at, _)| *at));
-        let check = self.sync.next_check.filter(|_| self.initiator && !self.sync.asked);
-        announced.chain(check).chain(self.out.due()).min()
+    /// Whether anything of a round is still on its way.
+    fn busy(&self) -> bool {
+        !self.settled() || self.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty()) || self.is_resolving()
     }
-}
 
-fn has_head(entry: &Entry, change: &[u8; 8]) -> bool {
-    entry.heads.iter().any(|h| h.0.starts_with(change))
+    /// Whether a session, or what came out of one, is under way.
+    pub(super) fn is_resolving(&self) -> bool {
+        self.spaces.values().any(|space| space.runs.values().any(|run| !run.idle()))
+    }
+
+    /// When the link wants to be looked at. Some of it may be over and wait for something else than time.
+    pub(super) fn timers(&self) -> impl Iterator<Item = Timestamp> {
+        let expected = self.spaces.values().filter_map(|s| s.tree.due());
+        expected.chain(self.sync.due(self.initiator)).chain(self.out.fresh.due())
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod points;
+mod sessions;
+
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};
@@ -11,7 +14,9 @@ use crate::store::Memory;
 use crate::time::WallTime;
 use crate::trust::Role;
 
+mod pushes;
 mod soft;
+mod transfers;
 
 /// One engine with its store.
 struct Node {
@@ -23,6 +28,8 @@ struct Node {
     next_request: u64,
     /// Milliseconds by which the wall clock is off.
     skew: i64,
+    /// When the engine wants to be woken, as a driver keeps it.
+    wake: Option<Timestamp>,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -48,6 +55,7 @@ impl Net {
             peer: None,
             next_request: 0,
             skew: 0,
+            wake: None,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -100,6 +108,21 @@ impl Net {
         self.settle();
     }
 
+    /// Lets time pass, waking engines only when they asked for it.
+    fn wait(&mut self, millis: u64) {
+        let end = self.micros + millis * 1000;
+        while self.micros < end {
+            let now = Timestamp::from_micros(self.micros);
+            for node in &mut self.nodes {
+                if node.wake.is_some_and(|at| at <= now) {
+                    node.wake = None;
+                    node.inbox.push_back(Input::Wake);
+                }
+            }
+            self.step();
+        }
+    }
+
     fn carry_out(&mut self, n: usize, output: Output) {
         match output {
             Output::Send { link, bytes } => {
@@ -131,11 +154,16 @@ impl Net {
                 }
                 self.nodes[n].events.push(event);
             }
-            Output::Wake { .. } => {}
+            Output::Wake { at } => self.nodes[n].wake = Some(at),
         }
     }
 
     fn connect(&mut self, a: usize, b: usize) {
+        self.connect_without_settling(a, b);
+        self.settle();
+    }
+
+    fn connect_without_settling(&mut self, a: usize, b: usize) {
         let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
         self.next_link += 2;
         self.wires.insert((a, near), (b, far));
@@ -143,7 +171,6 @@ impl Net {
         let (pa, pb) = (self.nodes[a].peer.unwrap(), self.nodes[b].peer.unwrap());
         self.nodes[a].inbox.push_back(Input::Linked { link: near, peer: pb, initiator: true });
         self.nodes[b].inbox.push_back(Input::Linked { link: far, peer: pa, initiator: false });
-        self.settle();
     }
 
     fn cut(&mut self, a: usize, b: usize) {
@@ -562,48 +589,6 @@ fn an_edit_on_top_of_a_refused_one_is_never_signed() {
     assert!(matches!(refused, Err(CommandError::Invalid { .. })), "{refused:?}");
     net.put(1, space, "/a", "z", 3);
     assert_eq!(net.value(1, space, "/a"), map(&[("z", 3)]), "a document opened anew goes on from what is admitted");
-}
-
-#[test]
-fn many_small_documents_cross_within_their_credit() {
-    let config = |_| EngineConfig { link_window: 128 << 10, store_identity: b"t".to_vec(), ..EngineConfig::default() };
-    let mut net = Net::with(2, config);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    let path = |n| format!("/d/{n}");
-    for n in 0..1500 {
-        net.put(0, space, &path(n), "x", n);
-    }
-    net.connect(1, 0);
-    net.run_for(3000);
-    assert_eq!(net.root(0), net.root(1));
-}
-
-#[test]
-fn a_change_larger_than_a_frame_crosses_in_parts() {
-    let mut net = Net::new(2);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    let cell = net.open(0, space, "/big");
-    let mut noise = blake3::Hasher::new().update(b"incompressible").finalize_xof();
-    let (_, change) = cell
-        .with(|hot| {
-            hot.edit(&EditOptions::default(), |draft| {
-                for n in 0..10 {
-                    let mut bytes = vec![0; 40_000];
-                    noise.fill(&mut bytes);
-                    draft.put(&format!("k{n}"), Value::Bytes(bytes))?;
-                }
-                Ok(())
-            })
-        })
-        .unwrap()
-        .unwrap();
-    net.call(0, Command::Commit { space, changes: vec![change.unwrap()] }).unwrap();
-    net.connect(0, 1);
-    net.run_for(1000);
-    assert_eq!(net.root(0), net.root(1));
-    assert_eq!(net.value(1, space, "/big"), net.value(0, space, "/big"));
 }
 
 /// Crash markers in a store.

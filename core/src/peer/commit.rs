@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 use super::client::Client;
 use crate::engine::{Command, CommandError, Reply};
-use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::id::{ChangeHash, DocumentId, Path, SpaceId};
+use crate::session::{Bookmark, BookmarkError};
 
 /// Heads of the documents that a commit touched.
 type Outcome = Result<Vec<(DocumentId, Vec<ChangeHash>)>, CommandError>;
@@ -20,6 +21,8 @@ pub struct Commit {
     space: SpaceId,
     /// What the edit made, by document; empty if it changed nothing.
     made: Arc<[(DocumentId, ChangeHash)]>,
+    /// Where the documents are, with their generations.
+    places: Arc<[(DocumentId, Path, u32)]>,
     shared: Arc<Shared>,
 }
 
@@ -58,17 +61,22 @@ impl Drop for Completer {
 
 impl Commit {
     /// A commit under way, and what completes it.
-    pub(crate) fn begin(client: Arc<Client>, space: SpaceId, made: Vec<(DocumentId, ChangeHash)>) -> (Self, Completer) {
+    pub(crate) fn begin(
+        client: Arc<Client>,
+        space: SpaceId,
+        made: Vec<(DocumentId, ChangeHash)>,
+        places: Vec<(DocumentId, Path, u32)>,
+    ) -> (Self, Completer) {
         let shared = Arc::new(Shared::default());
         let completer = Completer(shared.clone());
-        (Self { client, space, made: made.into(), shared }, completer)
+        (Self { client, space, made: made.into(), places: places.into(), shared }, completer)
     }
 
     /// The commit of an edit that changed nothing: durable as it is.
     pub(crate) fn nothing(client: Arc<Client>, space: SpaceId, heads: Vec<(DocumentId, Vec<ChangeHash>)>) -> Self {
         let shared = Shared::default();
         shared.complete(Ok(heads));
-        Self { client, space, made: Arc::new([]), shared: Arc::new(shared) }
+        Self { client, space, made: Arc::new([]), places: Arc::new([]), shared: Arc::new(shared) }
     }
 
     /// The change that the edit made, or `None` if it changed nothing. The first one, for a batch.
@@ -105,6 +113,36 @@ impl Commit {
                 return outcome.clone();
             }
             done.await;
+        }
+    }
+
+    /// Waits until the edit is stored, and returns a bookmark of it: whoever reads with it, on any peer, is shown a state
+    /// that has the edit. See [`Space::read`](super::Space::read). Of an edit that changed nothing it asks for nothing.
+    ///
+    /// # Errors
+    /// As for [`Commit::durable`].
+    pub async fn bookmark(&self) -> Result<Bookmark, CommandError> {
+        let heads = self.durable_all().await?;
+        let mut bookmark = Bookmark::new(self.space).with_hint(self.client.peer);
+        if self.made.is_empty() {
+            return Ok(bookmark);
+        }
+        for (document, heads) in heads {
+            let Some((_, path, generation)) = self.places.iter().find(|(id, ..)| *id == document) else { continue };
+            match bookmark.see(path, *generation, heads) {
+                Ok(()) => {}
+                // More than is named one by one: a point in this store's log stands for it.
+                Err(BookmarkError::TooMany { .. }) => return self.whole_store().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(bookmark)
+    }
+
+    async fn whole_store(&self) -> Result<Bookmark, CommandError> {
+        match self.client.call(Command::Bookmark { space: self.space, paths: Vec::new() }).await? {
+            Reply::Bookmark(bookmark) => Ok(*bookmark),
+            other => Err(super::space::unexpected(&other)),
         }
     }
 

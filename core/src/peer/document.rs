@@ -167,8 +167,9 @@ impl Core {
     pub(crate) fn send(cores: &[Arc<Core>], changes: Vec<LocalChange>) -> Result<Commit, CommandError> {
         let Some(first) = cores.first() else { return Err(CommandError::Closed) };
         let made = changes.iter().map(|change| (change.document, change.hash)).collect();
+        let places = cores.iter().map(|core| (core.document, core.path.clone(), core.generation)).collect();
         let bytes = changes.iter().map(|change| change.bytes.len()).sum();
-        let (commit, completer) = Commit::begin(first.client.clone(), first.space, made);
+        let (commit, completer) = Commit::begin(first.client.clone(), first.space, made, places);
         let touched: Vec<Arc<Core>> = cores.to_vec();
         first.client.commit(Command::Commit { space: first.space, changes }, bytes, move |result| {
             if result.is_err() {

@@ -9,10 +9,13 @@ use super::batch::Batch;
 use super::client::Client;
 use super::commit::Commit;
 use super::document::{Core, Document, DocumentError};
+use super::session::{Reach, Read};
+use super::typed::Content;
 use super::watch::{SpaceWatch, Window};
 use crate::document::{Template, Value};
 use crate::engine::{Command, CommandError, DocumentInfo, MAX_LIST, MemberInfo, Reply, SpaceInfo};
 use crate::id::{ChangeHash, DeviceId, Path, Prefix, SpaceId};
+use crate::session::Bookmark;
 use crate::time::WallTime;
 use crate::trust::Role;
 
@@ -205,10 +208,26 @@ impl Space {
         batch.commit()
     }
 
-    /// The value at a path, read from the store for this once; `None` where no document lives.
-    pub async fn read(&self, path: impl IntoPath) -> Result<Option<Snapshot>, CommandError> {
-        match self.client.call(Command::Read { space: self.id, path: path.into_path()? }).await? {
-            Reply::Value(found) => Ok(found.map(|(value, heads)| Snapshot { value, heads })),
+    /// What is at a path, read from the store for this once, with a bookmark of what was read:
+    /// `space.read::<Value>("/x").at_least(&bookmark).timeout(second).await?`.
+    pub fn read<T: Content>(&self, path: impl IntoPath) -> Read<T> {
+        Read::new(self.clone(), path.into_path())
+    }
+
+    /// Waits until this peer covers a bookmark; what comes back stands for the same and may be shorter.
+    pub fn reach(&self, bookmark: &Bookmark) -> Reach {
+        Reach::new(self.clone(), bookmark.clone())
+    }
+
+    /// A bookmark of all that this peer has of the space now, durably.
+    pub async fn bookmark(&self) -> Result<Bookmark, CommandError> {
+        self.bookmark_of(Vec::new()).await
+    }
+
+    /// A bookmark of what this peer has durably at some paths, deletions included; of everything for none.
+    pub async fn bookmark_of(&self, paths: Vec<Path>) -> Result<Bookmark, CommandError> {
+        match self.client.call(Command::Bookmark { space: self.id, paths }).await? {
+            Reply::Bookmark(bookmark) => Ok(*bookmark),
             other => Err(unexpected(&other)),
         }
     }
@@ -291,7 +310,7 @@ impl Space {
     }
 }
 
-type Answer<T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send>>;
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send>>;
 
 /// A listing to be awaited, from [`Space::list`].
 #[must_use = "a listing does nothing until it is awaited"]

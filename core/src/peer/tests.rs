@@ -116,9 +116,10 @@ async fn a_restarted_peer_has_what_was_durable() {
     let peer = soon(open().spawn()).await.unwrap();
     assert_eq!((peer.peer_id(), peer.device()), (id, device));
     let space = soon(peer.space("home")).await.unwrap().expect("the space is there");
-    let snapshot = soon(space.read("/note")).await.unwrap().expect("the document is there");
+    let snapshot = soon(space.read::<Value>("/note")).await.unwrap();
     assert_eq!(snapshot.heads, heads);
-    assert_eq!(snapshot.value.get("kept").and_then(Value::as_str), Some("yes"));
+    let value = snapshot.value.expect("the document is there");
+    assert_eq!(value.get("kept").and_then(Value::as_str), Some("yes"));
     let page = soon(space.list("/").limit(10)).await.unwrap();
     assert_eq!(page.items.iter().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["/note"]);
 }
@@ -294,7 +295,7 @@ fn every_handle_is_send_and_sync() {
     check::<Commit>();
     check::<blocking::Peer>();
     sends(|space| space.document("/a"));
-    sends(|space| space.read("/a"));
+    sends(|space| space.read::<Value>("/a").into_future());
 }
 
 #[tokio::test]
@@ -550,5 +551,58 @@ fn soft_state_works_without_a_runtime() {
     peer.wait(soft.set("me", &7).unwrap()).unwrap();
     let found = peer.wait(soft.entries()).unwrap();
     assert_eq!((found[0].value, found[0].mine, found[0].away), (7, true, false));
+    peer.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_read_with_a_bookmark_waits_for_the_write_that_made_it() {
+    let ((a, home), (b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let note = soon(home.document("/note")).await.unwrap();
+    soon(note.edit(|d| d.put("n", 1)).unwrap().synced(1)).await.unwrap();
+    soon(b.block(a.peer_id())).await.unwrap();
+    let commit = note.edit(|d| d.put("n", 2)).unwrap();
+    let bookmark = soon(commit.bookmark()).await.unwrap();
+    // As a browser's cookie or a header of a request would carry it.
+    let bookmark: Bookmark = bookmark.to_string().parse().unwrap();
+    let refused = soon(there.read::<Value>("/other").at_least(&bookmark).timeout(Duration::from_millis(20))).await;
+    let Err(CommandError::NotYet { missing }) = refused else { panic!("{refused:?}") };
+    assert_eq!(missing.documents[0].path.as_str(), "/note");
+    let waits = soon(there.read::<Todos>("/note").at_least(&bookmark).timeout(PATIENCE));
+    let heals = async {
+        soon(b.unblock(a.peer_id())).await.unwrap();
+    };
+    let (fresh, ()) = futures::join!(waits, heals);
+    let wrong = fresh.unwrap_err();
+    assert!(matches!(wrong, CommandError::Invalid { what: "type", .. }), "a note is no list of things to do: {wrong}");
+    let fresh = soon(there.read::<Value>("/note").at_least(&bookmark)).await.unwrap();
+    assert_eq!(fresh.value.unwrap().get("n").and_then(Value::as_i64), Some(2));
+    assert_eq!(soon(there.reach(&bookmark)).await.unwrap().documents().count(), 1);
+}
+
+#[tokio::test]
+async fn bookmarks_are_of_reads_deletions_and_whole_stores_too() {
+    let ((_a, home), (_b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let initial = serde_json::json!({"title": "", "items": []});
+    let template = Template::new(&Value::from_json(&initial).unwrap()).unwrap();
+    let list: Document<Todos> = soon(home.document_with("/todo", &template)).await.unwrap();
+    soon(list.update(|t| t.title = "shore".into()).unwrap().durable()).await.unwrap();
+    let all = soon(home.bookmark()).await.unwrap();
+    let fresh = soon(there.read::<Todos>("/todo").at_least(&all)).await.unwrap();
+    assert_eq!(fresh.value.unwrap().title, "shore");
+    assert!(soon(home.delete("/todo")).await.unwrap());
+    let gone = soon(home.bookmark_of(vec!["/todo".parse().unwrap()])).await.unwrap();
+    let fresh = soon(there.read::<Value>("/todo").at_least(&gone)).await.unwrap();
+    assert_eq!(fresh.value, None);
+    assert!(!fresh.bookmark.is_empty(), "that it is gone has been seen");
+}
+
+#[test]
+fn a_program_without_a_runtime_reads_with_a_bookmark() {
+    let peer = blocking::spawn(Peer::builder().in_memory()).unwrap();
+    let space = peer.wait(peer.create_space("home")).unwrap();
+    let note = peer.wait(space.document("/note")).unwrap();
+    let bookmark = peer.wait(note.edit(|d| d.put("n", 1)).unwrap().bookmark()).unwrap();
+    let fresh = peer.wait(space.read::<Value>("/note").at_least(&bookmark)).unwrap();
+    assert_eq!(fresh.bookmark.documents().count(), 1);
     peer.close().unwrap();
 }

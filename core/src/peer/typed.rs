@@ -10,8 +10,9 @@ use automerge::{AutomergeError, ObjId, ObjType, Prop, ScalarValue};
 use autosurgeon::{Doc, Hydrate, ReadDoc, Reconcile};
 
 use crate::document::edit::MapDraft;
-use crate::document::hot::View;
-use crate::document::{EditError, Value};
+use crate::document::hot::{Author, View};
+use crate::document::{EditError, EditOptions, HotDocument, HotError, Template, Value};
+use crate::id::{DeviceId, DocumentId, Incarnation};
 
 /// A type that documents are read into and written from. Implemented for [`Value`] and for every type with autosurgeon's
 /// `Hydrate` and `Reconcile`.
@@ -23,9 +24,26 @@ pub trait Content: Sized + Send + Sync + 'static {
     /// Makes the whole document equal to this.
     #[doc(hidden)]
     fn write_to(&self, draft: &mut MapDraft<'_>) -> Result<(), EditError>;
+
+    /// Reads a value that no document at hand holds; the error says what does not fit.
+    #[doc(hidden)]
+    fn from_value(value: Value) -> Result<Self, String> {
+        let text = |error: HotError| error.to_string();
+        let mut scratch = HotDocument::new(SCRATCH, Template::default()).map_err(text)?;
+        scratch.edit(&EditOptions::default(), |draft| draft.reconcile_all(&value)).map_err(text)?;
+        scratch.read(Self::read_from).map_err(text)?
+    }
 }
 
+/// The author of documents that leave no trace.
+const SCRATCH: Author =
+    Author { device: DeviceId([0; 32]), document: DocumentId([0; 16]), incarnation: Incarnation(0) };
+
 impl Content for Value {
+    fn from_value(value: Value) -> Result<Self, String> {
+        Ok(value)
+    }
+
     fn read_from(view: &View<'_>) -> Result<Self, String> {
         Ok(view.value())
     }

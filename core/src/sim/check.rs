@@ -12,6 +12,7 @@
 //! | bounds | frame sizes, outputs an input, inputs an instant, bytes in flight, figures of `status` | every step |
 //! | the driver's contract | tickets only grow, no frame for a closed link, one answer a command | every step |
 //! | honest peers understand each other | no link is closed for a protocol error, no change is refused, nothing is quarantined | every step |
+//! | session guarantees | a client's read shows what it knows; an edit is never shown without what its author had seen | every read with a bookmark; at the end |
 //! | liveness | converged within a bounded time after the storm | at the end |
 //! | silence | a converged cluster sends next to nothing | at the end |
 //!
@@ -20,6 +21,7 @@
 
 mod autopsy;
 mod conclude;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -233,6 +235,28 @@ pub enum Violation {
         /// Found in the durable tables of others.
         found: usize,
     },
+    /// A client that carried a bookmark was shown less than it had seen or written.
+    #[error("client {client} read {path} on {node:?}: {what}")]
+    SessionBroken {
+        /// Where it read.
+        node: NodeId,
+        /// Who.
+        client: usize,
+        /// What it read.
+        path: Path,
+        /// How.
+        what: String,
+    },
+    /// An edit is shown without what its author had seen of the document.
+    #[error("{path} on {node:?}: {what}")]
+    Uncaused {
+        /// Where.
+        node: NodeId,
+        /// The document.
+        path: Path,
+        /// Which edits.
+        what: String,
+    },
     /// The engine panicked.
     #[error("panicked: {message}")]
     Panicked {
@@ -315,6 +339,12 @@ pub struct Tally {
     pub deaths: u64,
     /// `synced` answers that were verified in the peers' tables.
     pub synced: u64,
+    /// Reads with a bookmark that were answered.
+    pub session_reads: u64,
+    /// Edits that clients made after their bookmark was covered.
+    pub session_writes: u64,
+    /// Answers to clients that something is not here yet.
+    pub not_yet: u64,
     /// Microseconds of virtual time from the end of the storm to convergence.
     pub converged_after: u64,
 }
@@ -333,6 +363,7 @@ pub struct Checks {
     forbidden: BTreeMap<NodeId, Vec<(Vec<u8>, String)>>,
     paths: Vec<Path>,
     restored: BTreeSet<NodeId>,
+    causes: sessions::Causes,
     honest: bool,
     /// Counters for the report.
     pub tally: Tally,
@@ -461,6 +492,10 @@ impl Checks {
                 value: document.value()?,
             })
         });
+        if let Ok(Ok(Shown { value: Value::Map(map), .. })) = &shown {
+            let keys = map.keys().map(|key| key.to_string()).collect();
+            self.check_causes(node, path, &keys);
+        }
         match shown.and_then(|inner| inner) {
             Ok(shown) => drop(self.shown.insert((node, path.clone()), shown)),
             Err(error) => self.fail(Violation::WrongReply { node, what: format!("{path} cannot be read: {error}") }),

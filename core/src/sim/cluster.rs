@@ -54,6 +54,8 @@ pub(super) enum Happening {
     Disk(NodeId),
     /// A timer of a process.
     Wake(NodeId, u64, u64),
+    /// A client that moves does something.
+    Roam(usize),
     /// The local program does something.
     Act(NodeId, u64),
     /// A frozen former process goes on.
@@ -97,6 +99,10 @@ pub struct Cluster {
     pub(super) net_dice: Dice,
     pub(super) disk_dice: Dice,
     pub(super) program_dice: Dice,
+    pub(super) mover_dice: Dice,
+    /// Clients that move between nodes.
+    pub(super) movers: Vec<super::movers::Client>,
+    pub(super) underway: super::movers::Underway,
     pub(super) inbox: VecDeque<(NodeId, u64, Input)>,
     /// Whether programs act and faults strike.
     pub(super) stormy: bool,
@@ -128,6 +134,10 @@ impl Cluster {
             net_dice,
             disk_dice,
             program_dice,
+            // Beside the others, so that a run without clients is what it was.
+            mover_dice: Dice::new(seed ^ 0x6d6f_7665),
+            movers: (0..scenario.movers).map(|_| super::movers::Client::default()).collect(),
+            underway: super::movers::Underway::new(),
             inbox: VecDeque::new(),
             stormy: true,
             backups: BTreeMap::new(),
@@ -191,6 +201,9 @@ impl Cluster {
         for edge in 0..self.edges.len() {
             self.queue.at(Timestamp::ZERO, Happening::Dial(edge));
         }
+        for client in 0..self.movers.len() {
+            self.schedule_roam(client);
+        }
         for (at, fault) in self.scenario.faults.clone() {
             self.queue.at(Timestamp::ZERO + at, Happening::Fault(fault));
         }
@@ -220,6 +233,7 @@ impl Cluster {
                 self.feed(node, life, Input::Wake);
             }
             Happening::Act(node, life) => self.act(node, life),
+            Happening::Roam(client) => self.roam(client),
             Happening::Thaw(node) => self.act_as_ghost(node),
             Happening::Start(node) => self.start(node),
             Happening::Fault(fault) => self.strike(fault),

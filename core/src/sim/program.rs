@@ -49,6 +49,12 @@ pub(super) enum Asked {
         peers: usize,
     },
     Cancel,
+    /// A client that moves asked for it.
+    Mover {
+        client: usize,
+        serial: u64,
+        request: super::movers::Request,
+    },
     Close {
         down: Duration,
     },
@@ -176,7 +182,7 @@ impl Cluster {
         self.program_dice.pick(&paths).cloned()
     }
 
-    fn open(&mut self, id: NodeId, path: Path) {
+    pub(super) fn open(&mut self, id: NodeId, path: Path) {
         let Some(space) = self.space else { return };
         let floor = self.checks.floor(id, &path);
         let command = Command::Open { space, path: path.clone(), template: template() };
@@ -285,6 +291,7 @@ impl Cluster {
             }
             (Asked::Commit(commit), Reply::Committed(heads)) => {
                 self.checks.on_acknowledged(commit);
+                self.on_mover_commit(commit, &heads);
                 self.after_commit(id, commit, heads);
             }
             (Asked::Read(path), Reply::Value(value)) => self.checks.on_read(id, &path, value.map(|(value, _)| value)),
@@ -295,6 +302,9 @@ impl Cluster {
                 self.checks.on_survey(id, items);
             }
             (Asked::Delete(_, record), Reply::Deleted(there)) => self.checks.on_deleted(record, there),
+            (Asked::Mover { client, serial, request }, reply) => {
+                self.on_mover_reply(id, client, serial, request, reply);
+            }
             (Asked::Synced { commit, document, peers }, Reply::Done) => {
                 self.check_synced(id, commit, document, peers);
             }
@@ -352,6 +362,7 @@ impl Cluster {
                 self.crash(id, Duration::from_secs(1));
             }
             Asked::Delete(_, record) => self.checks.on_delete_refused(record),
+            Asked::Mover { client, serial, .. } => self.on_mover_refusal(id, client, serial, error),
             Asked::Close { down } => {
                 self.crash(id, down);
             }
@@ -433,6 +444,7 @@ fn outline(reply: &Reply) -> String {
         }
         Reply::Status(_) => "status".to_owned(),
         Reply::Invitation(_) => "invitation".to_owned(),
+        Reply::Read { value, bookmark } => format!("value {} {bookmark:?}", value.is_some()),
         other => format!("{other:?}"),
     }
 }

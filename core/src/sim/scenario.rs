@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "calm",
     "links",
     "partitions",
@@ -33,6 +33,7 @@ pub const NAMES: [&str; 17] = [
     "mischief",
     "takeover",
     "backup",
+    "movers",
     "everything",
     "presence",
     "sleepers",
@@ -99,6 +100,8 @@ pub struct Scenario {
     pub soft_per_mille: u32,
     /// How far wall clocks are off at first.
     pub wall_error: Duration,
+    /// Clients that move between the nodes and carry bookmarks.
+    pub movers: usize,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,
     /// Whether every document begins with [`super::program::template`].
@@ -149,6 +152,7 @@ impl Scenario {
             deletes_per_mille: 0,
             soft_per_mille: 0,
             wall_error: Duration::from_secs(3_600),
+            movers: 0,
             changing_interests: false,
             shared_template: true,
             faults: Vec::new(),

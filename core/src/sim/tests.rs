@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+mod movers;
+
 use super::check::Violation;
 use super::cluster::Fault;
 use super::disk::{DiskBug, DiskProfile};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::node::Machine;
 use crate::config::EngineConfig;
+use crate::document::Chunk;
 use crate::document::hot::{Author, HotCell, HotDocument};
 use crate::document::local::LocalChange;
 use crate::document::template::Template;
@@ -196,7 +197,8 @@ impl Toy {
             match row {
                 Row::Chunk(path, generation, bytes) if *generation == self.generation(path) => {
                     if let Some(cell) = self.cells.get(path) {
-                        cell.with(|hot| hot.push_remote(vec![bytes.clone()])).unwrap().unwrap();
+                        let hash = Chunk::parse_stored(bytes.clone()).expect("the toy stores changes").hash();
+                        cell.with(|hot| hot.push_remote(vec![(hash, bytes.clone())])).unwrap().unwrap();
                     }
                 }
                 Row::Tombstone(path, _) => drop(self.cells.remove(path)),

@@ -12,7 +12,7 @@
 //! | 3 | [`Message::Present`] | for each tag that both have |
 //! | 4 | [`Message::Refused`] | for each tag that does not match, or whose proof fails: the same answer |
 //! | 5 | [`Message::Interests`] | once the peer is a member, and when interests change |
-//! | 6, 7 | [`Message::Roots`] | ask, answer |
+//! | 6, 7, 28 | [`Message::Roots`] | ask, answer, answer while more is about to leave |
 //! | 8 | [`Message::Reconcile`] | one step of L1 or L2 of a domain |
 //! | 9 | [`Message::Cursor`] | L0: what has arrived since |
 //! | 10 | [`Message::CursorReached`] | end of L0's shipment |
@@ -32,6 +32,8 @@
 //! | 24 | [`Message::Graft`] | push to me again |
 //! | 25 | [`Message::Soft`] | soft state |
 //! | 26 | [`Message::SoftAck`] | a `Soft` with news was taken in |
+//! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
+//! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
@@ -59,10 +61,19 @@ pub const MAX_DOCUMENTS: usize = 2_048;
 pub const MAX_HEADS: usize = 1_024;
 /// Longest proof in a [`Message::Present`].
 pub const MAX_PROOF: usize = 48 * 1024;
+/// Most documents of which a peer tells at once that changes wait.
+pub const MAX_HELD_DOCUMENTS: usize = 16;
+/// Most unfinished changes that a peer tells of at once.
+pub const MAX_HELD_PARTS: usize = 64;
 /// Longest fact.
 pub const MAX_FACT: usize = 4 * 1024;
 /// Longest statement (endorsement, tombstone) about a document.
 pub const MAX_STATEMENT: usize = 40 * 1024;
+
+/// Most former epochs in a [`Message::Vouch`].
+pub const MAX_FORMER: usize = 8;
+/// Most ranges in a [`Message::Vouch`].
+pub const MAX_RANGES: usize = 16;
 
 /// What a peer has of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +107,17 @@ impl DocumentUpdate {
         let parts = self.chunks.iter().chain(&self.endorsements).chain(&self.tombstones);
         self.path.as_str().len() + 16 + parts.map(|p| p.len() + 4).sum::<usize>()
     }
+}
+
+/// Why a root is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootsKind {
+    /// To be answered with the receiver's.
+    Ask,
+    /// The answer, and nothing is on its way.
+    Answer,
+    /// The answer, while changes are about to leave or have not been acknowledged: the roots may differ for a moment.
+    BusyAnswer,
 }
 
 /// A message of the sync stream.
@@ -148,8 +170,8 @@ pub enum Message {
     },
     /// One root over all domains of the link.
     Roots {
-        /// Whether an answer is wanted.
-        ask: bool,
+        /// Why.
+        kind: RootsKind,
         /// BLAKE3 of all domain roots, truncated.
         root: [u8; 24],
         /// The sender's arrival number when it took the root.
@@ -226,8 +248,6 @@ pub enum Message {
         generation: u32,
         /// The changes.
         hashes: Vec<ChangeHash>,
-        /// Bytes of the first one that the sender has already.
-        offset: u64,
     },
     /// Everything that a `Want` asked for has been sent.
     Shipped {
@@ -296,6 +316,8 @@ pub enum Message {
     Prune {
         /// The space.
         space: SpaceTag,
+        /// The domain that it concerns.
+        domain: DomainTag,
     },
     /// Push eagerly again, beginning with these documents.
     Graft {
@@ -313,6 +335,24 @@ pub enum Message {
     },
     /// One message of soft news was taken in.
     SoftAck,
+    /// What an earlier link left unfinished: not to be sent again.
+    Held {
+        /// The space.
+        space: SpaceTag,
+        /// Documents of which changes wait, with heads at and below which nothing is missing.
+        documents: Vec<DocumentHeads>,
+        /// Changes that have come in part, and how many bytes of each.
+        parts: Vec<(ChangeHash, u64)>,
+    },
+    /// What equal roots do and do not say of the sender's arrival log. Who does not know it records nothing of the kind.
+    Vouch {
+        /// The space.
+        space: SpaceTag,
+        /// Former epochs of the log, with the arrival number up to which the sender has all of each.
+        former: Vec<(u64, u64)>,
+        /// Ranges of arrival numbers, end excluded: points in them may stand for edits that the sender has set aside.
+        set_aside: Vec<(u64, u64)>,
+    },
 }
 
 impl Message {
@@ -324,8 +364,9 @@ impl Message {
             Message::Present { .. } => 3,
             Message::Refused { .. } => 4,
             Message::Interests { .. } => 5,
-            Message::Roots { ask: true, .. } => 6,
-            Message::Roots { ask: false, .. } => 7,
+            Message::Roots { kind: RootsKind::Ask, .. } => 6,
+            Message::Roots { kind: RootsKind::Answer, .. } => 7,
+            Message::Roots { kind: RootsKind::BusyAnswer, .. } => 28,
             Message::Reconcile { .. } => 8,
             Message::Cursor { .. } => 9,
             Message::CursorReached { .. } => 10,
@@ -345,6 +386,8 @@ impl Message {
             Message::Graft { .. } => 24,
             Message::Soft { .. } => 25,
             Message::SoftAck => 26,
+            Message::Held { .. } => 27,
+            Message::Vouch { .. } => 160,
         }
     }
 
@@ -383,9 +426,11 @@ impl Message {
             | Message::Facts { space, .. }
             | Message::Part { space, .. }
             | Message::Have { space, .. }
-            | Message::Prune { space }
+            | Message::Soft { space, .. }
+            | Message::Prune { space, .. }
             | Message::Graft { space, .. }
-            | Message::Soft { space, .. } => Some(space),
+            | Message::Held { space, .. }
+            | Message::Vouch { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -411,8 +456,11 @@ impl Message {
             Message::Present { space, proof } => {
                 w.array(space).bytes(proof);
             }
-            Message::Refused { space } | Message::Prune { space } => {
+            Message::Refused { space } => {
                 w.array(space);
+            }
+            Message::Prune { space, domain } => {
+                w.array(space).array(domain);
             }
             Message::Interests { space, prefixes, facts_root, facts } => {
                 w.array(space).list(prefixes, |w, p| {
@@ -448,10 +496,9 @@ impl Message {
             Message::Heads { space, documents } | Message::FetchSince { space, documents } => {
                 w.array(space).list(documents, |w, d| d.encode(w));
             }
-            Message::Fetch { space, path, generation, hashes, offset } => {
+            Message::Fetch { space, path, generation, hashes } => {
                 w.array(space).str(path.as_str()).varint(u64::from(*generation));
                 encode_hashes(w, hashes);
-                w.varint(*offset);
             }
             Message::Shipped { space, domain } => {
                 w.array(space).array(domain);
@@ -490,6 +537,21 @@ impl Message {
                 w.array(space).raw(body);
             }
             Message::SoftAck => {}
+            Message::Held { space, documents, parts } => {
+                w.array(space).list(documents, |w, d| d.encode(w));
+                w.list(parts, |w, (hash, bytes)| {
+                    w.array(&hash.0).varint(*bytes);
+                });
+            }
+            Message::Vouch { space, former, set_aside } => {
+                w.array(space).list(former, |w, (epoch, arrival)| {
+                    w.u64_le(*epoch).varint(*arrival);
+                });
+                w.list(set_aside, |w, (from, to)| {
+                    w.varint(*from).varint(*to);
+                });
+                w.extensions(&[]);
+            }
         }
     }
 
@@ -516,7 +578,15 @@ impl Message {
                 r.extensions()?;
                 Message::Interests { space, prefixes, facts_root, facts }
             }
-            6 | 7 => Message::Roots { ask: kind == 6, root: r.array("root")?, arrival: r.varint("arrival")? },
+            6 | 7 | 28 => Message::Roots {
+                kind: match kind {
+                    6 => RootsKind::Ask,
+                    7 => RootsKind::Answer,
+                    _ => RootsKind::BusyAnswer,
+                },
+                root: r.array("root")?,
+                arrival: r.varint("arrival")?,
+            },
             8 => Message::Reconcile { space: r.array("space")?, domain: r.array("domain")?, body: r.rest().to_vec() },
             9 => Message::Cursor { space: r.array("space")?, arrival: r.varint("arrival")? },
             10 => {
@@ -538,7 +608,6 @@ impl Message {
                 path: decode_path(r)?,
                 generation: decode_generation(r)?,
                 hashes: decode_hashes(r)?,
-                offset: r.varint("offset")?,
             },
             16 => Message::Shipped { space: r.array("space")?, domain: r.array("domain")? },
             17 => Message::Update {
@@ -571,13 +640,25 @@ impl Message {
                 documents: r
                     .list(MAX_DOCUMENTS, "documents", |r| Ok((DocumentId(r.array("document")?), r.array("change")?)))?,
             },
-            23 => Message::Prune { space: r.array("space")? },
+            23 => Message::Prune { space: r.array("space")?, domain: r.array("domain")? },
             24 => Message::Graft {
                 space: r.array("space")?,
                 documents: r.list(MAX_DOCUMENTS, "documents", |r| Ok(DocumentId(r.array("document")?)))?,
             },
             25 => Message::Soft { space: r.array("space")?, body: r.rest().to_vec() },
             26 => Message::SoftAck,
+            27 => Message::Held {
+                space: r.array("space")?,
+                documents: r.list(MAX_HELD_DOCUMENTS, "documents", DocumentHeads::decode)?,
+                parts: r.list(MAX_HELD_PARTS, "parts", |r| Ok((ChangeHash(r.array("hash")?), r.varint("offset")?)))?,
+            },
+            160 => {
+                let space = r.array("space")?;
+                let former = r.list(MAX_FORMER, "former epochs", |r| Ok((r.u64_le("epoch")?, r.varint("arrival")?)))?;
+                let set_aside = r.list(MAX_RANGES, "ranges", |r| Ok((r.varint("from")?, r.varint("to")?)))?;
+                r.extensions()?;
+                Message::Vouch { space, former, set_aside }
+            }
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -696,8 +777,9 @@ mod tests {
             Message::Present { space, proof: vec![1, 2] },
             Message::Refused { space },
             Message::Interests { space, prefixes: vec![Prefix::root()], facts_root: [4; 24], facts: 3 },
-            Message::Roots { ask: true, root: [5; 24], arrival: 300 },
-            Message::Roots { ask: false, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::Ask, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::Answer, root: [5; 24], arrival: 300 },
+            Message::Roots { kind: RootsKind::BusyAnswer, root: [5; 24], arrival: 300 },
             Message::Reconcile { space, domain: [1; 4], body: vec![7; 9] },
             Message::Cursor { space, arrival: 5 },
             Message::CursorReached { space, mine: Some(9) },
@@ -712,7 +794,7 @@ mod tests {
             Message::Unmatched { space, domain: [1; 4], ids: vec![1] },
             Message::Heads { space, documents: documents.clone() },
             Message::FetchSince { space, documents },
-            Message::Fetch { space, path: path.clone(), generation: 0, hashes: heads.clone(), offset: 4 },
+            Message::Fetch { space, path: path.clone(), generation: 0, hashes: heads.clone() },
             Message::Shipped { space, domain: [1; 4] },
             Message::Update {
                 space,
@@ -729,7 +811,7 @@ mod tests {
             Message::Part {
                 space,
                 number: 3,
-                path,
+                path: path.clone(),
                 generation: 0,
                 hash: heads[0],
                 total: 10,
@@ -739,10 +821,16 @@ mod tests {
             Message::Ack { number: 7, except: vec![3] },
             Message::Credit { bytes: 9 },
             Message::Have { space, documents: vec![(DocumentId([1; 16]), [2; 8])] },
-            Message::Prune { space },
+            Message::Prune { space, domain: [5; 4] },
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
             Message::Soft { space, body: vec![3, 0] },
             Message::SoftAck,
+            Message::Held {
+                space,
+                documents: vec![DocumentHeads { path: path.clone(), generation: 1, heads: heads.clone() }],
+                parts: vec![(ChangeHash([8; 32]), 70_000)],
+            },
+            Message::Vouch { space, former: vec![(7, 300)], set_aside: vec![(3, 9)] },
         ]
     }
 
@@ -766,7 +854,7 @@ mod tests {
     #[test]
     fn roots_stay_within_their_budget() {
         let mut frame = Vec::new();
-        Message::Roots { ask: true, root: [1; 24], arrival: 1 << 20 }.append_to(&mut frame);
+        Message::Roots { kind: RootsKind::Ask, root: [1; 24], arrival: 1 << 20 }.append_to(&mut frame);
         assert!(frame.len() + 2 <= 32, "{} bytes and a two-byte length prefix", frame.len());
     }
 

@@ -1,16 +1,19 @@
-//! put, get, list, watch, delete, history.
+//! put, get, wait, list, watch, delete, history.
 
 use serde_json::Value as Json;
 
 use super::{Context, argument_or_stdin, item};
-use crate::args::{GetArgs, HistoryArgs, ListArgs, PutArgs, WatchArgs};
+use crate::args::{GetArgs, HistoryArgs, ListArgs, PutArgs, WaitArgs, WatchArgs};
 use crate::failure::{Code, Failure};
 use crate::output::{plain, short, size, table, time};
-use crate::request::{Change, Document, Listed, Page, Removed, Request, Revision, Written};
+use crate::request::{Change, Document, Listed, Page, Reached, Removed, Request, Revision, Written};
 use crate::service::Opening;
 
 /// Largest value that `put` reads. The control socket's line bound leaves room for its quotes to be escaped.
 const MAX_VALUE: u64 = 120 << 20;
+
+/// Longest bookmark that is read.
+const MAX_BOOKMARK: u64 = 256 << 10;
 
 pub(super) async fn put(context: &Context, args: PutArgs) -> Result<(), Failure> {
     let mode = args.mode();
@@ -38,7 +41,14 @@ pub(super) async fn put(context: &Context, args: PutArgs) -> Result<(), Failure>
 }
 
 pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure> {
-    let request = Request::Get { space: context.space(), path: args.path, at: args.at, tagged: args.tagged };
+    let request = Request::Get {
+        space: context.space(),
+        path: args.path,
+        at: args.at,
+        tagged: args.tagged,
+        at_least: args.at_least,
+        wait_millis: millis(args.timeout),
+    };
     let document: Document = context.answer(request, Opening::Existing).await?;
     if context.out.json {
         return context.out.value(&document, |_| String::new());
@@ -49,6 +59,17 @@ pub(super) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure>
             context.out.line(&serde_json::to_string_pretty(value).map_err(|e| Failure::new(Code::Failed, e))?)
         }
     }
+}
+
+pub(super) async fn wait(context: &Context, args: WaitArgs) -> Result<(), Failure> {
+    let bookmark = argument_or_stdin(args.bookmark, "bookmark", MAX_BOOKMARK)?.trim().to_owned();
+    let request = Request::Wait { space: context.space(), bookmark, wait_millis: millis(args.timeout) };
+    let reached: Reached = context.answer(request, Opening::Existing).await?;
+    context.out.value(&reached, |r| format!("here, in {}", plain(&r.space)))
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) async fn list(context: &Context, args: ListArgs) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use crate::args::SoftCommand;
 use crate::control::Connection;
 use crate::failure::{Code, Failure};
 use crate::output::{plain, short};
-use crate::request::{Removed, Request, SoftEvent, SoftLine, SoftSet};
+use crate::request::{Request, SoftEvent, SoftLine, SoftRemoved, SoftSet};
 use crate::service::Opening;
 
 /// Largest value that is read; the peer's own bound is far below and says so.
@@ -56,7 +56,7 @@ pub(super) async fn soft(context: &Context, command: SoftCommand) -> Result<(), 
         }
         SoftCommand::Watch { prefix, count } => watch(context, Request::SoftWatch { space, prefix, count }).await,
         SoftCommand::Delete { path } => {
-            let removed: Removed = context.answer(Request::SoftDelete { space, path }, Opening::Existing).await?;
+            let removed: SoftRemoved = context.answer(Request::SoftDelete { space, path }, Opening::Existing).await?;
             if !removed.deleted {
                 return Err(Failure::new(Code::NotFound, format_args!("no own soft entry at {}", removed.path)));
             }

@@ -1,15 +1,17 @@
-//! Documents: put, get, list, watch, delete, history.
+//! Documents: put, get, wait, list, watch, delete, history.
+
+use std::time::Duration;
 
 use foreshore::document::{PutMode as Mode, Value};
 use foreshore::engine::MAX_LIST;
 use foreshore::id::{ChangeHash, Path, Prefix};
-use foreshore::peer::{Document as Handle, DocumentError, SpaceChange};
+use foreshore::peer::{Bookmark, BookmarkError, Document as Handle, DocumentError, Space, SpaceChange};
 use serde_json::Value as Json;
 
 use super::{Service, give, refused, refused_document};
 use crate::control::Items;
 use crate::failure::{Code, Failure};
-use crate::request::{Change, Document, Listed, Page, PutMode, Removed, Revision, Written};
+use crate::request::{Change, Document, Listed, Page, PutMode, Reached, Removed, Revision, Written};
 
 impl Service {
     pub(super) async fn put(
@@ -46,7 +48,13 @@ impl Service {
         if synced > 0 {
             document.synced(synced).await.map_err(refused_document)?;
         }
+        let bookmark = match commit.hash() {
+            Some(_) => commit.bookmark().await,
+            // It was that way already: what is here stands for it.
+            None => space.bookmark_of(vec![path.clone()]).await,
+        };
         Ok(Written {
+            bookmark: bookmark.map_err(refused)?.to_string(),
             path: path.to_string(),
             document: document.id().to_string(),
             heads: texts(&heads),
@@ -54,19 +62,47 @@ impl Service {
         })
     }
 
-    pub(super) async fn get(&self, space: &str, path: &str, at: &str, tagged: bool) -> Result<Document, Failure> {
+    pub(super) async fn get(
+        &self,
+        space: &str,
+        path: &str,
+        at: &str,
+        tagged: bool,
+        at_least: Option<&str>,
+        wait: Duration,
+    ) -> Result<Document, Failure> {
         let path = parse_path(path)?;
         if !(at.is_empty() || at.starts_with('/')) {
             return Err(Failure::invalid("pointer", "a JSON Pointer is empty or begins with a slash, as in /a/0"));
         }
-        let found = self.space(space).await?.read(&path).await.map_err(refused)?;
-        let snapshot = found.ok_or_else(|| no_document(&path))?;
-        let mut whole = if tagged { snapshot.value.to_tagged_json() } else { snapshot.value.to_json() };
+        let at_least = at_least.map(parse_bookmark).transpose()?;
+        let mut read = self.space_of(space, at_least.as_ref()).await?.read::<Value>(&path);
+        if let Some(bookmark) = &at_least {
+            read = read.at_least(bookmark).timeout(wait);
+        }
+        let fresh = read.await.map_err(refused)?;
+        let found = fresh.value.ok_or_else(|| no_document(&path))?;
+        let mut whole = if tagged { found.to_tagged_json() } else { found.to_json() };
         let value = whole
             .pointer_mut(at)
             .map(Json::take)
             .ok_or_else(|| Failure::new(Code::NotFound, format_args!("{path} holds nothing at {at}")))?;
-        Ok(Document { path: path.to_string(), heads: texts(&snapshot.heads), value })
+        Ok(Document { path: path.to_string(), heads: texts(&fresh.heads), value, bookmark: fresh.bookmark.to_string() })
+    }
+
+    pub(super) async fn wait(&self, space: &str, bookmark: &str, wait: Duration) -> Result<Reached, Failure> {
+        let bookmark = parse_bookmark(bookmark)?;
+        let space = self.space_of(space, Some(&bookmark)).await?;
+        let reached = space.reach(&bookmark).timeout(wait).await.map_err(refused)?;
+        Ok(Reached { space: space.name().to_owned(), bookmark: reached.to_string() })
+    }
+
+    /// The space that a request names, or else the one that its bookmark is of.
+    async fn space_of(&self, name: &str, bookmark: Option<&Bookmark>) -> Result<Space, Failure> {
+        match bookmark {
+            Some(bookmark) if name.is_empty() => self.space(&bookmark.space().to_bech32()).await,
+            _ => self.space(name).await,
+        }
     }
 
     pub(super) async fn list(
@@ -119,7 +155,10 @@ impl Service {
                 None => return Err(Failure::new(Code::Interrupted, "the peer stopped")),
                 Some(SpaceChange::Document(change)) => {
                     let value = match values && !change.deleted {
-                        true => space.read(&change.path).await.map_err(refused)?.map(|s| s.value.to_json()),
+                        true => {
+                            let fresh = space.read::<Value>(&change.path).await.map_err(refused)?;
+                            fresh.value.map(|value| value.to_json())
+                        }
                         false => None,
                     };
                     let kind = if change.deleted { "deleted" } else { "changed" };
@@ -136,8 +175,10 @@ impl Service {
 
     pub(super) async fn delete(&self, space: &str, path: &str) -> Result<Removed, Failure> {
         let path = parse_path(path)?;
-        let deleted = self.space(space).await?.delete(&path).await.map_err(refused)?;
-        Ok(Removed { path: path.to_string(), deleted })
+        let space = self.space(space).await?;
+        let deleted = space.delete(&path).await.map_err(refused)?;
+        let bookmark = space.bookmark_of(vec![path.clone()]).await.map_err(refused)?;
+        Ok(Removed { path: path.to_string(), deleted, bookmark: bookmark.to_string() })
     }
 
     pub(super) async fn history(&self, space: &str, path: &str, limit: usize, items: &Items) -> Result<(), Failure> {
@@ -172,6 +213,10 @@ pub(super) fn parse_path(text: &str) -> Result<Path, Failure> {
 
 pub(super) fn parse_prefix(text: &str) -> Result<Prefix, Failure> {
     Prefix::parse(text).map_err(|e| Failure::invalid(&format!("prefix {text:?}"), e))
+}
+
+fn parse_bookmark(text: &str) -> Result<Bookmark, Failure> {
+    text.parse().map_err(|e: BookmarkError| Failure::invalid("bookmark", e))
 }
 
 fn texts(hashes: &[ChangeHash]) -> Vec<String> {

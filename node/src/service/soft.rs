@@ -7,7 +7,7 @@ use super::documents::{parse_path, parse_prefix};
 use super::{Service, give, refused};
 use crate::control::Items;
 use crate::failure::{Code, Failure};
-use crate::request::{Removed, SoftEvent, SoftLine, SoftSet};
+use crate::request::{SoftEvent, SoftLine, SoftRemoved, SoftSet};
 
 impl Service {
     async fn soft(&self, space: &str, prefix: &str) -> Result<Soft<Json>, Failure> {
@@ -27,10 +27,10 @@ impl Service {
         Ok(SoftSet { path: path.to_owned(), owner: self.shared.peer.peer_id_text() })
     }
 
-    pub(super) async fn soft_delete(&self, space: &str, path: &str) -> Result<Removed, Failure> {
+    pub(super) async fn soft_delete(&self, space: &str, path: &str) -> Result<SoftRemoved, Failure> {
         let (soft, key) = self.soft_at(space, path).await?;
         let deleted = soft.delete(&key).map_err(refused)?.await.map_err(refused)?;
-        Ok(Removed { path: path.to_owned(), deleted })
+        Ok(SoftRemoved { path: path.to_owned(), deleted })
     }
 
     pub(super) async fn soft_get(&self, space: &str, path: &str, items: &Items) -> Result<(), Failure> {

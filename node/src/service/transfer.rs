@@ -40,6 +40,7 @@ impl Service {
             done.changes += imported.changes;
             done.refused += imported.refused;
         }
+        done.bookmark = Some(space.bookmark().await.map_err(refused)?.to_string());
         Ok(done)
     }
 }

@@ -8,5 +8,6 @@ mod bad_input;
 mod commands;
 mod first_minute;
 mod serving;
+mod sessions;
 mod soft;
 mod support;

@@ -61,6 +61,18 @@ async fn main() -> anyhow::Result<()> {
     let peer = builder.spawn().await?;
     let port = peer.listen_addresses().iter().find_map(|address| tcp_port(&address.to_string()));
     say(json!({ "port": port.context("no TCP listener")? }));
+    if std::env::var_os("AGENT_DEBUG").is_some() {
+        let (peer, n) = (peer.clone(), cli.agent);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                match peer.status().await {
+                    Ok(s) => eprintln!("AGENT {n}: {:?}", s.engine),
+                    Err(e) => eprintln!("AGENT {n}: {e}"),
+                }
+            }
+        });
+    }
     let agent = Agent { board: Arc::new(Board::new(&trace)), trace: Arc::new(trace), number: cli.agent, peer };
     agent.serve().await?;
     agent.peer.shutdown().await?;

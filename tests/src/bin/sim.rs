@@ -99,13 +99,16 @@ fn summary(reports: &[Report], failures: &[Failure]) {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let slowest = reports.iter().max_by_key(|report| report.tally.converged_after);
     println!(
-        "{} seeds kept every promise, {} did not: {} commits acknowledged, {} deletions, {} deaths, {} synced, {} frames",
+        "{} seeds kept every promise, {} did not: {} commits acknowledged, {} deletions, {} deaths, {} synced, {} reads and {} edits of moving clients, {} not yet, {} frames",
         reports.len(),
         failures.len(),
         sum(|r| r.tally.acknowledged),
         sum(|r| r.tally.deletions),
         sum(|r| r.tally.deaths),
         sum(|r| r.tally.synced),
+        sum(|r| r.tally.session_reads),
+        sum(|r| r.tally.session_writes),
+        sum(|r| r.tally.not_yet),
         sum(|r| r.frames),
     );
     if let Some(slowest) = slowest {

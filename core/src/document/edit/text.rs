@@ -77,14 +77,20 @@ impl TextDraft<'_> {
     /// Replaces `range` by `insert`.
     pub fn splice(&mut self, range: Range<usize>, insert: &str) -> Result<(), EditError> {
         if range.end <= range.start {
-            // Automerge itself inserts behind a pair that the index splits.
-            let len = self.len();
-            return match range.start {
-                index if index > len => Err(EditError::OutOfRange { index, len }),
-                index => self.splice_settled(index, 0, insert),
+            // Automerge itself inserts behind a pair that the index splits, and refuses an index past the end. Asking for
+            // the length first would cost a walk over the whole text in an edit at older heads.
+            let index = range.start;
+            return match self.splice_settled(index, 0, insert) {
+                Err(_) if index > self.len() => Err(EditError::OutOfRange { index, len: self.len() }),
+                Ok(()) if insert.is_empty() && index > self.len() => {
+                    Err(EditError::OutOfRange { index, len: self.len() })
+                }
+                spliced => spliced,
             };
         }
-        let (from, to) = (self.settle(range.start)?, self.settle(range.end)?);
+        let (from, width) = self.settle(range.start)?;
+        // Right behind a single unit no pair is split.
+        let to = if width == 1 && range.end == from + 1 { range.end } else { self.settle(range.end)?.0 };
         self.splice_settled(from, to.saturating_sub(from), insert)
     }
 
@@ -138,7 +144,7 @@ impl TextDraft<'_> {
         let found = value.kind();
         let wrong = || EditError::WrongKind { at: name.into(), expected: Kind::Scalar, found };
         let scalar = to_scalar(&value).ok_or_else(wrong)?;
-        let (from, to) = (self.settle(range.start)?, self.settle(range.end)?);
+        let (from, to) = (self.settle(range.start)?.0, self.settle(range.end)?.0);
         if from >= to {
             return Ok(());
         }
@@ -161,21 +167,19 @@ impl TextDraft<'_> {
         Ok(self.tx.ask(|tx| tx.marks(&self.obj))?.iter().map(from_mark).collect())
     }
 
-    /// An index inside a surrogate pair moves to its end; one past the end is refused.
-    fn settle(&self, index: usize) -> Result<usize, EditError> {
-        let len = self.len();
-        if index == 0 || index == len {
-            return Ok(index);
-        }
-        if index > len {
-            return Err(EditError::OutOfRange { index, len });
+    /// An index inside a surrogate pair moves to its end; one past the end is refused. With it the width of the element
+    /// that stands there, 0 at the end.
+    fn settle(&self, index: usize) -> Result<(usize, usize), EditError> {
+        let width_of = |value: &automerge::Value<'_>| value.as_str().map_or(1, |s| s.encode_utf16().count());
+        let found = self.tx.ask(|tx| tx.get(&self.obj, index).map(|f| f.map(|(value, id)| (width_of(&value), id))))?;
+        let Some((width, id)) = found else {
+            let len = self.len();
+            return if index <= len { Ok((index, 0)) } else { Err(EditError::OutOfRange { index, len }) };
+        };
+        if width < 2 {
+            return Ok((index, width));
         }
         self.tx.ask(|tx| {
-            let Some((value, id)) = tx.get(&self.obj, index)? else { return Ok(index) };
-            let width = value.as_str().map_or(1, |s| s.encode_utf16().count());
-            if width < 2 {
-                return Ok(index);
-            }
             // The element covers several units: find how many of them lie before the index.
             let mut start = index;
             while start > 0 && index - start < width {
@@ -184,7 +188,7 @@ impl TextDraft<'_> {
                     _ => break,
                 }
             }
-            Ok(if start == index { index } else { start + width })
+            Ok(if start == index { (index, width) } else { (start + width, 0) })
         })
     }
 }

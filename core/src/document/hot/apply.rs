@@ -13,9 +13,12 @@ const SNAPSHOT: u8 = 0;
 impl HotDocument {
     /// Takes changes that were admitted to the log. They are applied in one batch before the next read or edit, or at
     /// once when more than the bound would wait: so a document that nobody reads stays bounded too.
-    pub fn push_remote(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), HotError> {
-        self.pending_bytes += chunks.iter().map(Vec::len).sum::<usize>();
-        self.pending.extend(chunks);
+    pub fn push_remote(&mut self, chunks: Vec<(ChangeHash, Vec<u8>)>) -> Result<(), HotError> {
+        for (hash, bytes) in chunks {
+            self.pending_bytes += bytes.len();
+            self.pending_hashes.insert(hash);
+            self.pending.push(bytes);
+        }
         if self.pending_bytes > self.pending_max {
             self.ready()?;
         }
@@ -48,6 +51,7 @@ impl HotDocument {
     pub(in crate::document) fn ready(&mut self) -> Result<&Automerge, HotError> {
         if !self.pending.is_empty() && self.doc.is_some() {
             let pending = std::mem::take(&mut self.pending);
+            self.pending_hashes.clear();
             self.pending_bytes = 0;
             if let Err(error) = self.apply(pending) {
                 let detail = error.to_string();
@@ -55,6 +59,19 @@ impl HotDocument {
             }
         }
         self.doc.as_ref().ok_or_else(|| HotError::Quarantined { detail: self.quarantined.clone() })
+    }
+
+    /// The object as it is, without what waits.
+    pub(super) fn applied(&self) -> Result<&Automerge, HotError> {
+        self.doc.as_ref().ok_or_else(|| HotError::Quarantined { detail: self.quarantined.clone() })
+    }
+
+    /// Applies what waits if that brings any of these heads.
+    pub(super) fn bring(&mut self, heads: &[ChangeHash]) -> Result<(), HotError> {
+        if heads.iter().any(|hash| self.pending_hashes.contains(hash)) {
+            self.ready()?;
+        }
+        Ok(())
     }
 
     /// Runs something on the object; a panic discards it.
@@ -74,8 +91,10 @@ impl HotDocument {
     pub(super) fn quarantine(&mut self, detail: String) -> HotError {
         self.doc = None;
         self.pending = Vec::new();
+        self.pending_hashes.clear();
         self.pending_bytes = 0;
         self.own = None;
+        self.layered.clear();
         self.quarantined.clone_from(&detail);
         HotError::Quarantined { detail }
     }

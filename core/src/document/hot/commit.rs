@@ -66,7 +66,16 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
-        let doc = self.ready()?;
+        self.ready()?;
+        self.edit_applied(options, f)
+    }
+
+    fn edit_applied<R>(
+        &mut self,
+        options: &EditOptions,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Option<LocalChange>), HotError> {
+        let doc = self.applied()?;
         let top = max_op(doc, &doc.get_heads());
         let n = self.free_actor(None)?;
         let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
@@ -81,22 +90,27 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
-        if self.view_heads(heads)?.is_none() {
-            return self.edit(options, f);
+        // What was seen before needs nothing of what came since, and applying that costs more the longer the history is.
+        self.bring(heads)?;
+        if self.applied_view_heads(heads)?.is_none() {
+            return self.edit_applied(options, f);
         }
         let n = self.free_actor(Some(heads))?;
         let own_last = self.own_chains()?.get(&n).copied();
         let mut deps: BTreeSet<ChangeHash> = heads.iter().copied().chain(own_last).collect();
         deps.extend(&self.floating);
-        // Layers that changes depend on may still be missing below older heads, and what the page saw had them.
-        let layers: Vec<_> = self.template().layers().map(|(hash, _)| hash).collect();
-        for layer in layers {
-            if !deps.contains(&layer) && !self.covers(heads, &layer)? {
-                deps.insert(layer);
+        // Layers that changes depend on may still be missing below older heads, and what the page saw had them. Looking
+        // takes a walk down to the layer, so it is done once an actor: its next change stands on this one.
+        if own_last.is_none() || !self.layered.contains(&n) {
+            let layers: Vec<_> = self.template().layers().map(|(hash, _)| hash).collect();
+            for layer in layers {
+                if !deps.contains(&layer) && !self.covers(heads, &layer)? {
+                    deps.insert(layer);
+                }
             }
         }
         let heads: Vec<_> = deps.iter().map(their_hash).collect();
-        let doc = self.ready()?;
+        let doc = self.applied()?;
         let (below, above) = (max_op(doc, &heads), max_op(doc, &doc.get_heads()));
         let fork = above + 1 > below + MAX_GAP;
         let top = if fork { below } else { above };
@@ -212,6 +226,7 @@ impl HotDocument {
     fn describe(&mut self, change: &mut Change, plan: &Plan) -> LocalChange {
         let hash = own_hash(&change.hash());
         self.own.get_or_insert_default().insert(plan.n, hash);
+        self.layered.insert(plan.n);
         let deps: Vec<ChangeHash> = change.deps().iter().map(own_hash).collect();
         let floating = &mut self.floating;
         let brought = |(hash, bytes): (ChangeHash, &[u8])| floating.remove(&hash).then(|| bytes.to_vec());
@@ -287,7 +302,8 @@ impl HotDocument {
     fn own_chains(&mut self) -> Result<&BTreeMap<u32, ChangeHash>, HotError> {
         if self.own.is_none() {
             let author = self.author;
-            let doc = self.ready()?;
+            // Own changes are applied as they are made: none of them waits.
+            let doc = self.applied()?;
             let mut last: BTreeMap<Vec<u8>, (u64, ChangeHash)> = BTreeMap::new();
             for meta in doc.get_changes_meta(&[]) {
                 let seen = last.entry(meta.actor.to_bytes().to_vec()).or_insert((0, own_hash(&meta.hash)));
@@ -313,8 +329,8 @@ impl HotDocument {
 
     /// Whether `change` is one of `heads` or an ancestor. Counters grow along dependencies, so nothing below the
     /// change's own counter is visited.
-    pub(in crate::document) fn covers(&mut self, heads: &[ChangeHash], change: &ChangeHash) -> Result<bool, HotError> {
-        let doc = self.ready()?;
+    fn covers(&self, heads: &[ChangeHash], change: &ChangeHash) -> Result<bool, HotError> {
+        let doc = self.applied()?;
         let Some(floor) = doc.get_change_meta_by_hash(&their_hash(change)).map(|meta| meta.max_op) else {
             return Ok(false);
         };

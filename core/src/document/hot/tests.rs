@@ -48,7 +48,9 @@ impl Desk {
 
     pub(in crate::document) fn take(&mut self, changes: &[&LocalChange]) {
         for change in changes {
-            let chunks = change.layers.iter().cloned().chain([change.bytes.clone()]).collect();
+            let hash = |bytes: &[u8]| Chunk::parse_stored(bytes.to_vec()).expect("edits make changes").hash();
+            let chunks = change.layers.iter().cloned().chain([change.bytes.clone()]);
+            let chunks = chunks.map(|bytes| (hash(&bytes), bytes)).collect();
             self.hot.push_remote(chunks).unwrap();
         }
     }
@@ -325,7 +327,7 @@ fn a_damaged_chunk_quarantines_and_a_reload_without_it_heals() {
     let good = a.edit(|d| d.put("k", 1));
     let mut bad = good.bytes.clone();
     *bad.last_mut().unwrap() ^= 1;
-    a.hot.push_remote(vec![bad]).unwrap();
+    a.hot.push_remote(vec![(ChangeHash([1; 32]), bad)]).unwrap();
     assert!(matches!(a.hot.value(), Err(HotError::Quarantined { .. })));
     assert!(a.hot.is_quarantined());
     assert!(matches!(a.hot.edit(&EditOptions::default(), |d| d.put("k", 2)), Err(HotError::Quarantined { .. })));
@@ -340,7 +342,7 @@ fn own_changes_that_are_not_stored_yet_survive_a_reload() {
     let stored = b.edit(|d| d.put("theirs", 1));
     a.take(&[&stored]);
     let mine = a.edit(|d| d.put("mine", 2));
-    a.hot.push_remote(vec![b"nonsense".to_vec()]).unwrap();
+    a.hot.push_remote(vec![(ChangeHash([1; 32]), b"nonsense".to_vec())]).unwrap();
     assert!(a.hot.value().is_err());
     let chunks: Vec<_> = stored.layers.iter().cloned().chain([stored.bytes.clone()]).collect();
     a.hot.reload(chunks).unwrap();

@@ -80,7 +80,11 @@ impl Cluster {
         }
     }
 
-    fn edit_cell(&mut self, id: NodeId, cell: &HotCell) -> Result<(String, i64, Option<LocalChange>), HotError> {
+    pub(in crate::sim) fn edit_cell(
+        &mut self,
+        id: NodeId,
+        cell: &HotCell,
+    ) -> Result<(String, i64, Option<LocalChange>), HotError> {
         let now = self.queue.now();
         let node = self.node_mut(id);
         node.edits += 1;

@@ -28,6 +28,7 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "mischief" => mischief(&mut scenario, dice),
         "takeover" => takeover(&mut scenario, dice),
         "backup" => backup(&mut scenario, dice),
+        "movers" => movers(&mut scenario, dice),
         "everything" => everything(&mut scenario, dice),
         "presence" => presence(&mut scenario, dice),
         "sleepers" => sleepers(&mut scenario, dice),
@@ -251,6 +252,18 @@ fn backup(scenario: &mut Scenario, dice: &mut Dice) {
     scenario.faults.push((later, Fault::Restore(node, Duration::from_secs(1))));
     if dice.chance(500) {
         links(scenario, dice);
+    }
+}
+
+/// Clients with bookmarks, and one kind of bad days under them.
+fn movers(scenario: &mut Scenario, dice: &mut Dice) {
+    type Storm = fn(&mut Scenario, &mut Dice);
+    let storms: [Storm; 7] = [links, partitions, crashes, clocks, takeover, backup, late];
+    scenario.movers = dice.between(1, 4) as usize;
+    scenario.pace = dice.span(Duration::from_millis(200), Duration::from_millis(800));
+    scenario.storm = dice.span(Duration::from_secs(15), Duration::from_secs(30));
+    if let Some(storm) = dice.pick(&storms) {
+        storm(scenario, dice);
     }
 }
 

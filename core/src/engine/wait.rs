@@ -1,0 +1,80 @@
+//! What waits for time to pass, and programs that wait for other peers.
+
+use std::collections::BTreeSet;
+
+use super::{CommandError, Engine, Phase, Reply};
+use crate::id::SpaceId;
+use crate::io::{CloseReason, LinkId};
+use crate::time::Timestamp;
+
+impl Engine {
+    /// Answers programs that wait for peers, where enough peers have stored what they wait for.
+    pub(super) fn check_sync_waits(&mut self) {
+        if self.sync_waits.is_empty() {
+            return;
+        }
+        let mut done = Vec::new();
+        self.sync_waits.retain(|wait| {
+            let entry = self.spaces.get(&wait.space).and_then(|s| s.index.by_id(&wait.document));
+            let has = |link: &super::link::Link| {
+                let Some(common) = link.spaces.get(&wait.space) else { return false };
+                let by_root = entry.is_some_and(|e| {
+                    e.arrival <= link.sync.in_step_arrival && super::space::covered(&common.domains, &e.path)
+                });
+                let confirmed = link.confirmed.get(&wait.document);
+                by_root || confirmed.is_some_and(|known| wait.heads.iter().all(|h| known.contains(h)))
+            };
+            let peers: BTreeSet<_> = self.links.values().filter(|l| has(l)).map(|l| l.peer).collect();
+            let enough = peers.len() >= wait.peers;
+            if enough {
+                done.push(wait.request);
+            }
+            !enough
+        });
+        for request in done {
+            self.reply(request, Ok::<Reply, CommandError>(Reply::Done));
+        }
+    }
+
+    /// Documents with changes that no connected peer is known to have stored.
+    pub(super) fn pending_documents(&self, space: &SpaceId) -> u64 {
+        let stored = self.links.values().filter(|l| l.spaces.contains_key(space)).map(|l| l.sync.in_step_arrival).max();
+        let Some(state) = self.spaces.get(space) else { return 0 };
+        state.index.arrived_since(stored.unwrap_or(0)).filter(|e| e.exists()).count() as u64
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        if !matches!(self.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        self.retry_write();
+        self.run_compaction();
+        self.run_sessions();
+        let now = self.now.mono;
+        let timeout = self.config.handshake_timeout;
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in links {
+            let link = &self.links[&id];
+            if link.hello.is_none() && now >= link.opened_at + timeout {
+                self.close_link(id, CloseReason::Timeout);
+                continue;
+            }
+            if link.timers().any(|at| at <= now) {
+                self.busy_links.insert(id);
+                self.ask_overdue(id);
+            }
+        }
+    }
+
+    /// The next moment at which time alone lets something happen. What is over by now and has not happened waits for an
+    /// answer or a frame, and must not hide what is still to come.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        let now = self.now.mono;
+        let links = self.links.values().flat_map(|link| {
+            let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
+            link.timers().chain(handshake)
+        });
+        let storage = self.storage.retry_at().into_iter().chain(self.compaction_timer()).chain(self.soft_timer());
+        links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
+    }
+}
