@@ -37,6 +37,12 @@ pub struct EngineConfig {
     pub compact_after: Duration,
     /// Whether fresh changes are pushed at once. Default true; reconciliation alone converges too, a period later.
     pub push: bool,
+    /// How long an own soft entry outlives this peer where nobody hears of it any more. Default 15 s, at least 1 s, at
+    /// most 10 min. Shorter shows sooner that a peer is gone, and takes a bad moment of the network for a death.
+    pub soft_ttl: Duration,
+    /// How often the lease on own soft entries is renewed. Default 5 s, at least 200 ms, at most half of `soft_ttl`.
+    /// Shorter survives more lost renewals; each costs every other peer about 45 bytes.
+    pub soft_period: Duration,
 }
 
 impl Default for EngineConfig {
@@ -54,6 +60,8 @@ impl Default for EngineConfig {
             push_interval: Duration::from_millis(20),
             compact_after: Duration::from_secs(5),
             push: true,
+            soft_ttl: Duration::from_secs(15),
+            soft_period: Duration::from_secs(5),
         }
     }
 }

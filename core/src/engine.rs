@@ -27,6 +27,7 @@
 //! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
+//! | `soft` | soft state: commands, links, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,6 +59,7 @@ mod marker;
 mod resolve;
 mod session;
 mod ship;
+mod soft;
 mod space;
 mod storage;
 mod sync;
@@ -154,6 +156,7 @@ pub struct Engine {
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
     markers: marker::Markers,
+    soft: soft::SoftSide,
     sessions: session::Sessions,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
@@ -195,6 +198,7 @@ impl Engine {
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
+            soft: soft::SoftSide::default(),
             sessions: session::Sessions::default(),
             uses: 0,
             evict_at: 64,
@@ -209,6 +213,7 @@ impl Engine {
         if matches!(self.phase, Phase::New) {
             self.start_opening();
         }
+        self.soft_time();
         match input {
             Input::Wake => {}
             Input::Linked { link, peer, initiator } => self.on_linked(link, peer, initiator),
@@ -231,6 +236,7 @@ impl Engine {
             self.run_timers();
             self.start_loads();
             self.commit_batch();
+            self.tick_soft();
             self.pump_links();
             self.evict();
         }

@@ -10,6 +10,7 @@ pub mod id;
 pub mod io;
 pub mod reconcile;
 pub mod session;
+pub mod soft;
 pub mod time;
 pub mod trust;
 pub mod wire;

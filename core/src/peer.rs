@@ -1,4 +1,4 @@
-//! The async face of a peer: [`Peer`], [`Space`], [`Document`].
+//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`].
 //!
 //! ```no_run
 //! use foreshore::peer::Peer;
@@ -23,6 +23,7 @@ mod commit;
 mod document;
 mod hub;
 mod session;
+mod soft;
 mod space;
 mod typed;
 mod undo;
@@ -48,11 +49,12 @@ pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
+pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
 pub use self::typed::Content;
 pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
-pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, SpaceInfo};
+pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
 pub use crate::id::PeerId;
 pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
 pub use crate::session::{Bookmark, BookmarkError, Missing, MissingDocument, Why};

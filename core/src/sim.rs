@@ -28,6 +28,7 @@ pub mod node;
 pub mod program;
 pub mod queue;
 pub mod scenario;
+pub mod soft;
 pub mod trace;
 
 pub use scenario::{Failure, NAMES, Options, Report, Scenario, run, run_scenario};

@@ -66,6 +66,12 @@ pub enum Command {
     Wait(WaitArgs),
     /// Print the changes of a document, newest first
     History(HistoryArgs),
+    /// Entries that live as long as the peer that set them: presence, service registries
+    Soft {
+        /// What to do
+        #[command(subcommand)]
+        command: SoftCommand,
+    },
     /// Show or create spaces
     Space {
         /// What to do; without it, the spaces are listed
@@ -236,6 +242,46 @@ pub struct WatchArgs {
     /// Stop after this many lines
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+}
+
+/// What `soft` can do.
+#[derive(Debug, Subcommand)]
+pub enum SoftCommand {
+    /// Set the running peer's entry at a path; it lives until the peer stops, or until it is deleted
+    Set {
+        /// Where; other peers may have entries of their own there
+        path: String,
+        /// The value as JSON; `-` or nothing: standard input
+        value: Option<String>,
+        /// Take the value as plain text instead of JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Print every peer's entry at a path
+    Get {
+        /// Where
+        path: String,
+    },
+    /// List entries under a prefix
+    List {
+        /// Only entries here and below
+        #[arg(default_value = "/")]
+        prefix: String,
+    },
+    /// Print a line for every entry that is set or deleted, or lapses
+    Watch {
+        /// Only entries here and below
+        #[arg(default_value = "/")]
+        prefix: String,
+        /// Stop after this many lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Delete the running peer's entry at a path
+    Delete {
+        /// Where
+        path: String,
+    },
 }
 
 /// Options of `history`.

@@ -6,6 +6,7 @@
 
 mod documents;
 mod offline;
+mod soft;
 mod spaces;
 mod transfer;
 
@@ -64,6 +65,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Delete { path } => documents::delete(context, path).await,
         Command::Wait(args) => documents::wait(context, args).await,
         Command::History(args) => documents::history(context, args).await,
+        Command::Soft { command } => soft::soft(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,

@@ -38,6 +38,16 @@ pub enum Request {
     Delete { space: String, path: String },
     /// Items: [`Revision`], newest first.
     History { space: String, path: String, limit: usize },
+    /// → [`SoftSet`].
+    SoftSet { space: String, path: String, value: Json },
+    /// → [`SoftRemoved`].
+    SoftDelete { space: String, path: String },
+    /// Items: [`SoftLine`].
+    SoftGet { space: String, path: String },
+    /// Items: [`SoftLine`].
+    SoftList { space: String, prefix: String },
+    /// Items: [`SoftEvent`], until the caller goes away or `count` is reached.
+    SoftWatch { space: String, prefix: String, count: Option<u64> },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -134,6 +144,51 @@ pub struct Removed {
     pub bookmark: String,
 }
 
+/// A soft entry that was set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SoftSet {
+    pub path: String,
+    /// The peer that it belongs to: the running one.
+    pub owner: String,
+}
+
+/// A soft entry that was deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SoftRemoved {
+    pub path: String,
+    /// `false`: this peer had none there.
+    pub deleted: bool,
+}
+
+/// A soft entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SoftLine {
+    pub path: String,
+    pub owner: String,
+    pub device: String,
+    pub mine: bool,
+    /// Whether its owner has missed a renewal.
+    pub away: bool,
+    /// When it lapses unless a renewal comes.
+    pub expires_ms: u64,
+    pub value: Json,
+}
+
+/// A change of a soft entry that a watcher is told of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SoftEvent {
+    pub path: String,
+    pub kind: String,
+    pub owner: String,
+    pub mine: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Json>,
+}
+
 /// One change of a document's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named by what they hold")]
@@ -222,6 +277,12 @@ pub struct Status {
     pub storage_writes: u64,
     pub storage_bytes: u64,
     pub signatures_checked: u64,
+    #[serde(default)]
+    pub soft_owners: u64,
+    #[serde(default)]
+    pub soft_bytes: u64,
+    #[serde(default)]
+    pub soft_refused: u64,
     pub connections: u64,
     pub refused_connections: u64,
     pub violations: u64,

@@ -3,6 +3,7 @@
 
 mod documents;
 mod local;
+mod soft;
 mod spaces;
 mod status;
 mod transfer;
@@ -154,6 +155,13 @@ impl Handler for Service {
             }
             Request::Delete { space, path } => answer(self.delete(&space, &path).await?),
             Request::History { space, path, limit } => answer(self.history(&space, &path, limit, &items).await?),
+            Request::SoftSet { space, path, value } => answer(self.soft_set(&space, &path, &value).await?),
+            Request::SoftDelete { space, path } => answer(self.soft_delete(&space, &path).await?),
+            Request::SoftGet { space, path } => answer(self.soft_get(&space, &path, &items).await?),
+            Request::SoftList { space, prefix } => answer(self.soft_list(&space, &prefix, &items).await?),
+            Request::SoftWatch { space, prefix, count } => {
+                answer(self.soft_watch(&space, &prefix, count, &items).await?)
+            }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::Invite { space, role, prefix, expires_seconds, addresses } => {
@@ -190,7 +198,8 @@ async fn give(items: &Items, item: impl Serialize) -> Result<(), Failure> {
 fn refused(error: CommandError) -> Failure {
     let code = match &error {
         CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
-        CommandError::SpaceExists(_) | CommandError::Invalid { .. } | CommandError::Bookmark(_) => Code::Invalid,
+        CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
+        CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::NotYet { missing } => return not_yet(missing, &error),
         CommandError::Denied { .. } => Code::Denied,
         CommandError::Quarantined(_) => Code::Damaged,

@@ -14,6 +14,8 @@ use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
 use crate::trust::Role;
 
+pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
+
 /// What a local program asks for. Every command is answered by exactly one [`Event::Reply`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -178,6 +180,41 @@ pub enum Command {
         /// A page from [`Reply::Exported`].
         page: Vec<u8>,
     },
+    /// Writes an own soft entry: it lives with this peer's lease and is gone everywhere soon after this peer is.
+    /// → [`Reply::SoftWritten`], at once.
+    SoftSet {
+        /// The space.
+        space: SpaceId,
+        /// Where; other peers may have entries of their own there.
+        path: Path,
+        /// What.
+        value: Vec<u8>,
+    },
+    /// Deletes an own soft entry. → [`Reply::Deleted`], at once.
+    SoftDelete {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// The soft entries at a path, one an owner. → [`Reply::SoftList`].
+    SoftGet {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// Soft entries under a prefix in path order. → [`Reply::SoftList`].
+    SoftList {
+        /// The space.
+        space: SpaceId,
+        /// Under here.
+        prefix: Prefix,
+        /// Only paths after this one.
+        after: Option<Path>,
+        /// At most this many, at most [`MAX_LIST`], but for those that share the last one's path.
+        limit: usize,
+    },
     /// Compacts what is due, now. → [`Reply::Done`].
     Compact,
     /// Figures for people and metrics. → [`Reply::Status`].
@@ -231,6 +268,18 @@ pub enum Reply {
     },
     /// Deleted; `false`: nothing was there.
     Deleted(bool),
+    /// An own soft entry was written.
+    SoftWritten {
+        /// The version it got.
+        version: u64,
+    },
+    /// Soft entries, and where the next page starts.
+    SoftList {
+        /// The page.
+        items: Vec<SoftInfo>,
+        /// Pass as `after` for the next page; `None`: this was the last.
+        next: Option<Path>,
+    },
     /// The text of an invitation. A secret.
     Invitation(String),
     /// Members.
@@ -335,6 +384,13 @@ pub enum Event {
         /// Whether a peer's bytes caused it.
         remote: bool,
     },
+    /// A soft entry was set or deleted, or lapsed with its owner.
+    SoftChanged {
+        /// The space.
+        space: SpaceId,
+        /// What happened.
+        event: SoftEvent,
+    },
     /// The members of a space changed.
     MembersChanged {
         /// The space.
@@ -418,6 +474,12 @@ pub struct StatusReport {
     pub storage_writes: u64,
     /// Signatures checked since the start.
     pub signatures_checked: u64,
+    /// Owners of soft state that live, this peer included.
+    pub soft_owners: u64,
+    /// Bytes of paths and values of soft entries.
+    pub soft_bytes: u64,
+    /// News of soft state dropped since the start: over a bound, too old, or without the right.
+    pub soft_refused: u64,
 }
 
 /// Figures of a space.
@@ -502,6 +564,9 @@ pub enum CommandError {
     /// Storage failed. A commit that gets this is not durable and will not become so.
     #[error(transparent)]
     Storage(#[from] StorageFailure),
+    /// A soft entry is over a bound.
+    #[error(transparent)]
+    Soft(#[from] SoftError),
     /// The bookmark cannot be used here: it is of another space, or at a bound.
     #[error(transparent)]
     Bookmark(#[from] BookmarkError),

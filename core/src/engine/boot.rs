@@ -107,6 +107,7 @@ impl Engine {
     fn finish_opening(&mut self, opening: Opening) {
         let Some(ready) = opening.ready else { return };
         self.phase = Phase::Open;
+        self.soft.opened = self.now.wall;
         self.storage.epoch = ready.epoch;
         self.storage.next_arrival = 1 + ready.spaces.iter().map(|s| s.index.last_arrival()).max().unwrap_or(0);
         let (device, incarnation) = (ready.identity.device, ready.identity.incarnation);

@@ -139,7 +139,12 @@ impl Engine {
                 Ok(None)
             }
             Command::Status => Ok(Some(Reply::Status(Box::new(self.status())))),
+            Command::SoftSet { space, path, value } => self.soft_set(space, path, value),
+            Command::SoftDelete { space, path } => self.soft_delete(space, &path),
+            Command::SoftGet { space, path } => self.soft_get(space, &path),
+            Command::SoftList { space, prefix, after, limit } => self.soft_list(space, &prefix, after.as_ref(), limit),
             Command::Close => {
+                self.soft_release();
                 self.phase = Phase::Closing;
                 self.pending.closing = Some(request);
                 Ok(None)
@@ -326,6 +331,7 @@ impl Engine {
         }
         let links: Vec<LinkStatus> = self.links.iter().map(|(id, link)| link.status(*id)).collect();
         let hot: Vec<usize> = self.documents.values().map(|w| w.hot_bytes()).filter(|b| *b > 0).collect();
+        let (soft_owners, soft_bytes, soft_refused) = self.soft_figures();
         StatusReport {
             spaces,
             links,
@@ -336,6 +342,9 @@ impl Engine {
             refused_changes: self.counters.refused_changes,
             storage_writes: self.counters.storage_writes,
             signatures_checked: self.counters.signatures_checked,
+            soft_owners,
+            soft_bytes,
+            soft_refused,
         }
     }
 

@@ -204,6 +204,7 @@ impl Engine {
 
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
         self.links.remove(&id);
+        self.soft_unlinked(id, None);
         self.busy_links.remove(&id);
         self.sessions.forget_link(id);
     }
@@ -215,6 +216,7 @@ impl Engine {
             for bytes in link.out.last_words() {
                 self.out.push_back(Output::Send { link: id, bytes });
             }
+            self.soft_unlinked(id, None);
             self.busy_links.remove(&id);
             self.out.push_back(Output::Close { link: id, reason });
         }
@@ -266,11 +268,16 @@ impl Engine {
                 if let Some(space) = link.space_of(&space) {
                     link.spaces.remove(&space);
                     link.sync.forget_question();
+                    self.soft_unlinked(id, Some(space));
                 }
                 Ok(())
             }
             Message::Ack { number, except } => self.on_ack(id, number, &except),
             Message::Credit { bytes } => link.out.add_credit(bytes),
+            Message::SoftAck => {
+                self.on_soft_ack(id);
+                Ok(())
+            }
             Message::Roots { kind, root, arrival } => self.on_roots(id, kind, root, arrival),
             message => self.on_space_message(id, message, bytes),
         }
@@ -353,6 +360,7 @@ impl Engine {
                 self.on_graft(id, space, documents);
                 Ok(())
             }
+            Message::Soft { body, .. } => self.on_soft(id, space, &body),
             _ => Err(protocol("a message out of its place")),
         }
     }
@@ -508,6 +516,7 @@ impl Engine {
             link.sync.unsure();
         }
         self.busy_links.insert(id);
+        self.soft_domains(id, space);
     }
 
     pub(super) fn on_interests_changed(&mut self, space: SpaceId) {

@@ -15,6 +15,7 @@ use crate::time::WallTime;
 use crate::trust::Role;
 
 mod pushes;
+mod soft;
 mod transfers;
 
 /// One engine with its store.
@@ -25,6 +26,8 @@ struct Node {
     inbox: VecDeque<Input>,
     peer: Option<PeerId>,
     next_request: u64,
+    /// Milliseconds by which the wall clock is off.
+    skew: i64,
     /// When the engine wants to be woken, as a driver keeps it.
     wake: Option<Timestamp>,
 }
@@ -51,6 +54,7 @@ impl Net {
             inbox: VecDeque::from([Input::Wake]),
             peer: None,
             next_request: 0,
+            skew: 0,
             wake: None,
         };
         let mut net =
@@ -78,6 +82,7 @@ impl Net {
         let now = self.now();
         let mut moved = false;
         for n in 0..self.nodes.len() {
+            let now = Now { wall: WallTime(now.wall.0 + self.nodes[n].skew), ..now };
             while let Some(input) = self.nodes[n].inbox.pop_front() {
                 moved = true;
                 self.nodes[n].engine.handle(now, input);

@@ -74,7 +74,7 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             link.timers().chain(handshake)
         });
-        let storage = self.storage.retry_at().into_iter().chain(self.compaction_timer());
+        let storage = self.storage.retry_at().into_iter().chain(self.compaction_timer()).chain(self.soft_timer());
         links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

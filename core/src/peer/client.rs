@@ -114,6 +114,22 @@ impl Client {
         let _ = self.post(self.request_id(), command, sink);
     }
 
+    /// Sends a command now; the answer comes later, to whoever still waits for it. Refused when too many are under way.
+    pub(crate) fn send(
+        &self,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Reply, CommandError>>, CommandError> {
+        let busy = CommandError::Busy { what: "commands under way", bound: MAX_COMMANDS as u64 };
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy)?;
+        let (answer, result) = oneshot::channel();
+        let sink: Sink = Box::new(move |result| {
+            drop(place);
+            let _ = answer.send(result);
+        });
+        self.post(self.request_id(), command, sink)?;
+        Ok(result)
+    }
+
     /// Whether another edit may be made. Checked before the edit, so each thread can exceed the bytes by one edit.
     pub(crate) fn edit_room(&self) -> bool {
         self.unstored.edits.load(Ordering::Relaxed) < MAX_UNSTORED_EDITS

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
-use crate::engine::Event;
+use crate::engine::{Event, SoftEvent};
 use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::net::Notice;
 
@@ -25,6 +25,7 @@ pub(crate) struct Hub {
 struct Inner {
     documents: BTreeMap<(SpaceId, Path), Vec<Weak<Flag>>>,
     prefixes: Vec<Weak<PrefixBox>>,
+    soft: Vec<Weak<SoftBox>>,
     peers: Vec<Weak<Mailbox<Notice>>>,
     closed: bool,
 }
@@ -161,6 +162,13 @@ pub(crate) struct PrefixBox {
     pub(crate) mail: Mailbox<DocumentChange>,
 }
 
+/// The queue of one watched prefix of soft state. Changes of an entry that waits already are folded into one.
+pub(crate) struct SoftBox {
+    space: SpaceId,
+    prefix: Prefix,
+    pub(crate) mail: Mailbox<SoftEvent>,
+}
+
 /// Most paths that wait in the queue of a watched prefix, and most events in that of a peer.
 pub const MAX_WAITING_EVENTS: usize = 1024;
 
@@ -189,6 +197,17 @@ impl Hub {
         }
         inner.prefixes.retain(|other| other.strong_count() > 0);
         inner.prefixes.push(Arc::downgrade(&watcher));
+        watcher
+    }
+
+    pub(crate) fn watch_soft(&self, space: SpaceId, prefix: Prefix) -> Arc<SoftBox> {
+        let watcher = Arc::new(SoftBox { space, prefix, mail: Mailbox::new(MAX_WAITING_EVENTS) });
+        let mut inner = self.lock();
+        if inner.closed {
+            watcher.mail.close();
+        }
+        inner.soft.retain(|other| other.strong_count() > 0);
+        inner.soft.push(Arc::downgrade(&watcher));
         watcher
     }
 
@@ -228,6 +247,9 @@ impl Hub {
             let change = DocumentChange { path: path.clone(), deleted: *deleted, remote: *remote };
             return self.publish_change(*space, &change);
         }
+        if let Notice::Engine(Event::SoftChanged { space, event }) = &notice {
+            return self.publish_soft(*space, event);
+        }
         let closed = matches!(notice, Notice::Closed);
         let mut inner = self.lock();
         inner.closed |= closed;
@@ -242,7 +264,19 @@ impl Hub {
         if closed {
             inner.documents.values().flatten().filter_map(Weak::upgrade).for_each(|flag| flag.close());
             inner.prefixes.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
+            inner.soft.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
         }
+    }
+
+    fn publish_soft(&self, space: SpaceId, event: &SoftEvent) {
+        let mut inner = self.lock();
+        inner.soft.retain(|watcher| {
+            let Some(watcher) = watcher.upgrade() else { return false };
+            if watcher.space == space && watcher.prefix.covers(&event.path) {
+                watcher.mail.push(event.clone(), fold_soft);
+            }
+            true
+        });
     }
 
     fn publish_change(&self, space: SpaceId, change: &DocumentChange) {
@@ -255,6 +289,14 @@ impl Hub {
             true
         });
     }
+}
+
+/// Folds a change of a soft entry into the one that waits.
+fn fold_soft(waiting: &mut VecDeque<SoftEvent>, new: &SoftEvent) -> bool {
+    let same = |old: &&mut SoftEvent| old.path == new.path && old.owner == new.owner;
+    let Some(old) = waiting.iter_mut().rev().find(same) else { return false };
+    old.change = new.change.clone();
+    true
 }
 
 /// Folds a change into the one of the same path that waits. The queue is bounded, and bursts hit its end.

@@ -473,6 +473,87 @@ async fn changes_travel_through_a_peer_in_between() {
     until(&documents[2], |v| v.get("late").is_some()).await;
 }
 
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Service {
+    url: String,
+}
+
+fn service(url: &str) -> Service {
+    Service { url: url.into() }
+}
+
+#[tokio::test]
+async fn soft_entries_are_seen_by_others_and_go_with_their_peer() {
+    let ((_a, home), (b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let here = home.soft::<Service>("/services").unwrap();
+    let far = there.soft::<Service>("/services").unwrap();
+    let mut watch = here.watch();
+    assert!(soon(far.set("api", &service("one")).unwrap()).await.unwrap());
+    let Some(SoftNews::Set { key, value, owner, mine: false, .. }) = soon(watch.next()).await else {
+        panic!("the watcher is told")
+    };
+    assert_eq!((key.as_str(), value, owner.peer), ("api", service("one"), b.peer_id()));
+    soon(here.set("api", &service("mine")).unwrap()).await.unwrap();
+    soon(here.set("api/v2", &service("two")).unwrap()).await.unwrap();
+    let all = soon(here.entries()).await.unwrap();
+    let mut keys: Vec<_> = all.iter().map(|item| (item.key.as_str(), item.mine)).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [("api", false), ("api", true), ("api/v2", true)]);
+    assert!(!soon(far.delete("nothing").unwrap()).await.unwrap());
+    soon(b.shutdown()).await.unwrap();
+    soon(async {
+        loop {
+            match watch.next().await {
+                Some(SoftNews::Gone { key, expired: false, mine: false, .. }) if key == "api" => return,
+                Some(_) => {}
+                None => panic!("the peer runs"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(soon(here.get("api")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn presence_shows_the_others() {
+    let ((_a, home), (_b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let alice = home.presence("/room", "alice".to_owned()).unwrap();
+    let mut others = alice.watch();
+    assert_eq!(soon(others.next()).await.unwrap().unwrap(), []);
+    let bob = there.presence("/room", "bob".to_owned()).unwrap();
+    let names = |here: Vec<SoftItem<String>>| here.into_iter().map(|item| item.value).collect::<Vec<_>>();
+    assert_eq!(names(soon(others.next()).await.unwrap().unwrap()), ["bob"]);
+    soon(bob.set("bob, busy".into()).unwrap()).await.unwrap();
+    assert_eq!(*bob.mine(), "bob, busy");
+    assert_eq!(names(soon(others.next()).await.unwrap().unwrap()), ["bob, busy"]);
+    soon(bob.leave().unwrap()).await.unwrap();
+    assert_eq!(names(soon(others.next()).await.unwrap().unwrap()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_soft_entry_over_a_bound_or_with_a_bad_key_is_refused_by_name() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let soft = space.soft::<String>("/s").unwrap();
+    let long = "x".repeat(crate::soft::MAX_VALUE);
+    let refused = soon(soft.set("a", &long).unwrap()).await;
+    assert!(matches!(refused, Err(CommandError::Soft(SoftError::ValueTooLarge { .. }))), "{refused:?}");
+    for key in ["a//b", "/a", "..", "a/"] {
+        assert!(matches!(soft.set(key, &String::new()), Err(CommandError::Invalid { what: "path", .. })), "{key}");
+    }
+}
+
+#[test]
+fn soft_state_works_without_a_runtime() {
+    let peer = blocking::spawn(builder()).unwrap();
+    let space = peer.wait(peer.create_space("home")).unwrap();
+    let soft = space.soft::<u32>("/load").unwrap();
+    peer.wait(soft.set("me", &7).unwrap()).unwrap();
+    let found = peer.wait(soft.entries()).unwrap();
+    assert_eq!((found[0].value, found[0].mine, found[0].away), (7, true, false));
+    peer.close().unwrap();
+}
+
 #[tokio::test]
 async fn a_read_with_a_bookmark_waits_for_the_write_that_made_it() {
     let ((a, home), (b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;

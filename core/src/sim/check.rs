@@ -175,6 +175,32 @@ pub enum Violation {
         /// What.
         what: String,
     },
+    /// A soft entry is shown for too long after its owner's last sign of life.
+    #[error(
+        "{node:?} shows {value} at {path}, {seconds} s after its owner's last sign of life; the bound is {bound} s"
+    )]
+    SoftOutlived {
+        /// Where.
+        node: NodeId,
+        /// The entry.
+        path: Path,
+        /// Its value.
+        value: String,
+        /// How long.
+        seconds: u64,
+        /// How long it may be.
+        bound: u64,
+    },
+    /// A soft entry that its owner never wrote there.
+    #[error("{node:?} shows {value} at {path}, which its owner did not write")]
+    SoftForeign {
+        /// Where.
+        node: NodeId,
+        /// The entry.
+        path: Path,
+        /// Its value.
+        value: String,
+    },
     /// A store does not open.
     #[error("the store of {node:?} does not open: {error}")]
     StoreUnopenable {

@@ -20,14 +20,15 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A machine that booted some time ago, somewhere in 2026, give or take an hour.
-    pub fn random(now: Timestamp, dice: &mut Dice) -> Self {
+    /// A machine that booted some time ago, somewhere in 2026, its wall clock off by at most `error`.
+    pub fn random(now: Timestamp, error: Duration, dice: &mut Dice) -> Self {
+        let error = error.as_millis() as i64;
         const YEAR_2026_MS: i64 = 1_790_000_000_000;
         Self {
             drift_ppm: dice.between(0, 2 * MAX_DRIFT_PPM) as i64 - MAX_DRIFT_PPM as i64,
             pinned_at: now,
             mono: dice.below(1 << 40),
-            wall: YEAR_2026_MS + dice.below(7_200_000) as i64 - 3_600_000,
+            wall: YEAR_2026_MS + dice.below(2 * error as u64) as i64 - error,
         }
     }
 
@@ -52,6 +53,21 @@ impl Clock {
     pub fn jump_wall(&mut self, now: Timestamp, millis: i64) {
         self.pin(now);
         self.wall += millis;
+    }
+
+    /// A suspend: the monotonic clock stands still for `span`, the wall clock goes on. Not to be read meanwhile.
+    pub fn suspend(&mut self, now: Timestamp, span: Duration) {
+        self.pin(now);
+        self.wall += span.as_millis() as i64;
+        self.pinned_at = now + span;
+    }
+
+    /// The end of a suspend, if there is one, before its time.
+    pub fn resume(&mut self, now: Timestamp) {
+        if self.pinned_at > now {
+            self.wall -= self.pinned_at.since(now).as_millis() as i64;
+            self.pinned_at = now;
+        }
     }
 
     /// A reboot: the monotonic clock starts elsewhere, the drift changes with the temperature.
@@ -92,7 +108,7 @@ mod tests {
         let mut dice = Dice::new(4);
         for _ in 0..100 {
             let born = Timestamp::from_micros(dice.below(1 << 30));
-            let clock = Clock::random(born, &mut dice);
+            let clock = Clock::random(born, Duration::from_secs(3600), &mut dice);
             let wanted = clock.read(born).mono + Duration::from_micros(dice.below(1 << 35));
             let due = clock.when(born, wanted);
             assert!(clock.read(due).mono >= wanted);
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn a_wall_jump_leaves_the_monotonic_clock_alone() {
         let mut dice = Dice::new(5);
-        let mut clock = Clock::random(Timestamp::ZERO, &mut dice);
+        let mut clock = Clock::random(Timestamp::ZERO, Duration::from_secs(3600), &mut dice);
         let at = Timestamp::from_micros(1_000_000);
         let before = clock.read(at);
         clock.jump_wall(at, -5_000);

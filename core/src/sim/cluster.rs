@@ -20,6 +20,7 @@ use super::network::{Network, NodeId, Profile, Side, WireId};
 use super::node::{Factory, Identity, Node, Process, Standing};
 use super::queue::EventQueue;
 use super::scenario::{NodeSpec, Scenario};
+use super::soft::SoftRecord;
 use super::trace::Trace;
 use crate::config::EngineConfig;
 use crate::engine::{Command, Event};
@@ -65,6 +66,8 @@ pub(super) enum Happening {
     Fault(Fault),
     /// Checks ask every engine for its figures and lists.
     Probe,
+    /// Checks look at what nodes show of soft state.
+    LookAtSoft,
 }
 
 /// Two nodes that connect when they can.
@@ -86,6 +89,8 @@ pub struct Cluster {
     pub trace: Trace,
     /// What was promised, and what must hold.
     pub checks: Checks,
+    /// What is known of soft state.
+    pub soft: SoftRecord,
     /// The space, once it is made.
     pub space: Option<SpaceId>,
     pub(super) queue: EventQueue<Happening>,
@@ -111,7 +116,10 @@ impl Cluster {
     pub fn new(scenario: Scenario, seed: u64, factory: Factory, echo: bool) -> Self {
         let mut dice = Dice::new(seed);
         let [net_dice, disk_dice, program_dice, mut node_dice] = std::array::from_fn(|_| dice.fork());
-        let nodes = (0u8..).zip(&scenario.nodes).map(|(n, spec)| node(NodeId(n), spec, &mut node_dice)).collect();
+        let nodes = (0u8..)
+            .zip(&scenario.nodes)
+            .map(|(n, spec)| node(NodeId(n), spec, scenario.wall_error, &mut node_dice))
+            .collect();
         let edges = scenario.edges.iter().map(|(ends, profile)| Edge { ends: *ends, profile: *profile }).collect();
         let mut cluster = Self {
             nodes,
@@ -119,6 +127,7 @@ impl Cluster {
             network: Network::default(),
             trace: Trace::new(echo),
             checks: Checks::new(&scenario),
+            soft: SoftRecord::default(),
             space: None,
             queue: EventQueue::default(),
             dice,
@@ -199,6 +208,7 @@ impl Cluster {
             self.queue.at(Timestamp::ZERO + at, Happening::Fault(fault));
         }
         self.queue.at(Timestamp::ZERO + Duration::from_secs(5), Happening::Probe);
+        self.schedule_soft();
     }
 
     fn happen(&mut self, now: Timestamp, happening: Happening) {
@@ -213,9 +223,14 @@ impl Cluster {
             Happening::Patience(a, b) => self.lose_patience(a, b),
             Happening::Disk(node) => self.finish_storage(now, node),
             Happening::Wake(node, life, number) => {
-                if self.process(node).is_some_and(|p| p.life == life && p.wakes == number) {
-                    self.feed(node, life, Input::Wake);
+                let clock = self.node(node).clock.clone();
+                let Some(process) = self.process(node).filter(|p| p.life == life && p.wakes == number) else { return };
+                let (at, local) = (process.wake_at, clock.read(now).mono);
+                if local < at {
+                    // The machine slept, and with it the clock that the timer goes by.
+                    return self.queue.at(clock.when(now, at), Happening::Wake(node, life, number));
                 }
+                self.feed(node, life, Input::Wake);
             }
             Happening::Act(node, life) => self.act(node, life),
             Happening::Roam(client) => self.roam(client),
@@ -223,6 +238,7 @@ impl Cluster {
             Happening::Start(node) => self.start(node),
             Happening::Fault(fault) => self.strike(fault),
             Happening::Probe => self.probe(),
+            Happening::LookAtSoft => self.look_at_soft(),
         }
     }
 
@@ -338,6 +354,7 @@ impl Cluster {
                 let due = node.clock.when(now, at) + late;
                 if let Some(process) = node.process.as_mut().filter(|p| p.life == life) {
                     process.wakes += 1;
+                    process.wake_at = at;
                     let number = process.wakes;
                     self.queue.at(due, Happening::Wake(id, life, number));
                 }
@@ -492,7 +509,7 @@ fn bytes_of(ops: &[crate::io::WriteOp]) -> Vec<u8> {
     bytes
 }
 
-fn node(id: NodeId, spec: &NodeSpec, dice: &mut Dice) -> Node {
+fn node(id: NodeId, spec: &NodeSpec, wall_error: Duration, dice: &mut Dice) -> Node {
     Node {
         id,
         standing: spec.standing.clone(),
@@ -505,7 +522,7 @@ fn node(id: NodeId, spec: &NodeSpec, dice: &mut Dice) -> Node {
             }
             disk
         },
-        clock: Clock::random(Timestamp::ZERO, dice),
+        clock: Clock::random(Timestamp::ZERO, wall_error, dice),
         process: None,
         ghost: None,
         frozen_until: Timestamp::ZERO,

@@ -102,6 +102,8 @@ pub struct Process {
     pub(super) last_ticket: Option<u64>,
     /// Number of the latest wish to be woken; older ones do not count.
     pub(super) wakes: u64,
+    /// When it wants to be woken, by its own clock.
+    pub(super) wake_at: Timestamp,
     pub(super) program: Program,
     /// Instant and count of the inputs handled in it, to catch a machine that runs in circles.
     pub(super) busy: (Timestamp, u32),
@@ -119,6 +121,7 @@ impl Process {
             next_request: 0,
             last_ticket: None,
             wakes: 0,
+            wake_at: Timestamp::ZERO,
             program: Program::default(),
             busy: (Timestamp::ZERO, 0),
         }

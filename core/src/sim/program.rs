@@ -59,6 +59,11 @@ pub(super) enum Asked {
         down: Duration,
     },
     Status,
+    SoftSet(Path, String),
+    SoftDelete(Path),
+    SoftList {
+        survey: bool,
+    },
     Nothing,
 }
 
@@ -152,6 +157,9 @@ impl Cluster {
             return;
         }
         let Some(path) = self.choose_path(id) else { return };
+        if self.scenario.soft_per_mille > 0 && self.program_dice.chance(self.scenario.soft_per_mille) {
+            return self.act_soft(id, &path);
+        }
         match self.program_dice.below(100) {
             0..58 => self.edit(id, &path),
             58..66 => self.edit_batch(id),
@@ -302,6 +310,9 @@ impl Cluster {
             }
             (Asked::Close { down }, Reply::Done) => self.closed(id, life, down),
             (Asked::Status, Reply::Status(report)) => self.checks.on_status(id, &report, &self.scenario),
+            (Asked::SoftSet(path, value), Reply::SoftWritten { .. }) => self.on_soft_written(id, path, value),
+            (Asked::SoftDelete(path), Reply::Deleted(there)) => self.on_soft_deleted(id, &path, there),
+            (Asked::SoftList { survey }, Reply::SoftList { items, .. }) => self.on_soft_list(id, items, survey),
             (Asked::Interest(_) | Asked::Cancel | Asked::Nothing, _) => {}
             (asked, reply) => {
                 let what = format!("{asked:?} was answered with {}", outline(&reply));
@@ -369,6 +380,7 @@ impl Cluster {
         if node.process.as_ref().is_some_and(|p| p.life == life) {
             if let Some(process) = node.process.take() {
                 self.checks.on_crash(id, &process.program);
+                self.soft.on_death(id, life, now);
             }
             self.drop_ends(id);
             self.queue.at(now + down, Happening::Start(id));
@@ -398,6 +410,7 @@ impl Cluster {
                 self.note(format_args!("n{} meets {device:?}", id.0));
                 self.checks.on_met(id, &device, &self.nodes);
             }
+            Event::SoftChanged { event, .. } => self.on_soft_event(id, life, &event),
             Event::StorageTrouble(trouble) => self.note(format_args!("n{} storage trouble: {trouble:?}", id.0)),
             _ => {}
         }

@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 18] = [
     "calm",
     "links",
     "partitions",
@@ -35,6 +35,10 @@ pub const NAMES: [&str; 14] = [
     "backup",
     "movers",
     "everything",
+    "presence",
+    "sleepers",
+    "lapses",
+    "replays",
 ];
 
 /// One machine of a scenario.
@@ -92,6 +96,10 @@ pub struct Scenario {
     pub pace: Duration,
     /// Deletions of a thousand drawn that take place.
     pub deletes_per_mille: u32,
+    /// Actions of a thousand that are about soft state.
+    pub soft_per_mille: u32,
+    /// How far wall clocks are off at first.
+    pub wall_error: Duration,
     /// Clients that move between the nodes and carry bookmarks.
     pub movers: usize,
     /// Whether nodes change what they replicate.
@@ -142,6 +150,8 @@ impl Scenario {
             prefixes: vec![Prefix::root()],
             pace: Duration::from_millis(500),
             deletes_per_mille: 0,
+            soft_per_mille: 0,
+            wall_error: Duration::from_secs(3_600),
             movers: 0,
             changing_interests: false,
             shared_template: true,

@@ -35,6 +35,10 @@ pub enum Context {
     Present,
     /// The new root's consent in a [`Succession`](crate::trust::Succession).
     Consent,
+    /// A [`Lease`](crate::soft::Lease).
+    SoftLease,
+    /// A [`SoftEntry`](crate::soft::SoftEntry).
+    SoftEntry,
 }
 
 impl Context {
@@ -46,6 +50,8 @@ impl Context {
             Context::Tombstone => "foreshore 1 tombstone",
             Context::Present => "foreshore 1 present",
             Context::Consent => "foreshore 1 root consent",
+            Context::SoftLease => "foreshore 1 soft lease",
+            Context::SoftEntry => "foreshore 1 soft entry",
         }
     }
 

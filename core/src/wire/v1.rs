@@ -30,6 +30,8 @@
 //! | 22 | [`Message::Have`] | lazy push: heads that exist |
 //! | 23 | [`Message::Prune`] | your pushes reach me another way too |
 //! | 24 | [`Message::Graft`] | push to me again |
+//! | 25 | [`Message::Soft`] | soft state |
+//! | 26 | [`Message::SoftAck`] | a `Soft` with news was taken in |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 
@@ -324,6 +326,15 @@ pub enum Message {
         /// Documents that were announced and did not arrive.
         documents: Vec<DocumentId>,
     },
+    /// Soft state.
+    Soft {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `soft`.
+        body: Vec<u8>,
+    },
+    /// One message of soft news was taken in.
+    SoftAck,
     /// What an earlier link left unfinished: not to be sent again.
     Held {
         /// The space.
@@ -373,6 +384,8 @@ impl Message {
             Message::Have { .. } => 22,
             Message::Prune { .. } => 23,
             Message::Graft { .. } => 24,
+            Message::Soft { .. } => 25,
+            Message::SoftAck => 26,
             Message::Held { .. } => 27,
             Message::Vouch { .. } => 160,
         }
@@ -413,6 +426,7 @@ impl Message {
             | Message::Facts { space, .. }
             | Message::Part { space, .. }
             | Message::Have { space, .. }
+            | Message::Soft { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
@@ -519,6 +533,10 @@ impl Message {
                     w.array(&d.0);
                 });
             }
+            Message::Soft { space, body } => {
+                w.array(space).raw(body);
+            }
+            Message::SoftAck => {}
             Message::Held { space, documents, parts } => {
                 w.array(space).list(documents, |w, d| d.encode(w));
                 w.list(parts, |w, (hash, bytes)| {
@@ -627,6 +645,8 @@ impl Message {
                 space: r.array("space")?,
                 documents: r.list(MAX_DOCUMENTS, "documents", |r| Ok(DocumentId(r.array("document")?)))?,
             },
+            25 => Message::Soft { space: r.array("space")?, body: r.rest().to_vec() },
+            26 => Message::SoftAck,
             27 => Message::Held {
                 space: r.array("space")?,
                 documents: r.list(MAX_HELD_DOCUMENTS, "documents", DocumentHeads::decode)?,
@@ -803,6 +823,8 @@ mod tests {
             Message::Have { space, documents: vec![(DocumentId([1; 16]), [2; 8])] },
             Message::Prune { space, domain: [5; 4] },
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
+            Message::Soft { space, body: vec![3, 0] },
+            Message::SoftAck,
             Message::Held {
                 space,
                 documents: vec![DocumentHeads { path: path.clone(), generation: 1, heads: heads.clone() }],

@@ -77,6 +77,9 @@ fn process(registry: &mut Registry, status: &Status) {
     level(registry, "orphans", "Changes that wait for their dependencies", status.orphans);
     total(registry, "refused_changes", "Changes refused by the ingest checks", status.refused_changes);
     total(registry, "signatures_checked", "Signatures checked", status.signatures_checked);
+    level(registry, "soft_owners", "Owners of soft state that live", status.soft_owners);
+    bytes(registry, "soft", "Paths and values of soft entries", status.soft_bytes);
+    total(registry, "soft_refused", "News of soft state that was dropped", status.soft_refused);
     level(registry, "connections", "Connections to peers", status.connections);
     total(registry, "refused_connections", "Connections refused", status.refused_connections);
     total(registry, "violations", "Links closed because their bytes were not the protocol", status.violations);

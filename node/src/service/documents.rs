@@ -207,11 +207,11 @@ fn no_document(path: &Path) -> Failure {
     Failure::new(Code::NotFound, format_args!("no document at {path}"))
 }
 
-fn parse_path(text: &str) -> Result<Path, Failure> {
+pub(super) fn parse_path(text: &str) -> Result<Path, Failure> {
     Path::parse(text).map_err(|e| Failure::invalid(&format!("path {text:?}"), e))
 }
 
-fn parse_prefix(text: &str) -> Result<Prefix, Failure> {
+pub(super) fn parse_prefix(text: &str) -> Result<Prefix, Failure> {
     Prefix::parse(text).map_err(|e| Failure::invalid(&format!("prefix {text:?}"), e))
 }
 

@@ -9,4 +9,5 @@ mod commands;
 mod first_minute;
 mod serving;
 mod sessions;
+mod soft;
 mod support;

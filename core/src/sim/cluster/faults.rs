@@ -16,6 +16,8 @@ pub enum Fault {
     Restart(NodeId, Duration),
     /// The process stops (SIGSTOP, suspend) and goes on after this time.
     Freeze(NodeId, Duration),
+    /// The machine sleeps for this time, and its monotonic clock with it.
+    Sleep(NodeId, Duration),
     /// The process stops, another one opens the same store, then the first goes on.
     Takeover(NodeId, Duration),
     /// Every wire between two nodes breaks.
@@ -38,6 +40,13 @@ pub enum Fault {
     Mischief(Mischief),
 }
 
+impl Fault {
+    /// Whether frames may arrive long after they were sent.
+    pub fn holds_up_frames(&self) -> bool {
+        matches!(self, Fault::Stall(..) | Fault::Partition(..) | Fault::Freeze(..) | Fault::Sleep(..))
+    }
+}
+
 impl Cluster {
     pub(super) fn strike(&mut self, fault: Fault) {
         if !self.stormy && !matches!(fault, Fault::Flow(..)) {
@@ -50,7 +59,19 @@ impl Cluster {
             Fault::Restart(node, down) => {
                 self.ask(node, Command::Close, Asked::Close { down });
             }
-            Fault::Freeze(node, time) => self.node_mut(node).frozen_until = now + time,
+            Fault::Freeze(node, time) => {
+                self.soft.on_stop(node, now);
+                let node = self.node_mut(node);
+                node.frozen_until = node.frozen_until.max(now + time);
+            }
+            Fault::Sleep(node, time) => {
+                self.soft.on_stop(node, now);
+                let node = self.node_mut(node);
+                if node.frozen_until <= now {
+                    node.frozen_until = now + time;
+                    node.clock.suspend(now, time);
+                }
+            }
             Fault::Takeover(node, time) => self.take_over(node, time),
             Fault::Break(a, b) => self.break_between(a, b),
             Fault::Stall(from, to, time) => self.stall(from, to, time),
@@ -93,6 +114,7 @@ impl Cluster {
         let mut clock_dice = self.dice.fork();
         let node = self.node_mut(id);
         node.frozen_until = now;
+        node.clock.resume(now);
         node.ghost = None;
         node.disk.crash(&mut dice);
         if reboot {
@@ -102,6 +124,7 @@ impl Cluster {
         self.disk_dice = dice;
         if let Some(process) = process {
             self.checks.on_crash(id, &process.program);
+            self.soft.on_death(id, process.life, now);
         }
         self.drop_ends(id);
         self.queue.at(now + down, Happening::Start(id));
@@ -128,6 +151,7 @@ impl Cluster {
         let node = self.node_mut(id);
         let Some(ghost) = node.process.take() else { return };
         self.checks.on_crash(id, &ghost.program);
+        self.soft.on_death(id, ghost.life, now);
         self.node_mut(id).ghost = Some(ghost);
         self.start(id);
         self.queue.at(now + time, Happening::Thaw(id));
@@ -149,6 +173,7 @@ impl Cluster {
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             node.frozen_until = now;
+            node.clock.resume(now);
             node.ghost = None;
             node.disk.fill_until(now);
             let mut profile = node.disk.profile();

@@ -30,6 +30,10 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "backup" => backup(&mut scenario, dice),
         "movers" => movers(&mut scenario, dice),
         "everything" => everything(&mut scenario, dice),
+        "presence" => presence(&mut scenario, dice),
+        "sleepers" => sleepers(&mut scenario, dice),
+        "lapses" => lapses(&mut scenario, dice),
+        "replays" => replays(&mut scenario, dice),
         _ => return None,
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
@@ -274,4 +278,65 @@ fn everything(scenario: &mut Scenario, dice: &mut Dice) {
     // Every fault at once tests the first one only.
     dice.shuffle(&mut scenario.faults);
     scenario.faults.truncate(12);
+}
+
+/// Soft state beside documents, long enough for leases to lapse; wall clocks within the skew that leases allow.
+fn soften(scenario: &mut Scenario, dice: &mut Dice) {
+    scenario.soft_per_mille = dice.between(400, 900) as u32;
+    scenario.wall_error = Duration::from_secs(240);
+    scenario.storm = dice.span(Duration::from_secs(60), Duration::from_secs(150));
+    scenario.pace = dice.span(Duration::from_millis(500), Duration::from_secs(4));
+    let ttl = dice.span(Duration::from_secs(4), Duration::from_secs(16));
+    scenario.engine.soft_ttl = ttl;
+    scenario.engine.soft_period = ttl / dice.between(2, 4) as u32;
+}
+
+/// Owners crash, restart and are put back to older states; interests and roles decide who sees what.
+fn presence(scenario: &mut Scenario, dice: &mut Dice) {
+    soften(scenario, dice);
+    match dice.below(4) {
+        0 => interests(scenario, dice),
+        1 => roles(scenario, dice),
+        2 => backup(scenario, dice),
+        _ => {}
+    }
+    crashes(scenario, dice);
+}
+
+/// Machines sleep and processes are stopped, owners and receivers alike, and wall clocks jump a little.
+fn sleepers(scenario: &mut Scenario, dice: &mut Dice) {
+    soften(scenario, dice);
+    for _ in 0..dice.between(2, 6) {
+        let (at, node) = (moment(scenario, dice), some_node(scenario, dice));
+        let time = dice.span(Duration::from_secs(1), Duration::from_secs(70));
+        let fault = if dice.chance(500) { Fault::Sleep(node, time) } else { Fault::Freeze(node, time) };
+        scenario.faults.push((at, fault));
+    }
+    if dice.chance(300) {
+        let (at, node) = (moment(scenario, dice), some_node(scenario, dice));
+        let millis = dice.below(120_000) as i64 - 60_000;
+        scenario.faults.push((at, Fault::WallJump(node, millis)));
+    }
+    if dice.chance(400) {
+        crashes(scenario, dice);
+    }
+}
+
+/// Partitions and stalls outlast leases; what lapsed comes back, and what died does not.
+fn lapses(scenario: &mut Scenario, dice: &mut Dice) {
+    soften(scenario, dice);
+    partitions(scenario, dice);
+    links(scenario, dice);
+    if dice.chance(500) {
+        crashes(scenario, dice);
+    }
+}
+
+/// Old frames, from this wire or an earlier one, come again while owners die.
+fn replays(scenario: &mut Scenario, dice: &mut Dice) {
+    soften(scenario, dice);
+    let mut draw = |most: u64| dice.below(most) as u32;
+    let mischief = Mischief { replay: 20 + draw(150), duplicate: draw(100), drop: draw(30), ..Mischief::NONE };
+    scenario.faults.push((Duration::from_secs(10), Fault::Mischief(mischief)));
+    crashes(scenario, dice);
 }
