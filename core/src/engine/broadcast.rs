@@ -39,6 +39,10 @@ const FRESH_BYTES: usize = 1 << 20;
 const GRAFT_AFTER: Duration = Duration::from_millis(500);
 /// Most documents of which something is waited for on a link; beyond it the roots are compared.
 const MAX_EXPECTED: usize = 4_096;
+/// How often a peer is told how far into our log it has come. A link that breaks costs what was sent since, once more.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Pushes that may wait for their acknowledgement and count as points in our log.
+const MAX_POINTS: usize = 64;
 /// Changes whose first sender is remembered. At 8,192 the window holds some seconds of a busy space, and a duplicate
 /// comes within a few network delays.
 const MAX_RECENT: usize = 8_192;
@@ -53,6 +57,9 @@ pub(super) struct Fresh {
     bytes: usize,
     last_push: Option<Timestamp>,
     push_at: Option<Timestamp>,
+    /// What the peer has of our log once it has acknowledged a message: the message's number and our arrival number.
+    points: VecDeque<(u64, u64)>,
+    told_at: Option<Timestamp>,
 }
 
 impl Fresh {
@@ -127,6 +134,11 @@ impl Tree {
         self.expected.values().map(|(at, _)| *at).min()
     }
 
+    /// Whether nothing is waited for.
+    pub(super) fn is_complete(&self) -> bool {
+        self.expected.is_empty()
+    }
+
     /// Other domains have other trees.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
@@ -196,15 +208,16 @@ impl Engine {
 
     /// Sends what has gathered for a link, if it is time.
     pub(super) fn push_due(&mut self, id: LinkId) {
-        let now = self.now.mono;
+        let (now, arrival) = (self.now.mono, self.durable_arrival());
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.out.fresh.push_at.is_none_or(|at| at > now) || !link.out.has_room() {
             return;
         }
-        let fresh = std::mem::take(&mut link.out.fresh);
-        link.out.fresh.last_push = Some(now);
+        let fresh = &mut link.out.fresh;
+        let documents = std::mem::take(&mut fresh.documents);
+        (fresh.bytes, fresh.push_at, fresh.last_push) = (0, None, Some(now));
         let mut by_space: BTreeMap<SpaceId, Vec<(DocumentId, FreshDocument)>> = BTreeMap::new();
-        for ((space, document), fresh) in fresh.documents {
+        for ((space, document), fresh) in documents {
             by_space.entry(space).or_default().push((document, fresh));
         }
         for (space, mut documents) in by_space {
@@ -222,6 +235,36 @@ impl Engine {
             }
             send_fresh(&mut link.out, common.tag, documents, self.spaces.get(&space).map(|s| &s.roster));
         }
+        if link.sync.is_clean() {
+            let number = link.out.last_number();
+            let points = &mut link.out.fresh.points;
+            points.push_back((number, arrival));
+            // Of those that wait, the older ones say less.
+            if points.len() > MAX_POINTS {
+                points.pop_front();
+            }
+        }
+    }
+
+    /// The peer has acknowledged everything up to a number: once a while it is told how far into our log that takes it.
+    pub(super) fn tell_reached(&mut self, id: LinkId, number: u64) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let clean = link.sync.is_clean();
+        let fresh = &mut link.out.fresh;
+        if !clean {
+            return fresh.points.clear();
+        }
+        let mut reached = None;
+        while let Some((_, arrival)) = fresh.points.pop_front_if(|(sent, _)| *sent <= number) {
+            reached = Some(arrival);
+        }
+        let Some(arrival) = reached.filter(|_| fresh.told_at.is_none_or(|at| at + TELL_EVERY <= now)) else { return };
+        fresh.told_at = Some(now);
+        for common in link.spaces.values().filter(|common| common.pushing) {
+            link.out.control(Message::Reached { space: common.tag, arrival });
+        }
+        self.busy_links.insert(id);
     }
 
     /// Whether what was expected is here.

@@ -335,6 +335,10 @@ impl Engine {
             Message::Part { number, path, generation, hash, total, offset, bytes, .. } => {
                 self.on_part(id, space, (number, size), (path, generation, hash), total, offset, &bytes)
             }
+            Message::Reached { arrival, .. } => {
+                self.on_reached(id, space, arrival);
+                Ok(())
+            }
             Message::Held { documents, parts, .. } => {
                 self.on_held(id, space, documents, parts);
                 Ok(())
@@ -600,6 +604,7 @@ impl Engine {
                 link.confirm(document, heads);
             }
         }
+        self.tell_reached(id, number);
         self.check_sync_waits();
         Ok(())
     }

@@ -149,6 +149,11 @@ impl Outbox {
             && self.fresh.is_empty()
     }
 
+    /// The number of the last data message.
+    pub(super) fn last_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// Whether the peer has dealt with everything that was sent.
     pub(super) fn is_idle(&self) -> bool {
         self.unacknowledged.is_empty()

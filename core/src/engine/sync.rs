@@ -53,6 +53,8 @@ pub(super) struct Sync {
     gap: bool,
     /// When the peer last said anything.
     heard: Timestamp,
+    /// Since the roots were last equal everything went the straight way: sent, taken, acknowledged.
+    clean: bool,
     /// Since when the roots have differed while one of the two sides was busy.
     busy_since: Option<Timestamp>,
     round: Option<Round>,
@@ -84,15 +86,23 @@ impl Sync {
     /// Roots may differ now: compare them as soon as nothing is on its way.
     pub(super) fn unsure(&mut self) {
         self.in_step = false;
+        self.clean = false;
         self.next_check = None;
     }
 
     /// Something may be missing that is on its way: compare roots a little later.
     pub(super) fn look_later(&mut self, now: Timestamp) {
         self.in_step = false;
+        self.clean = false;
         self.gap = true;
         let at = now + LATER;
         self.next_check = Some(self.next_check.map_or(at, |next| next.min(at)));
+    }
+
+    /// What the peer's log up to an arrival number brings is here: a cursor may begin there. Not after anything was
+    /// refused or waited since the roots were last equal.
+    pub(super) fn is_clean(&self) -> bool {
+        self.clean
     }
 
     /// Something is missing on one of the two sides that nothing on its way will bring.
@@ -285,6 +295,7 @@ impl Engine {
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
         link.sync.busy_since = None;
+        link.sync.clean = true;
         let was = std::mem::replace(&mut link.sync.in_step, true);
         link.sync.in_step_arrival = own_arrival;
         link.sync.next_check = Some(now + period);
@@ -315,6 +326,18 @@ impl Engine {
         }
         self.check_sync_waits();
         self.on_equal_roots(id, own_arrival, peer_arrival);
+    }
+
+    /// The peer says that its log up to a number was sent here, or announced. If nothing of it is missing, the next link
+    /// begins there, however long the two have been too busy to stand in step.
+    pub(super) fn on_reached(&mut self, id: LinkId, space: SpaceId, arrival: u64) {
+        let link = self.links.get(&id).expect("checked by the caller");
+        let complete = link.sync.clean && link.spaces.get(&space).is_some_and(|common| common.tree.is_complete());
+        if let Some(epoch) = link.hello.map(|hello| hello.epoch).filter(|_| complete)
+            && self.cursors.get(&(epoch, space)).is_none_or(|known| *known < arrival)
+        {
+            self.remember_cursor(epoch, space, arrival);
+        }
     }
 
     fn remember_cursor(&mut self, epoch: u64, space: SpaceId, arrival: u64) {

@@ -151,6 +151,11 @@ impl FromStr for Bookmark {
         let parsed = bech32::primitives::decode::CheckedHrpstring::new::<bech32::NoChecksum>(text);
         let parsed = parsed.ok().filter(|parsed| parsed.hrp() == HRP);
         let parsed = parsed.ok_or(BookmarkError::Malformed { what: "it does not read fsb1…" })?;
-        Self::from_bytes(&parsed.byte_iter().collect::<Vec<u8>>())
+        let bookmark = Self::from_bytes(&parsed.byte_iter().collect::<Vec<u8>>())?;
+        // The last letter may carry bits of no byte: one of them altered is damage too, and a value has one encoding.
+        if !bookmark.to_string().eq_ignore_ascii_case(text) {
+            return Err(BookmarkError::Malformed { what: "its last letter is not what was written" });
+        }
+        Ok(bookmark)
     }
 }

@@ -117,6 +117,17 @@ fn text_that_is_no_bookmark_is_told_from_a_damaged_one() {
     assert_eq!(text[..text.len() - 8].parse::<Bookmark>(), Err(BookmarkError::Damaged));
 }
 
+/// The last letter carries bits that belong to no byte, and any of them passed.
+#[test]
+fn every_other_last_letter_is_damage() {
+    let text = sample().to_string();
+    let (rest, last) = text.split_at(text.len() - 1);
+    for letter in "qpzry9x8gf2tvdw0s3jn54khce6mua7l".chars().filter(|letter| !last.contains(*letter)) {
+        assert!(format!("{rest}{letter}").parse::<Bookmark>().is_err(), "{letter} in the place of {last}");
+    }
+    assert_eq!(text.to_uppercase().parse(), Ok(sample()));
+}
+
 #[test]
 fn bytes_have_one_form() {
     let head = |w: &mut Writer| {

@@ -270,6 +270,12 @@ impl Invitation {
         let parsed = parsed.ok().filter(|parsed| parsed.hrp() == HRP).ok_or(unreadable)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         bytes.extend(parsed.byte_iter());
+        let mut again = Zeroizing::new(String::with_capacity(text.len()));
+        let spelled = bech32::encode_lower_to_fmt::<bech32::NoChecksum, _>(&mut *again, HRP, &bytes);
+        // The last letter may carry bits of no byte: one of them altered is damage too.
+        if spelled.is_err() || !again.eq_ignore_ascii_case(text) {
+            return Err(InvitationError::Damaged);
+        }
         Self::from_secret_bytes(&bytes)
     }
 

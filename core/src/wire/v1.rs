@@ -32,6 +32,7 @@
 //! | 24 | [`Message::Graft`] | push to me again |
 //! | 25 | [`Message::Soft`] | soft state |
 //! | 26 | [`Message::SoftAck`] | a `Soft` with news was taken in |
+//! | 30 | [`Message::Reached`] | you have my log up to here: a later cursor may begin there |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 
@@ -335,6 +336,13 @@ pub enum Message {
     },
     /// One message of soft news was taken in.
     SoftAck,
+    /// The receiver has been sent, and has acknowledged or was announced, everything of the sender's log up to here.
+    Reached {
+        /// The space.
+        space: SpaceTag,
+        /// Arrival number of the sender.
+        arrival: u64,
+    },
     /// What an earlier link left unfinished: not to be sent again.
     Held {
         /// The space.
@@ -387,6 +395,7 @@ impl Message {
             Message::Soft { .. } => 25,
             Message::SoftAck => 26,
             Message::Held { .. } => 27,
+            Message::Reached { .. } => 30,
             Message::Vouch { .. } => 160,
         }
     }
@@ -430,6 +439,7 @@ impl Message {
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
+            | Message::Reached { space, .. }
             | Message::Vouch { space, .. } => Some(space),
             _ => None,
         }
@@ -537,6 +547,9 @@ impl Message {
                 w.array(space).raw(body);
             }
             Message::SoftAck => {}
+            Message::Reached { space, arrival } => {
+                w.array(space).varint(*arrival);
+            }
             Message::Held { space, documents, parts } => {
                 w.array(space).list(documents, |w, d| d.encode(w));
                 w.list(parts, |w, (hash, bytes)| {
@@ -647,6 +660,7 @@ impl Message {
             },
             25 => Message::Soft { space: r.array("space")?, body: r.rest().to_vec() },
             26 => Message::SoftAck,
+            30 => Message::Reached { space: r.array("space")?, arrival: r.varint("arrival")? },
             27 => Message::Held {
                 space: r.array("space")?,
                 documents: r.list(MAX_HELD_DOCUMENTS, "documents", DocumentHeads::decode)?,
@@ -825,6 +839,7 @@ mod tests {
             Message::Graft { space, documents: vec![DocumentId([1; 16])] },
             Message::Soft { space, body: vec![3, 0] },
             Message::SoftAck,
+            Message::Reached { space, arrival: 300 },
             Message::Held {
                 space,
                 documents: vec![DocumentHeads { path: path.clone(), generation: 1, heads: heads.clone() }],

@@ -118,3 +118,32 @@ fn peers_that_never_rest_stop_forwarding_what_the_author_sends() {
     net.run_for(2000);
     assert_eq!((net.root(0), net.root(0)), (net.root(1), net.root(2)));
 }
+
+/// Peers that typed without a pause never stood in step, and after a cut were sent everything since they last had.
+#[test]
+fn a_cut_between_busy_peers_costs_what_was_under_way() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(1, 0);
+    net.put(0, space, "/a", "x", 1);
+    net.run_for(200);
+    let cells = [net.open(0, space, "/a"), net.open(1, space, "/a")];
+    let rounds = |net: &mut Net, count: i64| {
+        for round in 0..count {
+            for (n, cell) in cells.iter().enumerate() {
+                let change = edit(cell, &format!("k{n}"), round);
+                net.ask(n, Command::Commit { space, changes: vec![change] });
+                net.wait(4);
+            }
+        }
+    };
+    rounds(&mut net, 500);
+    net.cut(1, 0);
+    rounds(&mut net, 5);
+    net.connect(1, 0);
+    net.wait(3000);
+    assert_eq!(net.root(0), net.root(1));
+    let bytes: u64 = net.nodes.iter().flat_map(|n| n.engine.links.values()).map(|link| link.bytes_sent).sum();
+    assert!(bytes < 60_000, "{bytes} bytes after the cut, for a second and a half of typing");
+}
