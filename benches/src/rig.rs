@@ -41,7 +41,9 @@ pub(crate) struct Node {
 impl Node {
     /// Opens a store.
     pub(crate) fn open(backend: Box<dyn Backend>, seed: u8) -> anyhow::Result<Self> {
-        let config = EngineConfig { store_identity: backend.identity(), ..EngineConfig::default() };
+        // Nothing gathers: a bench that wants its changes in one message commits them together.
+        let (store_identity, push_interval) = (backend.identity(), Duration::ZERO);
+        let config = EngineConfig { store_identity, push_interval, ..EngineConfig::default() };
         let mut node = Self {
             engine: Engine::new(config, [seed; 32]),
             backend,
