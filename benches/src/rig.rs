@@ -13,7 +13,9 @@ use foreshore::document::local::LocalChange;
 use foreshore::document::template::Template;
 use foreshore::engine::{Command, Engine, Event, Reply};
 use foreshore::id::{Path, PeerId, SpaceId};
-use foreshore::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageReply, StorageTask, StorageWork};
+use foreshore::io::{
+    CloseReason, Input, LinkId, Output, RequestId, StorageFailure, StorageReply, StorageTask, StorageWork,
+};
 use foreshore::store::{Backend, Memory, StorageThread};
 use foreshore::time::{Now, Timestamp, WallTime};
 use foreshore::trust::DeviceKey;
@@ -104,6 +106,8 @@ impl Node {
                 Output::Send { link, bytes } => self.sent.push((link, bytes)),
                 Output::Storage(task) => self.tasks.push_back(task),
                 Output::Wake { at } => self.wake = Some(at),
+                // A store that closes ends its links.
+                Output::Close { reason: CloseReason::Shutdown, .. } => {}
                 Output::Close { reason, .. } => bail!("the engine closed a link: {reason:?}"),
                 Output::Event(Event::Opened { peer_seed, .. }) => {
                     self.peer = Some(PeerId(DeviceKey::from_seed(&peer_seed).device().0));

@@ -29,8 +29,9 @@ const MAX_ATTEMPTS: u32 = 12;
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(40);
 /// Pause before the roots are compared because of something that will probably come by itself.
 const LATER: std::time::Duration = std::time::Duration::from_millis(500);
-/// How long roots may differ while either side is busy, before a difference is looked for all the same.
-const BUSY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long roots may differ while either side is busy, before a difference is looked for all the same. What pushes bring
+/// mends itself within a second; this is for what lies elsewhere, and costs two busy peers part of what is under way.
+const BUSY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// How long a peer that is asked something may say nothing at all before the round is begun anew. Whatever it owes then is
 /// not going to come: it has forgotten, or it lies.
 const STALLED: std::time::Duration = std::time::Duration::from_secs(20);
