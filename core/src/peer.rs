@@ -22,6 +22,7 @@ mod client;
 mod commit;
 mod document;
 mod hub;
+mod services;
 mod session;
 mod soft;
 mod space;
@@ -48,6 +49,12 @@ pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
 pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
+#[cfg(feature = "tower")]
+pub use self::services::Discovered;
+pub use self::services::{
+    Endpoint, EndpointChange, EndpointKey, Endpoints, MAX_ENDPOINT, MAX_ENDPOINTS, MAX_METADATA, MAX_METADATA_BYTES,
+    MAX_SERVICE_NAME, Metadata, Registration, ServiceError,
+};
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};

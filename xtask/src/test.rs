@@ -16,7 +16,7 @@ const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
 /// Feature sets of the library that people build, each checked on its own.
-const FEATURES: [&str; 5] = ["", "redb", "sim", "net", "net,redb"];
+const FEATURES: [&str; 6] = ["", "redb", "sim", "net", "net,redb", "net,tower"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

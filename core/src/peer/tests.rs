@@ -12,11 +12,11 @@ use crate::trust::Role;
 /// Longer than anything here takes on a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn soon<F: IntoFuture>(future: F) -> F::Output {
+pub(super) async fn soon<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future.into_future()).await.expect("it happens within the patience of a test")
 }
 
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     Peer::builder().in_memory().redial(Duration::from_millis(20), Duration::from_millis(200))
 }
 
@@ -25,7 +25,7 @@ async fn listening(address: &str) -> Peer {
 }
 
 /// Two peers with one space, linked over `address`.
-async fn pair(address: &str) -> ((Peer, Space), (Peer, Space)) {
+pub(super) async fn pair(address: &str) -> ((Peer, Space), (Peer, Space)) {
     let a = listening(address).await;
     let home = soon(a.create_space("home")).await.unwrap();
     let invitation = soon(home.invite(Role::Writer)).await.unwrap();
