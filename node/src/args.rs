@@ -304,6 +304,11 @@ pub enum SpaceCommand {
         /// Its local name
         name: String,
     },
+    /// Write the root key of the space (--space) into a new file that only its owner may read
+    RootKey {
+        /// Where; nothing may be there
+        file: PathBuf,
+    },
 }
 
 /// Roles that an invitation can hand out.

@@ -52,6 +52,8 @@ pub enum Request {
     Spaces,
     /// → [`SpaceLine`].
     CreateSpace { name: String },
+    /// → [`RootKeyLine`].
+    RootKey { space: String },
     /// → [`Invitation`].
     Invite { space: String, role: String, prefix: String, expires_seconds: Option<u64>, addresses: Vec<String> },
     /// → [`SpaceLine`].
@@ -201,6 +203,15 @@ pub struct Revision {
     pub ops: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// A space's root key. A secret: it is never printed.
+#[derive(Serialize, Deserialize)]
+pub struct RootKeyLine {
+    /// The space.
+    pub space: String,
+    /// 32 bytes in hexadecimal.
+    pub root_key: String,
 }
 
 /// A space of this store.

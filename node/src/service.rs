@@ -164,6 +164,7 @@ impl Handler for Service {
             }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
+            Request::RootKey { space } => answer(self.root_key(&space).await?),
             Request::Invite { space, role, prefix, expires_seconds, addresses } => {
                 answer(self.invite(&space, &role, &prefix, expires_seconds, addresses).await?)
             }

@@ -12,7 +12,7 @@ use crate::id::{ChangeHash, DeviceId, DocumentId, Incarnation, Path, PeerId, Pre
 use crate::io::{LinkId, RequestId, StorageFailure};
 use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
-use crate::trust::Role;
+use crate::trust::{Role, RootKey};
 
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 
@@ -115,6 +115,11 @@ pub enum Command {
         not_after: Option<WallTime>,
         /// Addresses of peers to dial, as multiaddr text.
         addresses: Vec<String>,
+    },
+    /// The root key of a space that this store made, for safe keeping. → [`Reply::RootKey`].
+    RootKey {
+        /// The space.
+        space: SpaceId,
     },
     /// Members of a space. → [`Reply::Members`].
     Members {
@@ -282,6 +287,8 @@ pub enum Reply {
     },
     /// The text of an invitation. A secret.
     Invitation(String),
+    /// The root key; `None`: the space was made elsewhere. A secret.
+    RootKey(Option<RootKey>),
     /// Members.
     Members(Vec<MemberInfo>),
     /// Values of what was set aside, with their heads.

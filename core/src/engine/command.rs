@@ -100,6 +100,10 @@ impl Engine {
             Command::Invite { space, role, prefix, not_after, addresses } => {
                 self.invite(request, space, role, prefix, not_after, addresses)
             }
+            Command::RootKey { space } => {
+                let seed = self.space(&space)?.record.root_seed.as_ref();
+                Ok(Some(Reply::RootKey(seed.map(RootKey::from_seed))))
+            }
             Command::Members { space, after, limit } => {
                 let device = self.identity().device;
                 let members = self.space(&space)?.roster.members(after.as_ref(), limit.min(MAX_LIST));

@@ -17,7 +17,7 @@ use crate::engine::{Command, CommandError, DocumentInfo, MAX_LIST, MemberInfo, R
 use crate::id::{ChangeHash, DeviceId, Path, Prefix, SpaceId};
 use crate::session::Bookmark;
 use crate::time::WallTime;
-use crate::trust::Role;
+use crate::trust::{Role, RootKey};
 
 /// A space of this store: a tree of documents and the devices that may use it. Cheap to clone.
 ///
@@ -264,6 +264,15 @@ impl Space {
     /// listens on. The text is a secret: whoever has it can join.
     pub fn invite(&self, role: Role) -> Invite {
         Invite { space: self.clone(), role, prefix: Ok(Prefix::root()), not_after: None, addresses: None }
+    }
+
+    /// The space's root key, to be kept somewhere safe: it alone can restore an admin that was lost. `None` where the space
+    /// was made by another store.
+    pub async fn root_key(&self) -> Result<Option<RootKey>, CommandError> {
+        match self.client.call(Command::RootKey { space: self.id }).await? {
+            Reply::RootKey(key) => Ok(key),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Members in the order of their devices, at most `limit`, only those after `after`.

@@ -1,5 +1,10 @@
 //! space, invite, join, members, peers, status.
 
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -7,7 +12,7 @@ use super::{Context, argument_or_stdin, item};
 use crate::args::{Expiry, InviteArgs, JoinArgs, SpaceCommand};
 use crate::failure::{Code, Failure};
 use crate::output::{count, plain, short, size, table, time};
-use crate::request::{Invitation, Member, Neighbour, Request, SpaceLine, Status};
+use crate::request::{Invitation, Member, Neighbour, Request, RootKeyLine, SpaceLine, Status};
 use crate::service::Opening;
 
 /// Longest invitation that is read.
@@ -24,7 +29,32 @@ pub(super) async fn space(context: &Context, command: Option<SpaceCommand>) -> R
             let space: SpaceLine = context.answer(Request::CreateSpace { name }, Opening::Create).await?;
             context.out.value(&space, |space| table(&[line(space)]))
         }
+        Some(SpaceCommand::RootKey { file }) => save_root_key(context, &file).await,
     }
+}
+
+/// Into a file and nowhere else: neither a terminal nor a pipe keeps a secret.
+async fn save_root_key(context: &Context, file: &Path) -> Result<(), Failure> {
+    let key: RootKeyLine = context.answer(Request::RootKey { space: context.space() }, Opening::Existing).await?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(file).and_then(|mut to| {
+        writeln!(to, "{}", key.root_key)?;
+        to.sync_all()
+    });
+    written
+        .map_err(|error| Failure::new(Code::Failed, format_args!("{} cannot be written: {error}", file.display())))?;
+    let saved = RootKeySaved { space: key.space, file: file.display().to_string() };
+    context.out.value(&saved, |saved| format!("the root key of {} is in {}", saved.space, plain(&saved.file)))
+}
+
+/// Where a root key was saved to.
+#[derive(Serialize)]
+struct RootKeySaved {
+    space: String,
+    file: String,
 }
 
 pub(super) async fn invite(context: &Context, args: InviteArgs) -> Result<(), Failure> {

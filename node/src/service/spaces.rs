@@ -10,7 +10,7 @@ use foreshore::trust::{self, Role};
 use super::{Service, give, refused};
 use crate::control::Items;
 use crate::failure::{Code, Failure};
-use crate::request::{Invitation, Member, MemberRole, SpaceLine};
+use crate::request::{Invitation, Member, MemberRole, RootKeyLine, SpaceLine};
 
 impl Service {
     pub(super) async fn spaces(&self) -> Result<Vec<SpaceLine>, Failure> {
@@ -30,6 +30,16 @@ impl Service {
         };
         let space = joined.map_err(refused)?;
         self.line_of(&space.id().to_bech32()).await
+    }
+
+    pub(super) async fn root_key(&self, space: &str) -> Result<RootKeyLine, Failure> {
+        let space = self.space(space).await?;
+        let key = space.root_key().await.map_err(refused)?.ok_or_else(|| {
+            Failure::new(Code::NotFound, "this store did not make the space")
+                .hint("its root key is where it was made, or where it was saved to")
+        })?;
+        let root_key = key.seed().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(RootKeyLine { space: space.id().to_bech32(), root_key })
     }
 
     async fn line_of(&self, id: &str) -> Result<SpaceLine, Failure> {

@@ -140,3 +140,22 @@ fn help_lists_the_exit_statuses() {
     let home = Home::new();
     assert!(home.ok(&["--help"]).contains("130"));
 }
+
+#[test]
+fn a_root_key_goes_into_a_file_of_its_own_and_nowhere_else() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::with_store();
+    let said = home.ok(&["space", "root-key", "root.key"]);
+    let file = home.parent().join("root.key");
+    let key = std::fs::read_to_string(&file).unwrap();
+    assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()), "32 bytes");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!said.contains(key.trim()));
+    let seed: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&key[2 * n..2 * n + 2], 16).unwrap()).collect();
+    let root = foreshore::trust::RootKey::from_seed(seed.as_slice().try_into().unwrap());
+    assert!(said.contains(&root.space().to_bech32()), "it is the key of this very space");
+    assert!(home.fails(1, &["space", "root-key", "root.key"]).contains("root.key"), "nothing is overwritten");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    assert!(home.fails(3, &["--space", "elsewhere", "space", "root-key", "other.key"]).contains("elsewhere"));
+}
