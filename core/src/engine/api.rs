@@ -288,7 +288,7 @@ pub enum Reply {
     /// The text of an invitation. A secret.
     Invitation(String),
     /// The root key; `None`: the space was made elsewhere. A secret.
-    RootKey(Option<RootKey>),
+    RootKey(Option<Box<RootKey>>),
     /// Members.
     Members(Vec<MemberInfo>),
     /// Values of what was set aside, with their heads.

@@ -102,7 +102,7 @@ impl Engine {
             }
             Command::RootKey { space } => {
                 let seed = self.space(&space)?.record.root_seed.as_ref();
-                Ok(Some(Reply::RootKey(seed.map(RootKey::from_seed))))
+                Ok(Some(Reply::RootKey(seed.map(|seed| Box::new(RootKey::from_seed(seed))))))
             }
             Command::Members { space, after, limit } => {
                 let device = self.identity().device;

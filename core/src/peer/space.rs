@@ -270,7 +270,7 @@ impl Space {
     /// was made by another store.
     pub async fn root_key(&self) -> Result<Option<RootKey>, CommandError> {
         match self.client.call(Command::RootKey { space: self.id }).await? {
-            Reply::RootKey(key) => Ok(key),
+            Reply::RootKey(key) => Ok(key.map(|key| *key)),
             other => Err(unexpected(&other)),
         }
     }
