@@ -221,6 +221,9 @@ impl Engine {
             Input::Unlinked { link } => self.on_unlinked(link),
             Input::StorageDone { ticket, result } => self.on_storage(ticket, result),
             Input::Command { request, command } => self.on_command(request, command),
+            Input::Commands(commands) => {
+                commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
+            }
         }
         self.turn();
     }

@@ -63,6 +63,8 @@ pub enum Input {
         /// What it asks for.
         command: crate::engine::Command,
     },
+    /// Several commands at once, in order: what they commit goes into the store as one write.
+    Commands(Vec<(RequestId, crate::engine::Command)>),
     /// Time has passed.
     Wake,
 }

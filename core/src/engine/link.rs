@@ -588,6 +588,7 @@ impl Engine {
             let bytes = std::mem::take(&mut link.credit_due);
             link.out.control(Message::Credit { bytes });
         }
+        self.answer_deferred(id);
     }
 
     fn on_ack(&mut self, id: LinkId, number: u64, except: &[u64]) -> Handled {

@@ -149,6 +149,12 @@ impl Outbox {
             && self.fresh.is_empty()
     }
 
+    /// Whether everything was sent, and some of it has not been acknowledged.
+    pub(super) fn awaits_acknowledgement(&self) -> bool {
+        let sent = self.data.is_empty() && self.shipments.is_empty() && !self.reading && self.fresh.is_empty();
+        sent && !self.unacknowledged.is_empty()
+    }
+
     /// The number of the last data message.
     pub(super) fn last_number(&self) -> u64 {
         self.next_number
@@ -213,11 +219,17 @@ impl Engine {
             self.run_link_sync(id);
             self.read_shipments(id);
             self.pump_soft(id);
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            for bytes in link.out.frames(true) {
-                link.bytes_sent += bytes.len() as u64 + 2;
-                self.out.push_back(Output::Send { link: id, bytes });
-            }
+            self.send_frames(id);
+            self.ask_behind_data(id);
+            self.send_frames(id);
+        }
+    }
+
+    fn send_frames(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        for bytes in link.out.frames(true) {
+            link.bytes_sent += bytes.len() as u64 + 2;
+            self.out.push_back(Output::Send { link: id, bytes });
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Sync {
     next_check: Option<Timestamp>,
     /// An answer to our roots is on its way.
     asked: bool,
+    /// The peer's roots, to be compared with ours once what it sent before them is durable.
+    deferred: Option<DeferredRoots>,
     /// Something that the peer lacks was not pushed: whoever accepted the link tells the initiator by asking for roots.
     gap: bool,
     /// When the peer last said anything.
@@ -60,6 +62,15 @@ pub(super) struct Sync {
     busy_since: Option<Timestamp>,
     round: Option<Round>,
     serial: u8,
+}
+
+/// Roots of a peer that came right behind its data.
+#[derive(Debug, Clone, Copy)]
+struct DeferredRoots {
+    root: [u8; 24],
+    arrival: u64,
+    /// The last numbered message ahead of them.
+    behind: u64,
 }
 
 /// A difference that is being dealt with.
@@ -247,6 +258,24 @@ impl Engine {
         if !ready || !due || link.sync.asked || link.busy() || self.storage.holds_back() {
             return;
         }
+        self.send_roots(id);
+    }
+
+    /// Asks for the peer's roots right behind the last of what a round ships, before it is acknowledged: the peer answers
+    /// once that is durable, so the round ends a round trip earlier. Whatever else comes in between makes the answer differ,
+    /// and then the roots are compared again when both have settled.
+    pub(super) fn ask_behind_data(&mut self, id: LinkId) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get(&id) else { return };
+        let due = link.initiator && link.sync.next_check.is_none_or(|at| at <= now);
+        let last = link.incoming.is_empty() && link.out.awaits_acknowledgement() && !link.in_round();
+        if due && last && link.sync.round.is_some() && !link.sync.asked {
+            self.send_roots(id);
+        }
+    }
+
+    fn send_roots(&mut self, id: LinkId) {
+        let now = self.now.mono;
         let Some(root) = self.link_root(id) else { return };
         let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
@@ -271,7 +300,28 @@ impl Engine {
     }
 
     pub(super) fn on_roots(&mut self, id: LinkId, kind: RootsKind, root: [u8; 24], arrival: u64) -> Handled {
-        let Some(own) = self.link_root(id) else { return Ok(()) };
+        let link = self.links.get_mut(&id).expect("checked by the caller");
+        if kind == RootsKind::Ask
+            && let Some((behind, _)) = link.incoming.last_key_value()
+        {
+            link.sync.deferred = Some(DeferredRoots { root, arrival, behind: *behind });
+            return Ok(());
+        }
+        self.compare_roots(id, kind, root, arrival);
+        Ok(())
+    }
+
+    /// Answers roots that waited for the data ahead of them.
+    pub(super) fn answer_deferred(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let over = |roots: &mut DeferredRoots| link.incoming.keys().next().is_none_or(|first| *first > roots.behind);
+        if let Some(DeferredRoots { root, arrival, .. }) = link.sync.deferred.take_if(over) {
+            self.compare_roots(id, RootsKind::Ask, root, arrival);
+        }
+    }
+
+    fn compare_roots(&mut self, id: LinkId, kind: RootsKind, root: [u8; 24], arrival: u64) {
+        let Some(own) = self.link_root(id) else { return };
         let own_arrival = self.durable_arrival();
         let link = self.links.get_mut(&id).expect("checked by the caller");
         if kind == RootsKind::Ask {
@@ -288,7 +338,6 @@ impl Engine {
         } else {
             self.links.get_mut(&id).expect("checked by the caller").sync.in_step = false;
         }
-        Ok(())
     }
 
     fn on_in_step(&mut self, id: LinkId, own_arrival: u64, peer_arrival: u64) {
@@ -620,7 +669,12 @@ impl Engine {
 impl super::link::Link {
     /// Whether anything of a round is still on its way.
     fn busy(&self) -> bool {
-        !self.settled() || self.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty()) || self.is_resolving()
+        !self.settled() || self.in_round()
+    }
+
+    /// Whether a layer of a round has not ended.
+    fn in_round(&self) -> bool {
+        self.sync.round.as_ref().is_some_and(|r| !r.cursors.is_empty()) || self.is_resolving()
     }
 
     /// Whether a session, or what came out of one, is under way.

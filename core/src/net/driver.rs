@@ -8,7 +8,7 @@
 
 mod swarm;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use rand_chacha::ChaCha12Rng;
@@ -22,11 +22,14 @@ use super::transport::Transport;
 use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
 use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
-use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageTask};
+use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageTask, StorageWork, Ticket};
 use crate::time::{Now, Timestamp};
 
 /// Most inputs taken from one source before the others get their turn.
 const BURST: usize = 128;
+
+/// Most edits that the engine is handed at once.
+const EDITS: usize = 4096;
 
 /// Events of links that may wait for the driver. Each holds what one read completed, at most a frame and 16 KiB.
 const LINK_EVENTS: usize = 64;
@@ -78,6 +81,13 @@ pub(crate) enum Request {
     Shutdown(oneshot::Sender<Result<(), CommandError>>),
 }
 
+/// An edit that a program made, for the engine to store.
+pub(crate) struct Edit {
+    pub(crate) request: RequestId,
+    pub(crate) command: Command,
+    pub(crate) sink: Sink,
+}
+
 /// What programs are told.
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
@@ -127,6 +137,8 @@ pub(crate) struct Parts<M> {
     pub(crate) storage_done: mpsc::UnboundedReceiver<Input>,
     /// Bounded by the senders' own budgets.
     pub(crate) requests: mpsc::UnboundedReceiver<Request>,
+    /// Bounded by the senders' own budgets.
+    pub(crate) edits: mpsc::UnboundedReceiver<Edit>,
     pub(crate) notices: Box<dyn FnMut(Notice) + Send>,
     pub(crate) started: oneshot::Sender<Result<Opened, StartError>>,
     pub(crate) rng: ChaCha12Rng,
@@ -142,6 +154,11 @@ pub(crate) struct Driver<M> {
     storage: Option<Box<dyn Storage>>,
     storage_done: mpsc::UnboundedReceiver<Input>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// A queue of their own, which sleeps while a write is under way: the engine would only keep them for the next one,
+    /// and waking this task for each key that is pressed would cost more than storing it.
+    edits: mpsc::UnboundedReceiver<Edit>,
+    /// Writes under way.
+    writing: BTreeSet<Ticket>,
     link_events: mpsc::Receiver<LinkEvent>,
     to_driver: mpsc::Sender<LinkEvent>,
     notices: Box<dyn FnMut(Notice) + Send>,
@@ -186,6 +203,8 @@ impl<M: Machine> Driver<M> {
             storage: Some(parts.storage),
             storage_done: parts.storage_done,
             requests: parts.requests,
+            edits: parts.edits,
+            writing: BTreeSet::new(),
             link_events,
             to_driver,
             notices: parts.notices,
@@ -212,6 +231,9 @@ impl<M: Machine> Driver<M> {
             tokio::select! {
                 Some(input) = self.storage_done.recv() => self.on_storage(input),
                 request = self.requests.recv(), if listening && self.closing.is_none() => self.on_requests(request),
+                Some(edit) = self.edits.recv(), if listening && self.closing.is_none() && self.writing.is_empty() => {
+                    self.on_edits(Some(edit));
+                }
                 Some(event) = self.link_events.recv() => self.on_links(event),
                 event = next_swarm_event(&mut self.net) => self.on_swarm(event),
                 () = Runtime::sleep_until(timer) => self.on_timer(),
@@ -221,10 +243,31 @@ impl<M: Machine> Driver<M> {
     }
 
     fn on_storage(&mut self, first: Input) {
-        self.feed(first);
+        self.on_stored(first);
         for _ in 0..BURST {
             let Ok(input) = self.storage_done.try_recv() else { break };
-            self.feed(input);
+            self.on_stored(input);
+        }
+    }
+
+    fn on_stored(&mut self, done: Input) {
+        if let Input::StorageDone { ticket, .. } = &done {
+            self.writing.remove(ticket);
+        }
+        self.feed(done);
+    }
+
+    /// Hands the engine the edits that wait.
+    fn on_edits(&mut self, first: Option<Edit>) {
+        let mut commands = Vec::new();
+        let mut next = first.or_else(|| self.edits.try_recv().ok());
+        while let Some(Edit { request, command, sink }) = next {
+            self.sinks.insert(request, sink);
+            commands.push((request, command));
+            next = if commands.len() < EDITS { self.edits.try_recv().ok() } else { None };
+        }
+        if !commands.is_empty() {
+            self.feed(Input::Commands(commands));
         }
     }
 
@@ -239,6 +282,9 @@ impl<M: Machine> Driver<M> {
     fn on_requests(&mut self, first: Option<Request>) {
         let Some(first) = first else {
             // The last handle is gone: close as if asked to.
+            while !self.edits.is_empty() {
+                self.on_edits(None);
+            }
             return self.close(None);
         };
         self.on_request(first);
@@ -252,6 +298,10 @@ impl<M: Machine> Driver<M> {
     }
 
     fn on_request(&mut self, request: Request) {
+        // Whoever asks finds the edits that it made before.
+        while !self.edits.is_empty() {
+            self.on_edits(None);
+        }
         match request {
             Request::Command { request, command, sink } => {
                 self.sinks.insert(request, sink);
@@ -329,6 +379,9 @@ impl<M: Machine> Driver<M> {
             Output::Close { link, reason } => self.close_link(link, &reason),
             Output::Storage(task) => {
                 if let Some(storage) = &mut self.storage {
+                    if matches!(task.work, StorageWork::Write { .. }) {
+                        self.writing.insert(task.ticket);
+                    }
                     storage.submit(task);
                 }
             }
@@ -403,6 +456,10 @@ impl<M: Machine> Driver<M> {
         self.requests.close();
         while let Ok(request) = self.requests.try_recv() {
             refuse(request);
+        }
+        self.edits.close();
+        while let Ok(Edit { sink, .. }) = self.edits.try_recv() {
+            sink(Err(CommandError::Closed));
         }
         for (_, sink) in std::mem::take(&mut self.sinks) {
             sink(Err(CommandError::Closed));

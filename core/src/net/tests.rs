@@ -102,6 +102,7 @@ impl Node {
     async fn start(seed: u8, listen: &[&str], bootstrap: &[Address], script: &[&[u8]]) -> Result<Self, StartError> {
         let (seen, machine_seen) = mpsc::unbounded_channel();
         let (requests, driver_requests) = mpsc::unbounded_channel();
+        let (_, edits) = mpsc::unbounded_channel();
         let (storage, storage_done) = mpsc::unbounded_channel();
         let (notice, notices) = mpsc::unbounded_channel();
         let (started, opened) = oneshot::channel();
@@ -120,6 +121,7 @@ impl Node {
             storage: Box::new(NoStorage),
             storage_done,
             requests: driver_requests,
+            edits,
             notices: Box::new(move |event| drop(notice.send(event))),
             started,
             rng: ChaCha12Rng::seed_from_u64(seed.into()),

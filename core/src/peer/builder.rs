@@ -176,6 +176,7 @@ impl Builder {
         let (done, storage_done) = mpsc::unbounded_channel();
         let thread = StorageThread::spawn(backend, move |input| drop(done.send(input))).map_err(SpawnError::System)?;
         let (requests, driver_requests) = mpsc::unbounded_channel();
+        let (edits, driver_edits) = mpsc::unbounded_channel();
         let (started, opened) = oneshot::channel();
         let hub = Arc::new(Hub::default());
         let listen: Arc<Mutex<Vec<Address>>> = Arc::default();
@@ -187,6 +188,7 @@ impl Builder {
             storage: Box::new(Native(thread)),
             storage_done,
             requests: driver_requests,
+            edits: driver_edits,
             notices: notices(hub.clone(), listen.clone()),
             started,
             rng,
@@ -195,7 +197,7 @@ impl Builder {
         let opened = opened.await.map_err(|_| SpawnError::Closed)??;
         *listen.lock().unwrap_or_else(PoisonError::into_inner) = opened.listen;
         let who = Who { device: opened.device, peer: opened.peer, incarnation: opened.incarnation, listen };
-        Ok(Peer { client: Arc::new(Client::new(requests, hub, who)) })
+        Ok(Peer { client: Arc::new(Client::new(requests, edits, hub, who)) })
     }
 }
 

@@ -14,7 +14,7 @@ use super::hub::Hub;
 use crate::engine::{Command, CommandError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
 use crate::io::RequestId;
-use crate::net::{Address, Clock, Request, Sink};
+use crate::net::{Address, Clock, Edit, Request, Sink};
 use crate::time::WallTime;
 
 /// Most commands under way at once; further ones wait for a place.
@@ -29,6 +29,7 @@ pub const MAX_UNSTORED_BYTES: usize = 64 << 20;
 /// The shared half of all handles.
 pub(crate) struct Client {
     requests: mpsc::UnboundedSender<Request>,
+    edits: mpsc::UnboundedSender<Edit>,
     next: AtomicU64,
     places: Arc<Semaphore>,
     unstored: Unstored,
@@ -58,9 +59,15 @@ pub(crate) struct Who {
 }
 
 impl Client {
-    pub(crate) fn new(requests: mpsc::UnboundedSender<Request>, hub: Arc<Hub>, who: Who) -> Self {
+    pub(crate) fn new(
+        requests: mpsc::UnboundedSender<Request>,
+        edits: mpsc::UnboundedSender<Edit>,
+        hub: Arc<Hub>,
+        who: Who,
+    ) -> Self {
         Self {
             requests,
+            edits,
             next: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(MAX_COMMANDS)),
             unstored: Unstored::default(),
@@ -174,7 +181,7 @@ impl Client {
             done(result);
         });
         // The sink of a refused command is dropped with it; the driver is gone and nobody counts any more.
-        self.post(self.request_id(), command, sink)
+        self.edits.send(Edit { request: self.request_id(), command, sink }).map_err(|_| CommandError::Closed)
     }
 
     /// Sends a request to the driver itself and waits.

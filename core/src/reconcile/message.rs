@@ -14,6 +14,8 @@ pub const MAX_MESSAGE: usize = 60 * 1024;
 pub const MAX_SYMBOLS_A_MESSAGE: usize = 4_608;
 /// Ids in one message: 57,344 bytes and a header.
 pub const MAX_IDS_A_MESSAGE: usize = 7_168;
+/// A set of up to this many items is described without a sketch: telling all of it costs no more than the sketch would.
+pub const SMALL_SET: u64 = 16;
 /// Ranges in one [`Message::Compare`].
 pub const MAX_RANGES_A_MESSAGE: usize = 128;
 
@@ -33,8 +35,8 @@ pub enum Message {
         count: u64,
         /// The set's root.
         root: Root,
-        /// The set's sketch.
-        sketch: SketchDigest,
+        /// The set's sketch, of more than [`SMALL_SET`] items.
+        sketch: Option<SketchDigest>,
     },
     /// Responder: nothing, our roots are equal.
     Equal {
@@ -190,7 +192,9 @@ impl Codec for Message {
                 key.encode(w);
                 w.varint(u64::from(*at_least)).varint(*count);
                 root.encode(w);
-                sketch.encode(w);
+                if let Some(sketch) = sketch.as_ref().filter(|_| *count > SMALL_SET) {
+                    sketch.encode(w);
+                }
             }
             Self::Equal { serial } => head(1, serial),
             Self::OneSided { serial } => head(2, serial),
@@ -231,14 +235,12 @@ impl Codec for Message {
         let kind = r.u8("reconcile message")?;
         let serial = r.u8("reconcile serial")?;
         Ok(match kind {
-            0 => Self::Root {
-                serial,
-                key: KeyName::decode(r)?,
-                at_least: read_u32(r, "planned symbols")?,
-                count: r.varint("item count")?,
-                root: Root::decode(r)?,
-                sketch: SketchDigest::decode(r)?,
-            },
+            0 => {
+                let (key, at_least) = (KeyName::decode(r)?, read_u32(r, "planned symbols")?);
+                let (count, root) = (r.varint("item count")?, Root::decode(r)?);
+                let sketch = (count > SMALL_SET).then(|| SketchDigest::decode(r)).transpose()?;
+                Self::Root { serial, key, at_least, count, root, sketch }
+            }
             1 => Self::Equal { serial },
             2 => Self::OneSided { serial },
             3 => Self::Ids { serial, ids: decode_ids(r)? },

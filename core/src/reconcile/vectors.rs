@@ -86,7 +86,7 @@ fn message_vectors() -> Value {
         Part { to: None, holds: Holds::Ids(vec![1, u64::MAX]) },
     ];
     let symbol = Symbol::from_bytes(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 255]).expect("13 bytes");
-    let sketch = Sketch::new().digest();
+    let sketch = Some(Sketch::new().digest());
     let root = |key| Message::Root { serial: 1, key, at_least: 300, count: 1_000_000, root: Root([6; 24]), sketch };
     let messages = [
         root(KeyName::Epoch(0)),

@@ -339,6 +339,9 @@ impl Machine for Toy {
             Input::Unlinked { link } => drop(self.links.remove(&link)),
             Input::Frame { link, bytes } => self.on_bytes(link, &bytes),
             Input::Command { request, command } => self.on_command(request, command),
+            Input::Commands(commands) => {
+                commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
+            }
             Input::Wake => {}
         }
         if self.opened && self.next_period.is_none_or(|at| at <= now.mono) {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::id::SpaceId;
 use crate::reconcile::item::{IdKey, KeyName, Root};
-use crate::reconcile::message::Message;
+use crate::reconcile::message::{Message, SMALL_SET};
 use crate::reconcile::riblt::{Decoder, Diff, Progress, Symbol};
 
 /// Finds out what a peer's item set of one domain differs in from one's own.
@@ -162,7 +162,7 @@ impl Requester {
             at_least: if self.stage == Stage::Listing { u32::MAX } else { at_least },
             count: self.asked_count,
             root: self.asked_root,
-            sketch: source.sketch().digest(),
+            sketch: (self.asked_count > SMALL_SET).then(|| source.sketch().digest()),
         });
     }
 

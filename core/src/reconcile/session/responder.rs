@@ -55,7 +55,7 @@ struct Claim {
     at_least: u32,
     count: u64,
     root: Root,
-    sketch: SketchDigest,
+    sketch: Option<SketchDigest>,
 }
 
 impl Responder {
@@ -119,7 +119,11 @@ impl Responder {
             self.state = State::Last(Message::OneSided { serial });
             return;
         }
-        let estimate = source.sketch().estimate(&claim.sketch).max(claim.count.abs_diff(mine)).max(1);
+        let estimate = match &claim.sketch {
+            Some(sketch) => source.sketch().estimate(sketch).max(claim.count.abs_diff(mine)).max(1),
+            // So few on one side that all of both is hardly more than what differs.
+            None => claim.count.saturating_add(mine),
+        };
         let target = planned_symbols(estimate).max(claim.at_least);
         let key = IdKey::new(&self.space, claim.key);
         let list_bytes = mine.saturating_mul(8);

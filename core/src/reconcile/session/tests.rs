@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::id::SpaceId;
 use crate::reconcile::item::{Item, KeyName};
-use crate::reconcile::message::{Answer, Ask, Holds, MAX_MESSAGE, Part};
+use crate::reconcile::message::{Answer, Ask, Holds, MAX_MESSAGE, Part, SMALL_SET};
 use crate::reconcile::range::{Bound, Range};
 use crate::reconcile::summary::Summary;
 use crate::wire::Codec;
@@ -269,14 +269,14 @@ fn arbitrary_message() -> impl Strategy<Value = Message> {
     let part = (proptest::option::of(bound()), holds).prop_map(|(to, holds)| Part { to, holds });
     let answer = prop_oneof![Just(Answer::Equal), proptest::collection::vec(part, 1..16).prop_map(Answer::Parts)];
     let body = prop_oneof![
-        3 => (any::<bool>(), 0u32..9_000, any::<u64>(), any::<[u8; 24]>(), any::<[u8; 80]>()).prop_map(
+        3 => (any::<bool>(), 0u32..9_000, prop_oneof![0u64..40, any::<u64>()], any::<[u8; 24]>(), any::<[u8; 80]>()).prop_map(
             |(fresh, at_least, count, root, sketch)| Message::Root {
                 serial: 0,
                 key: if fresh { KeyName::Session([1; 16]) } else { KeyName::Epoch(0) },
                 at_least,
                 count,
                 root: Root(root),
-                sketch: Codec::from_bytes(&sketch).unwrap(),
+                sketch: (count > SMALL_SET).then(|| Codec::from_bytes(&sketch).unwrap()),
             }
         ),
         1 => Just(Message::Equal { serial: 0 }),
