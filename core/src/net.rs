@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use self::address::{Address, AddressError};
 pub(crate) use self::clock::Clock;
 pub use self::dial::Backoff;
-pub(crate) use self::driver::{Driver, Edit, Notice, Parts, Request, Sink, StartError, Storage};
+pub(crate) use self::driver::{Driver, Edit, Notice, Parts, Request, Sink, StartError};
 pub use self::identity::peer_text;
 pub(crate) use self::runtime::Runtime;
 pub(crate) use self::transport::native;

@@ -13,9 +13,10 @@
 //!
 //! Every handle is `Clone + Send + Sync`. Dropping a future gives up waiting and nothing else: what was asked for
 //! happens or not, whole. Reading and editing a document touches that document's lock only and never waits for the
-//! driver, the disk or the network. Programs without a runtime use [`blocking`].
+//! driver, the disk or the network. Programs without a runtime use `blocking`.
 
 mod batch;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
 mod builder;
 mod client;

@@ -14,14 +14,16 @@
 
 #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
 mod directory;
+mod inline;
 mod memory;
 #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
 mod redb;
 #[cfg(not(target_arch = "wasm32"))]
 mod thread;
 
-use crate::io::{ReadOp, Rows, StorageFailure, WriteOp};
+use crate::io::{ReadOp, Rows, StorageFailure, StorageReply, StorageTask, Ticket, WriteOp};
 
+pub use self::inline::Inline;
 pub use self::memory::Memory;
 #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
 pub use self::redb::{OpenError, Redb, RedbOptions};
@@ -75,6 +77,19 @@ pub trait Backend: Send {
         0
     }
 }
+
+/// A store that is sent tasks and answers when it is done, in whatever way the platform has: a thread, or a browser's
+/// event loop. Answers go through the [`Answers`] that it was started with, one a task.
+pub trait TaskStore: Send + 'static {
+    /// Queues a task. Writes take effect in the order in which they are submitted.
+    fn submit(&mut self, task: StorageTask);
+
+    /// Carries out what is queued and closes the store. May block, where the platform can.
+    fn close(self: Box<Self>);
+}
+
+/// Takes the answers of a [`TaskStore`].
+pub type Answers = Box<dyn Fn(Ticket, Result<StorageReply, StorageFailure>) + Send>;
 
 /// The value under [`FORMAT_KEY`].
 fn format_row(format: u64) -> Vec<u8> {

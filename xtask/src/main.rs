@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod licences;
+mod npm;
 mod sim;
 mod test;
 
@@ -28,6 +29,8 @@ enum Task {
     Sim(sim::Options),
     /// Three peers with storage edit one text while their links are cut and healed
     Demo(demo::Options),
+    /// Build the npm package into target/npm
+    Npm(npm::Options),
     /// Measure: prints a table and writes target/bench/NAME.json
     Bench(bench::Options),
 }
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Npm(options) => npm::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Bench(options) => bench::run(&options),
     }

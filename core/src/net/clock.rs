@@ -1,6 +1,8 @@
-//! The one place of the native driver that reads clocks.
+//! The one place of the driver that reads clocks: the machine's natively, `performance.now` and `Date` in a browser.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Now, Timestamp, WallTime};
 

@@ -23,6 +23,7 @@ use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
 use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
 use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageTask, StorageWork, Ticket};
+use crate::store::TaskStore as Storage;
 use crate::time::{Now, Timestamp};
 
 /// Most inputs taken from one source before the others get their turn.
@@ -50,14 +51,6 @@ impl Machine for Engine {
     fn poll(&mut self) -> Option<Output> {
         Engine::poll(self)
     }
-}
-
-/// Where storage tasks go. Answers come back through the channel that the driver was given.
-pub(crate) trait Storage: Send + 'static {
-    /// Queues a task.
-    fn submit(&mut self, task: StorageTask);
-    /// Carries out what is queued and closes the store. May block.
-    fn close(self: Box<Self>);
 }
 
 /// Takes the answer to a command.

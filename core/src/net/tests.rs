@@ -84,7 +84,7 @@ impl Machine for Echo {
 
 struct NoStorage;
 
-impl Storage for NoStorage {
+impl crate::store::TaskStore for NoStorage {
     fn submit(&mut self, _: StorageTask) {}
     fn close(self: Box<Self>) {}
 }

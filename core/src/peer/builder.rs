@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use thiserror::Error;
+#[cfg(not(target_arch = "wasm32"))]
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,9 +15,9 @@ use super::client::{Client, Who};
 use super::hub::Hub;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, OpenError};
-use crate::io::StorageTask;
-use crate::net::{self, Address, AddressError, Backoff, Driver, NetConfig, Notice, Parts, Runtime, Storage};
-use crate::store::{Backend, Memory, StorageThread};
+use crate::io::Input;
+use crate::net::{self, Address, AddressError, Backoff, Driver, NetConfig, Notice, Parts, Runtime};
+use crate::store::{Answers, Backend, Memory, TaskStore};
 
 /// Why a peer does not start. The store is as it was.
 #[derive(Debug, Error)]
@@ -60,6 +61,13 @@ impl From<net::StartError> for SpawnError {
     }
 }
 
+/// Where a peer keeps its data.
+enum Store {
+    Memory,
+    Backend(Box<dyn Backend>),
+    Tasks { identity: Vec<u8>, start: Box<dyn FnOnce(Answers) -> Box<dyn TaskStore> + Send> },
+}
+
 /// What a peer is started with. See [`Peer::builder`].
 ///
 /// ## Defaults
@@ -67,8 +75,7 @@ impl From<net::StartError> for SpawnError {
 /// is kept has no default.
 #[must_use = "nothing happens until `spawn`"]
 pub struct Builder {
-    backend: Option<Box<dyn Backend>>,
-    in_memory: bool,
+    store: Option<Store>,
     engine: EngineConfig,
     net: NetConfig,
     /// The first address that did not parse.
@@ -77,24 +84,29 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self {
-            backend: None,
-            in_memory: false,
-            engine: EngineConfig::default(),
-            net: NetConfig::default(),
-            invalid: None,
-        }
+        Self { store: None, engine: EngineConfig::default(), net: NetConfig::default(), invalid: None }
     }
 
     /// Keeps data in this store, e.g. `Redb::open("data")?`.
     pub fn store(mut self, backend: impl Backend + 'static) -> Self {
-        self.backend = Some(Box::new(backend));
+        self.store = Some(Store::Backend(Box::new(backend)));
         self
     }
 
     /// Keeps data in memory: it is gone with the peer.
     pub fn in_memory(mut self) -> Self {
-        self.in_memory = true;
+        self.store = Some(Store::Memory);
+        self
+    }
+
+    /// Keeps data in a store that is sent tasks, for platforms where a [`Backend`] cannot be called: `start` is given
+    /// where the answers go. `identity` is what [`Backend::identity`] would say.
+    pub fn task_store<S: TaskStore>(
+        mut self,
+        identity: Vec<u8>,
+        start: impl FnOnce(Answers) -> S + Send + 'static,
+    ) -> Self {
+        self.store = Some(Store::Tasks { identity, start: Box::new(|answers| Box::new(start(answers))) });
         self
     }
 
@@ -148,33 +160,50 @@ impl Builder {
         self
     }
 
+    /// Starts the peer on the event loop of the page or worker. It is ready when this returns: the store is open.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn spawn(self) -> Result<Peer, SpawnError> {
+        self.spawn_by(Runtime).await
+    }
+
     /// Starts the peer on the current tokio runtime. It is ready when this returns: the store is open, and every
     /// listener has its address.
+    #[cfg(not(target_arch = "wasm32"))]
     pub async fn spawn(self) -> Result<Peer, SpawnError> {
         let handle = Handle::try_current().map_err(|_| SpawnError::NoRuntime)?;
         self.spawn_on(handle).await
     }
 
     /// [`Builder::spawn`] on a given runtime, whose I/O and time drivers must be enabled.
+    #[cfg(not(target_arch = "wasm32"))]
     pub async fn spawn_on(self, handle: Handle) -> Result<Peer, SpawnError> {
+        self.spawn_by(Runtime::new(handle)).await
+    }
+
+    async fn spawn_by(self, runtime: Runtime) -> Result<Peer, SpawnError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| SpawnError::System(std::io::Error::other(error)))?;
         let mut rng = ChaCha12Rng::from_seed(seed);
-        let backend = match self.backend {
-            Some(backend) => backend,
-            None if self.in_memory => Box::new(Memory::new(draw(&mut rng))),
+        let (done, storage_done) = mpsc::unbounded_channel();
+        // Nobody asks for answers once the driver is gone.
+        let answers: Answers = Box::new(move |ticket, result| drop(done.send(Input::StorageDone { ticket, result })));
+        let (identity, storage) = match self.store {
             None => return Err(SpawnError::NoStore),
+            Some(Store::Tasks { identity, start }) => (identity, start(answers)),
+            Some(Store::Backend(backend)) => (backend.identity(), carry_out(backend, answers)?),
+            Some(Store::Memory) => {
+                let memory = Memory::new(draw(&mut rng));
+                (memory.identity(), carry_out(Box::new(memory), answers)?)
+            }
         };
         let mut config = self.engine;
-        config.store_identity = backend.identity();
+        config.store_identity = identity;
         config.max_links = config.max_links.min(self.net.max_connections as usize);
         let engine = Engine::new(config, draw(&mut rng));
 
-        let (done, storage_done) = mpsc::unbounded_channel();
-        let thread = StorageThread::spawn(backend, move |input| drop(done.send(input))).map_err(SpawnError::System)?;
         let (requests, driver_requests) = mpsc::unbounded_channel();
         let (edits, driver_edits) = mpsc::unbounded_channel();
         let (started, opened) = oneshot::channel();
@@ -183,9 +212,9 @@ impl Builder {
         let driver = Driver::new(Parts {
             machine: engine,
             config: self.net,
-            runtime: Runtime::new(handle.clone()),
+            runtime: runtime.clone(),
             transport: Box::new(net::native),
-            storage: Box::new(Native(thread)),
+            storage,
             storage_done,
             requests: driver_requests,
             edits: driver_edits,
@@ -193,7 +222,7 @@ impl Builder {
             started,
             rng,
         });
-        handle.spawn(driver.run());
+        runtime.spawn(driver.run());
         let opened = opened.await.map_err(|_| SpawnError::Closed)??;
         *listen.lock().unwrap_or_else(PoisonError::into_inner) = opened.listen;
         let who = Who { device: opened.device, peer: opened.peer, incarnation: opened.incarnation, listen };
@@ -218,15 +247,34 @@ fn draw<const N: usize>(rng: &mut ChaCha12Rng) -> [u8; N] {
     bytes
 }
 
-/// A storage thread as the driver uses it.
-struct Native(StorageThread);
+/// Puts a backend where it may wait for its device: on a thread, where there are threads.
+#[cfg(not(target_arch = "wasm32"))]
+fn carry_out(backend: Box<dyn Backend>, answers: Answers) -> Result<Box<dyn TaskStore>, SpawnError> {
+    use crate::io::StorageTask;
+    use crate::store::StorageThread;
 
-impl Storage for Native {
-    fn submit(&mut self, task: StorageTask) {
-        self.0.submit(task);
+    struct Threaded(StorageThread);
+
+    impl TaskStore for Threaded {
+        fn submit(&mut self, task: StorageTask) {
+            self.0.submit(task);
+        }
+
+        fn close(self: Box<Self>) {
+            self.0.close();
+        }
     }
 
-    fn close(self: Box<Self>) {
-        self.0.close();
-    }
+    let done = move |input| {
+        if let Input::StorageDone { ticket, result } = input {
+            answers(ticket, result);
+        }
+    };
+    Ok(Box::new(Threaded(StorageThread::spawn(backend, done).map_err(SpawnError::System)?)))
+}
+
+/// Puts a backend where its tasks come in.
+#[cfg(target_arch = "wasm32")]
+fn carry_out(backend: Box<dyn Backend>, answers: Answers) -> Result<Box<dyn TaskStore>, SpawnError> {
+    Ok(Box::new(crate::store::Inline::new(backend, answers)))
 }

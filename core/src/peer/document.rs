@@ -340,6 +340,35 @@ impl<T> Document<T> {
         })
     }
 
+    /// [`Document::cursor`] in the text as it was at `heads`.
+    pub fn cursor_at(
+        &self,
+        heads: &[ChangeHash],
+        text: impl IntoIterator<Item = impl Into<Step>>,
+        index: usize,
+        side: Side,
+    ) -> Result<Cursor, DocumentError> {
+        let at: At = text.into_iter().map(Into::into).collect();
+        self.core.with(|hot| {
+            let text = text_at(hot, &at)?;
+            hot.cursor(&text, index, side, Some(heads))
+        })
+    }
+
+    /// [`Document::locate`] in the text as it was at `heads`.
+    pub fn locate_at(
+        &self,
+        heads: &[ChangeHash],
+        text: impl IntoIterator<Item = impl Into<Step>>,
+        cursors: &[Cursor],
+    ) -> Result<Vec<Option<usize>>, DocumentError> {
+        let at: At = text.into_iter().map(Into::into).collect();
+        self.core.with(|hot| {
+            let text = text_at(hot, &at)?;
+            hot.locate(&text, cursors, Some(heads))
+        })
+    }
+
     /// The whole value as it was at `heads`.
     pub fn value_at(&self, heads: &[ChangeHash]) -> Result<Value, DocumentError> {
         self.core.with(|hot| hot.value_at(heads))

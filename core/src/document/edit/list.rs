@@ -20,6 +20,11 @@ impl ListDraft<'_> {
         self.tx.ask(|tx| tx.length(&self.obj))
     }
 
+    /// What kind of value an element is; `None` past the end.
+    pub fn kind(&self, index: usize) -> Result<Option<Kind>, EditError> {
+        Ok(self.tx.look(&self.obj, index.into())?.map(|found| found.kind()))
+    }
+
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -49,6 +49,11 @@ impl<'d> MapDraft<'d> {
         self.tx.ask(|tx| tx.length(&self.obj))
     }
 
+    /// The same draft for a shorter while: what a draft hands out borrows from it.
+    pub fn reborrow(&mut self) -> MapDraft<'_> {
+        MapDraft { tx: self.tx, obj: self.obj.clone() }
+    }
+
     /// Whether the map has no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
+#[cfg(not(target_arch = "wasm32"))]
+use libp2p::memory_connection_limits;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, Swarm};
-use libp2p::{Multiaddr, PeerId as NetPeerId, connection_limits, identify, memory_connection_limits, ping};
+use libp2p::{Multiaddr, PeerId as NetPeerId, connection_limits, identify, ping};
 
 use super::{Driver, Machine, Notice, Opened, StartError};
 use crate::engine::{Command, SpaceInfo};
@@ -36,6 +38,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    #[cfg(not(target_arch = "wasm32"))]
     memory: memory_connection_limits::Behaviour,
     sync: sync::Behaviour,
     ping: ping::Behaviour,
@@ -101,6 +104,7 @@ fn behaviour(config: &NetConfig, keypair: &libp2p::identity::Keypair) -> Behavio
         .with_cache_size(0);
     Behaviour {
         limits: connection_limits::Behaviour::new(limits),
+        #[cfg(not(target_arch = "wasm32"))]
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
         sync: sync::Behaviour::new(keypair.public().to_peer_id(), config.open_timeout),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),

@@ -1,0 +1,420 @@
+// Documents on a page: a mirror that is edited at once and kept in step with the engine.
+//
+// The engine makes each edit at the state that this page saw, and tells changes as differences from exactly what this page
+// shows. An event that was sent before it knew of this page's newest edit is dropped; the engine sends another.
+import { difference, editText, face, type Op, type Place, placeOf, run } from './draft.js';
+import { Emitter, stream, unsubscribe } from './emitter.js';
+import type { Engine } from './engine.js';
+import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { apply, EMPTY, find, follow, Misfit, type WirePatch } from './mirror.js';
+import { issues, layers } from './template.js';
+import type { At, Author, ChangeOptions, Commit, Cursor, Doc, DocEvent, DocState, Draft, Heads, Patch, Path, SharedText, Snapshot, Template, TextEdit, TextRef, UndoManager, Unsubscribe, Wait } from './types.js';
+import { decode, type Json, type Node, snapshot } from './values.js';
+
+/** What a document needs of its space. */
+export interface Home {
+  readonly id: string;
+  readonly engine: Engine;
+  readonly author: Author;
+  readonly closed: AbortSignal;
+  number(): number;
+  /** Changes of a batch are sent together, when it ends. */
+  send(doc: Mirror, edit: () => Promise<Json>): Promise<Json>;
+  fail(error: ForeshoreError): void;
+  changed(): void;
+}
+
+interface DocMessage { id: number; seq: number; heads: string[]; deleted: boolean; patches?: WirePatch[]; value?: Json }
+
+type AnyEvent = DocEvent<unknown>;
+
+/** The mirror of one document, shared by every Doc of its path on the page. */
+export class Mirror {
+  root: Node = EMPTY;
+  heads: Heads = [];
+  deleted = false;
+  users = 0;
+  readonly events = new Emitter<AnyEvent>();
+  readonly states = new Emitter<void>();
+  readonly #unsaved = new Set<Promise<unknown>>();
+  #seq = 0;
+  #base = 0;
+
+  private constructor(readonly home: Home, readonly path: Path, readonly id: number) {}
+
+  static async open(home: Home, path: Path, template: Template<never>): Promise<Mirror> {
+    const mirror = new Mirror(home, path, home.number());
+    const first = (await home.engine.call({ do: 'open', space: home.id, path, layers: layers(template), doc: mirror.id })) as { value: Json; heads: string[]; deleted: boolean };
+    mirror.root = decode(first.value);
+    mirror.heads = first.heads;
+    mirror.deleted = first.deleted;
+    return mirror;
+  }
+
+  close(): void {
+    void this.home.engine.call({ do: 'closeDoc', doc: this.id }).catch(() => {});
+  }
+
+  get pending(): number {
+    return this.#unsaved.size;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** An edit: applied here at once, and sent. */
+  change<R>(edit: (draft: never) => R, check: (next: unknown) => void, options: ChangeOptions = {}): Commit {
+    if (this.home.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+    if (this.deleted) throw ForeshoreError.make('NOT_FOUND', `the document at ${this.path} was deleted`, { path: this.path, hint: 'open it again for its next life' });
+    const { root, recorder } = run(this.root, edit);
+    if (recorder.ops.length === 0) return { saved: Promise.resolve(this.heads) };
+    check(snapshot(root));
+    return this.#send(root, recorder.ops, recorder.patches, options);
+  }
+
+  #send(root: Node, ops: Op[], patches: readonly Patch[], options: ChangeOptions): Commit {
+    const previous = this.root;
+    this.root = root;
+    const [seq, base] = [++this.#seq, this.#base];
+    const sent = this.home.send(this, () => this.home.engine.call({ do: 'edit', doc: this.id, seq, base, ops, ...(options.message ? { message: options.message } : {}) }));
+    const saved = sent.then(
+      answer => (answer as { heads: string[] }).heads,
+      (reason: unknown) => {
+        const error = fromEngine(reason, this.path);
+        this.home.fail(error);
+        throw error;
+      },
+    );
+    this.#unsaved.add(saved);
+    // Whoever does not await it has the space's `error` event.
+    saved.catch(() => {}).finally(() => {
+      this.#unsaved.delete(saved);
+      this.states.emit();
+      this.home.changed();
+    });
+    this.states.emit();
+    this.#tell(previous, patches, 'local', options.origin);
+    return { saved };
+  }
+
+  /** The engine tells what changed. */
+  hear(message: DocMessage): void {
+    if (message.seq !== this.#seq) return;
+    const previous = this.root;
+    const deleted = message.deleted !== this.deleted;
+    let patches: readonly Patch[];
+    if (message.value !== undefined) {
+      this.root = decode(message.value);
+      patches = [{ action: 'put', at: [], value: snapshot(this.root) }];
+    } else {
+      try {
+        const next = apply(this.root, message.patches ?? []);
+        this.root = next.root;
+        patches = next.patches;
+      } catch (error) {
+        if (!(error instanceof Misfit)) throw error;
+        this.home.fail(ForeshoreError.make('CRASHED', `${this.path}: ${error.message}`, { hint: 'open the document again', path: this.path }));
+        return;
+      }
+    }
+    this.#base = message.id;
+    this.heads = message.heads;
+    this.deleted = message.deleted;
+    void this.home.engine.call({ do: 'ack', doc: this.id, id: message.id }).catch(() => {});
+    if (patches.length > 0) this.#tell(previous, patches, message.value === undefined ? 'remote' : 'rollback');
+    if (deleted || patches.length > 0) this.states.emit();
+  }
+
+  #tell(previous: Node, patches: readonly Patch[], source: AnyEvent['source'], origin?: unknown): void {
+    const authors = source === 'local' ? [this.home.author] : [];
+    const event: AnyEvent = { previous: snapshot(previous), value: snapshot(this.root), patches, source, authors, ...(origin === undefined ? {} : { origin }) } as AnyEvent;
+    this.events.emit(event);
+  }
+
+  async flushed(): Promise<void> {
+    while (this.#unsaved.size > 0) {
+      const outcomes = await Promise.allSettled([...this.#unsaved]);
+      const failed = outcomes.find(outcome => outcome.status === 'rejected');
+      if (failed) throw failed.reason;
+    }
+  }
+}
+
+/** A page's Doc: counted, typed by its template. */
+export class PageDoc<T> implements Doc<T> {
+  readonly #mirror: Mirror;
+  readonly #template: Template<T>;
+  readonly #release: () => void;
+  readonly #gone = new AbortController();
+
+  constructor(mirror: Mirror, template: Template<T>, release: () => void) {
+    this.#mirror = mirror;
+    this.#template = template;
+    this.#release = release;
+  }
+
+  get path(): Path {
+    return this.#mirror.path;
+  }
+
+  get value(): Snapshot<T> {
+    return snapshot(this.#mirror.root) as Snapshot<T>;
+  }
+
+  get heads(): Heads {
+    return this.#mirror.heads;
+  }
+
+  get state(): DocState {
+    const mirror = this.#mirror;
+    return { exists: mirror.heads.length > 0 || mirror.seq > 0, deleted: mirror.deleted, canWrite: !mirror.deleted, pending: mirror.pending, issues: issues(this.#template as Template<never>, this.value) };
+  }
+
+  change<R>(edit: ((draft: Draft<T>) => R) & (R extends PromiseLike<unknown> ? never : unknown), options?: ChangeOptions): Commit {
+    this.#alive();
+    return this.#mirror.change(edit as (draft: never) => R, next => this.#check(next), options);
+  }
+
+  #check(next: unknown): void {
+    const found = issues(this.#template as Template<never>, next);
+    if (found.length > 0) throw invalid(found.join('; '), this.path);
+  }
+
+  #alive(): void {
+    if (this.#gone.signal.aborted) throw ForeshoreError.make('CLOSED', `the document at ${this.path} was disposed`, { path: this.path, hint: 'open it again' });
+  }
+
+  #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+    this.#alive();
+    const call = this.#mirror.home.engine.call({ ...request, doc: this.#mirror.id });
+    return abortable(call, options?.signal);
+  }
+
+  #place(select: (draft: Draft<T>) => unknown): Place {
+    const { result, place } = run(this.#mirror.root, select as (draft: never) => unknown);
+    const found = placeOf(result);
+    if (found) return found;
+    return place;
+  }
+
+  text(select: (draft: Draft<T>) => SharedText): TextRef {
+    this.#alive();
+    const place = this.#place(select);
+    if (place.base.kind !== 'text') throw invalid('text() selects a text', this.path);
+    return new PageText(this.#mirror, place.at());
+  }
+
+  async conflicts(select: (draft: Draft<T>) => unknown): Promise<readonly { readonly value: unknown; readonly author: Author; readonly time: number }[]> {
+    // The place itself is wanted, not what is in it: the last key that the selector reads.
+    let at: At = [];
+    const watch = (way: At): object => new Proxy({}, { get: (_, key) => (typeof key === 'string' ? watch((at = [...way, /^\d+$/.test(key) ? Number(key) : key])) : undefined) });
+    select(watch([]) as Draft<T>);
+    const found = (await this.#call({ do: 'conflicts', at })) as unknown as { value: Json; actor: string; time: number }[];
+    return found.map(({ value, actor, time }) => ({ value: snapshot(decode(value)), author: { peer: actor, member: actor }, time }));
+  }
+
+  undoManager(options: { scope?: (draft: Draft<T>) => unknown; captureMs?: number } = {}): UndoManager {
+    this.#alive();
+    const scope = options.scope ? this.#place(options.scope).at() : [];
+    return new PageUndo(this.#mirror, scope, options.captureMs ?? 500);
+  }
+
+  async *history(options: Wait & { limit?: number; before?: Heads } = {}): AsyncGenerator<{ heads: Heads; author: Author; time: number; message?: string }, void, undefined> {
+    let before = options.before?.[0];
+    for (let left = options.limit ?? Infinity; left > 0; ) {
+      const page = (await this.#call({ do: 'history', before: before ?? null, limit: Math.min(left, 100) }, options)) as unknown as { heads: string[]; actor: string; time: number; message: string | null }[];
+      if (page.length === 0) return;
+      for (const { heads, actor, time, message } of page) {
+        yield { heads, author: { peer: actor, member: actor }, time, ...(message === null ? {} : { message }) };
+      }
+      left -= page.length;
+      before = page[page.length - 1]?.heads[0];
+    }
+  }
+
+  async at(heads: Heads, options?: Wait): Promise<Snapshot<T>> {
+    return snapshot(decode(await this.#call({ do: 'at', heads }, options))) as Snapshot<T>;
+  }
+
+  async diff(from: Heads, to: Heads, options?: Wait): Promise<readonly Patch[]> {
+    const patches = (await this.#call({ do: 'diff', from, to }, options)) as unknown as WirePatch[];
+    return patches.map(patch => {
+      if (patch.action === 'put') return { ...patch, value: snapshot(decode(patch.value)) };
+      return patch.action === 'insert' ? { ...patch, values: patch.values.map(value => snapshot(decode(value))) } : patch;
+    });
+  }
+
+  subscribe(listener: (event: DocEvent<T>) => void): Unsubscribe {
+    return this.#mirror.events.on(listener as (event: AnyEvent) => void);
+  }
+
+  onState(listener: () => void): Unsubscribe {
+    return this.#mirror.states.on(listener);
+  }
+
+  watch(options?: Wait): AsyncIterableIterator<DocEvent<T>> {
+    const merge = (before: AnyEvent, next: AnyEvent): AnyEvent => ({
+      ...next,
+      previous: before.previous,
+      patches: [...before.patches, ...next.patches],
+      authors: [...before.authors, ...next.authors.filter(author => !before.authors.some(a => a.peer === author.peer))],
+    });
+    return stream(this.#mirror.events, AbortSignal.any([this.#gone.signal, this.#mirror.home.closed]), merge, options) as AsyncIterableIterator<DocEvent<T>>;
+  }
+
+  flushed(options?: Wait): Promise<void> {
+    return abortable(this.#mirror.flushed(), options?.signal);
+  }
+
+  async synced(options: Wait & { peers?: number } = {}): Promise<void> {
+    await this.flushed(options);
+    await this.#call({ do: 'synced', peers: options.peers ?? 1 }, options);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#gone.signal.aborted) return;
+    this.#gone.abort();
+    this.#release();
+  }
+}
+
+/** A text of a document, wherever it moves. */
+class PageText implements TextRef {
+  readonly #mirror: Mirror;
+  #at: At | null;
+  #last: string;
+  readonly #events = new Emitter<Parameters<Parameters<TextRef['subscribe']>[0]>[0]>();
+  readonly #stop: Unsubscribe;
+
+  constructor(mirror: Mirror, at: At) {
+    this.#mirror = mirror;
+    this.#at = at;
+    this.#last = this.#read();
+    this.#stop = mirror.events.on(event => this.#hear(event));
+  }
+
+  #read(): string {
+    const node = this.#at && find(this.#mirror.root, this.#at);
+    return node?.kind === 'text' ? node.value : '';
+  }
+
+  get value(): string {
+    return this.#read();
+  }
+
+  get spans(): readonly { readonly text: string; readonly marks: Readonly<Record<string, never>> }[] {
+    return this.value === '' ? [] : [{ text: this.value, marks: {} }];
+  }
+
+  #hear(event: AnyEvent): void {
+    if (event.source === 'rollback') {
+      const edit = difference(this.#last, this.#read());
+      this.#last = this.#read();
+      if (edit) this.#events.emit({ edits: [edit], marks: [], source: event.source });
+      return;
+    }
+    for (const patch of event.patches) {
+      if (!this.#at) return;
+      const at = this.#at;
+      if (patch.action === 'text' && patch.at.length === at.length && patch.at.every((step, i) => step === at[i])) {
+        this.#events.emit({ edits: patch.edits, marks: patch.marks, source: event.source, ...(event.origin === undefined ? {} : { origin: event.origin }) });
+      } else this.#at = follow(at, patch);
+    }
+    this.#last = this.#read();
+  }
+
+  #where(): At {
+    if (this.#at) return this.#at;
+    throw ForeshoreError.make('NOT_FOUND', 'the text has been deleted', { path: this.#mirror.path });
+  }
+
+  edit(edits: readonly TextEdit[], options?: ChangeOptions): Commit {
+    const at = this.#where();
+    const change = (root: unknown): void => {
+      let here = root as never;
+      for (const step of at) here = here[step];
+      const place = placeOf(here);
+      if (place) editText(place, edits);
+    };
+    return this.#mirror.change(change as (draft: never) => void, () => {}, options);
+  }
+
+  subscribe(listener: Parameters<TextRef['subscribe']>[0]): Unsubscribe {
+    return this.#events.on(listener);
+  }
+
+  async cursor(index: number, side: 'before' | 'after' = 'after'): Promise<Cursor> {
+    return String(await this.#mirror.home.engine.call({ do: 'cursor', doc: this.#mirror.id, at: this.#where(), index, before: side === 'before' }));
+  }
+
+  async locate(cursors: readonly Cursor[]): Promise<readonly (number | null)[]> {
+    for (;;) {
+      const seen = this.#mirror.root;
+      const found = await this.#mirror.home.engine.call({ do: 'locate', doc: this.#mirror.id, at: this.#where(), cursors });
+      // The answer is about what the page showed when it asked.
+      if (this.#mirror.root === seen) return found as (number | null)[];
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop();
+  }
+}
+
+class PageUndo implements UndoManager {
+  readonly #mirror: Mirror;
+  readonly #id: number;
+  readonly #changes = new Emitter<void>();
+  readonly #stop: Unsubscribe;
+  readonly #ready: Promise<unknown>;
+  canUndo = false;
+  canRedo = false;
+
+  constructor(mirror: Mirror, scope: At, capture: number) {
+    this.#mirror = mirror;
+    this.#id = mirror.home.number();
+    this.#ready = this.#call({ do: 'undoManager', doc: mirror.id, scope, capture });
+    this.#stop = mirror.events.on(event => {
+      if (event.source !== 'local') return;
+      this.canUndo = true;
+      this.canRedo = false;
+      this.#changes.emit();
+    });
+  }
+
+  async #call(request: { do: string; [field: string]: unknown }): Promise<boolean> {
+    const state = (await this.#mirror.home.engine.call({ ...request, undo: this.#id })) as { did: boolean; canUndo: boolean; canRedo: boolean } | null;
+    if (!state) return false;
+    [this.canUndo, this.canRedo] = [state.canUndo, state.canRedo];
+    this.#changes.emit();
+    return state.did;
+  }
+
+  async undo(): Promise<boolean> {
+    await this.#ready;
+    await this.#mirror.flushed();
+    return this.#call({ do: 'undo', redo: false });
+  }
+
+  async redo(): Promise<boolean> {
+    await this.#ready;
+    await this.#mirror.flushed();
+    return this.#call({ do: 'undo', redo: true });
+  }
+
+  boundary(): void {
+    void this.#call({ do: 'undoBoundary' }).catch(() => {});
+  }
+
+  subscribe(listener: () => void): Unsubscribe {
+    return this.#changes.on(listener);
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop();
+    void this.#call({ do: 'undoClose' }).catch(() => {});
+  }
+}
+
+export { face, unsubscribe };

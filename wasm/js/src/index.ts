@@ -1,0 +1,6 @@
+// foreshore: a replicated store that keeps working when the network does not.
+export { ForeshoreError } from './errors.js';
+export { createSpace, openSpace } from './open.js';
+export { template } from './template.js';
+export { between, counter, fenced, text } from './values.js';
+export type * from './types.js';

@@ -1,0 +1,124 @@
+// Opening a space: which one, and the way to it.
+import { inline, type Engine, type EngineEvent } from './engine.js';
+import { abortable, ForeshoreError, invalid } from './errors.js';
+import { PageSpace } from './space.js';
+import type { OpenOptions, Space } from './types.js';
+
+/** The store's own name for the space of the page's origin, and for one that this device made. */
+const ORIGIN = 'origin';
+const OWN = 'own';
+
+const DATABASE = 'foreshore';
+
+interface WellKnown { space: string; peers: string[]; grant?: string }
+
+export function openSpace(options: OpenOptions = {}): Promise<Space> {
+  return abortable(open(options, false), options.signal);
+}
+
+export function createSpace(options: OpenOptions & { space?: never; grant?: never } = {}): Promise<Space> {
+  return abortable(open(options, true), options.signal);
+}
+
+async function open(options: OpenOptions, create: boolean): Promise<Space> {
+  options.signal?.throwIfAborted?.();
+  const storage = options.storage ?? (typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb');
+  if (typeof storage !== 'string') throw ForeshoreError.make('UNSUPPORTED', 'storage adapters are not in this version', { hint: "use 'indexeddb' or 'memory'" });
+  let space: PageSpace | undefined;
+  const early: EngineEvent[] = [];
+  const engine = await inline({ storage, database: DATABASE, wasm: options.wasm }, event => (space ? space.hear(event) : early.push(event)));
+  try {
+    const found = await choose(engine, options, create);
+    const peers = [...(options.peers ?? []), ...found.peers];
+    space = new PageSpace(engine, found.id, storage, peers.length > 0 || found.dials);
+    for (const peer of peers) await engine.call({ do: 'dial', address: address(peer) });
+    await space.ready();
+    for (const event of early) space.hear(event);
+    if (storage === 'indexeddb' && typeof navigator !== 'undefined') void navigator.storage?.persist?.().catch(() => false);
+    return space;
+  } catch (error) {
+    await engine.close().catch(() => {});
+    throw error;
+  }
+}
+
+interface Chosen { id: string; peers: readonly string[]; dials: boolean }
+
+/** Which space: the one that is asked for, or the one that was here before, or the origin's, or this device's own. */
+async function choose(engine: Engine, options: OpenOptions, create: boolean): Promise<Chosen> {
+  const spaces = (await engine.call({ do: 'spaces' })) as unknown as { id: string; name: string }[];
+  if (create) {
+    const made = (await engine.call({ do: 'createSpace', name: `${OWN} ${spaces.length}` })) as { id: string };
+    return { id: made.id, peers: [], dials: false };
+  }
+  const wanted = options.space;
+  if (wanted !== undefined) {
+    const here = spaces.find(space => space.id === wanted);
+    if (here) return { id: here.id, peers: [], dials: true };
+    if (wanted.startsWith('fs1')) {
+      const grant = typeof options.grant === 'function' ? await options.grant({ space: wanted, subject: engine.me.device }) : options.grant;
+      if (grant === undefined) throw ForeshoreError.make('NOT_A_MEMBER', `this device is no member of ${wanted}`, { hint: 'pass an invitation, or a grant' });
+      return join(engine, grant, null);
+    }
+    return join(engine, wanted, null);
+  }
+  const remembered = spaces.find(space => space.name === ORIGIN) ?? spaces.find(space => space.name === OWN);
+  if (remembered?.name === OWN) return { id: remembered.id, peers: [], dials: false };
+  if (remembered) {
+    // Local first: where its peers are now is found out on the way.
+    void wellKnown(null).then(async said => {
+      for (const peer of said?.peers ?? []) await engine.call({ do: 'dial', address: address(peer) });
+    }).catch(() => {});
+    return { id: remembered.id, peers: [], dials: true };
+  }
+  const said = await wellKnown(engine.me.device);
+  if (!said) {
+    const made = (await engine.call({ do: 'createSpace', name: OWN })) as { id: string };
+    return { id: made.id, peers: [], dials: false };
+  }
+  const grant = said.grant ?? (typeof options.grant === 'function' ? await options.grant({ space: said.space, subject: engine.me.device }) : options.grant);
+  if (grant === undefined) throw ForeshoreError.make('NOT_A_MEMBER', `the peer behind this page gives no grant for ${said.space}`, { hint: 'pass an invitation, or a grant' });
+  const joined = await join(engine, grant, ORIGIN);
+  return { ...joined, peers: said.peers };
+}
+
+async function join(engine: Engine, invitation: string, name: string | null): Promise<Chosen> {
+  const joined = (await engine.call({ do: 'join', invitation, name })) as { id: string };
+  return { id: joined.id, peers: [], dials: true };
+}
+
+/** What the page's own origin says. Only a 404, or an answer that is not JSON, means that it has no peer. */
+async function wellKnown(device: string | null): Promise<WellKnown | null> {
+  if (typeof location === 'undefined' || !location.protocol.startsWith('http')) return null;
+  const ask = device === null ? undefined : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ device }) };
+  let response: Response;
+  try {
+    response = await fetch(new URL('/.well-known/foreshore', location.origin), ask);
+  } catch (error) {
+    throw ForeshoreError.make('TIMEOUT', 'the peer behind this page cannot be reached, and this device has not been here before', { hint: 'try again with a network', retryable: true, cause: error });
+  }
+  if (response.status === 404) return null;
+  // A static file server knows no POST there; it has no peer either.
+  if (device !== null && (response.status === 405 || response.status === 501)) return null;
+  if (!response.ok) throw ForeshoreError.make('DENIED', `the peer behind this page answers ${response.status}: ${(await response.text()).trim()}`, { retryable: response.status >= 500 });
+  if (!(response.headers.get('content-type') ?? '').includes('json')) return null;
+  const said = (await response.json()) as Partial<WellKnown>;
+  if (typeof said.space !== 'string' || !Array.isArray(said.peers)) throw ForeshoreError.make('INCOMPATIBLE', 'the peer behind this page answers what this version does not understand');
+  return { space: said.space, peers: said.peers, ...(said.grant ? { grant: said.grant } : {}) };
+}
+
+/** A peer's address as the engine dials it: `wss://host:port` or a multiaddr. */
+function address(peer: string): string {
+  if (peer.startsWith('/')) return peer;
+  let url: URL;
+  try {
+    url = new URL(peer);
+  } catch {
+    throw invalid(`${JSON.stringify(peer)} is not a peer: write wss://host or a multiaddr`);
+  }
+  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') throw invalid(`${JSON.stringify(peer)}: peers are reached by ws:// or wss://`);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const kind = host.includes(':') ? 'ip6' : /^\d+(\.\d+){3}$/.test(host) ? 'ip4' : 'dns';
+  const port = url.port || (url.protocol === 'wss:' ? '443' : '80');
+  return `/${kind}/${host}/tcp/${port}${url.protocol === 'wss:' ? '/tls' : ''}/ws`;
+}

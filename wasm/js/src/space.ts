@@ -1,0 +1,347 @@
+// Spaces on a page.
+import { Mirror, PageDoc, type Home } from './doc.js';
+import { Emitter } from './emitter.js';
+import type { Engine, EngineEvent } from './engine.js';
+import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { PagePresence, PageSoft } from './soft.js';
+import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
+import { decode, type Json, snapshot } from './values.js';
+
+const ASYNC_DISPOSE: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? (Symbol.for('Symbol.asyncDispose') as typeof Symbol.asyncDispose);
+const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose);
+
+interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; inStep: boolean; member: boolean }[]; offline: boolean }
+interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
+
+/** A path as the engine parses it; what is plainly none is refused here. */
+function checked(path: Path): Path {
+  if (typeof path !== 'string' || !path.startsWith('/')) throw invalid(`${JSON.stringify(path)} is not a path: it begins with a slash`);
+  return path;
+}
+
+/** What comes with voting peers, which this version does not have. */
+function noQuorum(what: string): ForeshoreError {
+  return ForeshoreError.make('NO_QUORUM', `${what} need a quorum of voting peers, and this version has none`, { hint: 'use documents and soft state', retryable: false });
+}
+
+/** An open space. */
+export class PageSpace implements Space, Home {
+  readonly #close = new AbortController();
+  readonly #mirrors = new Map<Path, Promise<Mirror>>();
+  readonly #byId = new Map<number, Mirror>();
+  readonly #softs = new Map<number, PageSoft<never>>();
+  readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
+  #numbers = 0;
+  #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
+  #looking = false;
+  #lookAgain = false;
+  #dials: boolean;
+  #batch: (() => void)[] | null = null;
+  #stops: (() => void)[] = [];
+  #member: Member;
+
+  constructor(readonly engine: Engine, readonly id: string, readonly storageKind: 'indexeddb' | 'memory', dials: boolean) {
+    this.#dials = dials;
+    this.#member = { id: engine.me.device, role: 'writer', prefix: '/' };
+  }
+
+  /** Looks at who is who before the space is handed out. */
+  async ready(): Promise<this> {
+    await this.#lookAtMembers();
+    await this.#look();
+    this.#listen();
+    return this;
+  }
+
+  #listen(): void {
+    if (typeof addEventListener !== 'function') return;
+    const hurry = () => void this.engine.call({ do: 'hurry' }).catch(() => {});
+    const seen = () => { if (document.visibilityState === 'visible') hurry(); };
+    addEventListener('online', hurry);
+    this.#stops.push(() => removeEventListener('online', hurry));
+    if (typeof document === 'undefined') return;
+    document.addEventListener('visibilitychange', seen);
+    this.#stops.push(() => document.removeEventListener('visibilitychange', seen));
+  }
+
+  // ── what documents and soft state ask of it ──
+
+  get author(): Author {
+    return { peer: this.engine.me.peer, member: this.engine.me.device };
+  }
+
+  number(): number {
+    return ++this.#numbers;
+  }
+
+  send(_: Mirror, edit: () => Promise<Json>): Promise<Json> {
+    return edit();
+  }
+
+  fail(error: ForeshoreError): void {
+    this.#events.error.emit(error);
+  }
+
+  changed(): void {
+    void this.#look();
+  }
+
+  /** An event of the engine. */
+  hear(event: EngineEvent): void {
+    switch (event.event) {
+      case 'doc': return this.#byId.get(event.doc as number)?.hear(event as never);
+      case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
+      case 'soft': return this.#softs.get(event.soft as number)?.hear(event.entries as never);
+      case 'members': return void this.#lookAtMembers().catch(() => {});
+      case 'storage':
+        if (event.failure) this.fail(fromEngine(JSON.stringify(event.failure)));
+        return void this.storage().then(info => this.#events.storage.emit(info)).catch(() => {});
+      case 'panic':
+        this.fail(ForeshoreError.make('CRASHED', String(event.message), { hint: 'open the space again', retryable: true }));
+        return this.#end();
+      case 'closed': return this.#end();
+      default: return void this.#look();
+    }
+  }
+
+  /** Asks for the figures; many calls at once are one. */
+  async #look(): Promise<void> {
+    if (this.#looking) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#looking = true;
+    try {
+      do {
+        this.#lookAgain = false;
+        const wire = (await this.engine.call({ do: 'status', space: this.id })) as unknown as WireStatus;
+        const members = wire.links.filter(link => link.member);
+        const cut = wire.offline || (typeof navigator !== 'undefined' && navigator.onLine === false) || !this.#dials;
+        const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
+        const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
+        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const) }));
+        this.#status = Object.freeze({ network, quorum: 'none' as const, role: 'host-tab' as const, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers });
+        this.#events.status.emit(this.#status);
+      } while (this.#lookAgain);
+    } catch {
+      // The engine is gone; whoever calls it is told.
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  async #lookAtMembers(): Promise<void> {
+    const members = await this.members();
+    const own = members.filter(member => member.id === this.engine.me.device);
+    const order: Member['role'][] = ['admin', 'writer', 'reader', 'voter'];
+    const best = order.map(role => own.find(member => member.role === role)).find(member => member);
+    if (best) this.#member = best;
+    this.#events.members.emit(members);
+  }
+
+  // ── the face ──
+
+  get me(): Author & Member {
+    return { ...this.author, ...this.#member };
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  get closed(): AbortSignal {
+    return this.#close.signal;
+  }
+
+  on<K extends keyof SpaceEvents>(type: K, listener: (event: SpaceEvents[K]) => void): Unsubscribe {
+    const events = this.#events[type] as unknown as Emitter<SpaceEvents[K]> | undefined;
+    if (!events) throw invalid(`there is no event ${JSON.stringify(type)}`);
+    return events.on(listener);
+  }
+
+  async #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+    if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+    return abortable(this.engine.call({ ...request, space: this.id }), options?.signal);
+  }
+
+  async document<T>(path: Path, template: Template<T>, options: Wait & { wait?: 'local' | 'caught-up' } = {}): Promise<Doc<T>> {
+    checked(path);
+    if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+    if (options.wait === 'caught-up') await this.#caughtUp(options);
+    const mirror = await abortable(this.#mirror(path, template as unknown as Template<never>), options.signal);
+    mirror.users++;
+    return new PageDoc<T>(mirror, template, () => this.#release(mirror));
+  }
+
+  async #mirror(path: Path, template: Template<never>): Promise<Mirror> {
+    const known = this.#mirrors.get(path);
+    // A deleted document stays as it is for those who hold it; the path's next life is another mirror.
+    if (known && !(await known).deleted) return known;
+    const opening = Mirror.open(this, path, template);
+    this.#mirrors.set(path, opening);
+    try {
+      const mirror = await opening;
+      this.#byId.set(mirror.id, mirror);
+      return mirror;
+    } catch (error) {
+      if (this.#mirrors.get(path) === opening) this.#mirrors.delete(path);
+      throw error;
+    }
+  }
+
+  #release(mirror: Mirror): void {
+    if (--mirror.users > 0) return;
+    // What is on its way is stored first: its answer comes by the same mirror.
+    void mirror.flushed().catch(() => {}).then(() => {
+      if (mirror.users > 0) return;
+      this.#byId.delete(mirror.id);
+      const known = this.#mirrors.get(mirror.path);
+      void known?.then(found => { if (found === mirror) this.#mirrors.delete(mirror.path); }, () => {});
+      mirror.close();
+    });
+  }
+
+  async #caughtUp(options: Wait): Promise<void> {
+    if (this.#status.caughtUp) return;
+    let stop: Unsubscribe | undefined;
+    const reached = new Promise<void>(resolve => { stop = this.on('status', status => { if (status.caughtUp) resolve(); }); });
+    try {
+      await abortable(reached, options.signal);
+    } finally {
+      stop?.();
+    }
+  }
+
+  async read<T>(path: Path, _template: Template<T>, options: Wait & { atLeast?: string } = {}): Promise<Snapshot<T> | null> {
+    const found = (await this.#call({ do: 'read', path: checked(path), bookmark: options.atLeast ?? null, wait: null }, options)) as { value: Json; heads: string[] };
+    return found.value === null && found.heads.length === 0 ? null : (snapshot(decode(found.value)) as Snapshot<T>);
+  }
+
+  async list(prefix: Path, options: Wait & { limit?: number; after?: Path } = {}): Promise<{ readonly items: readonly DocInfo[]; readonly next: Path | null }> {
+    return (await this.#call({ do: 'list', prefix: checked(prefix), after: options.after ?? null, limit: options.limit ?? 1000 }, options)) as never;
+  }
+
+  collection<T>(_prefix: Path, _template: Template<T>, _options?: Wait & { limit?: number }): Promise<Collection<T>> {
+    return Promise.reject(unsupported('collections'));
+  }
+
+  async remove(path: Path, options?: Wait): Promise<void> {
+    const mirror = this.#mirrors.get(checked(path));
+    await (await mirror)?.flushed();
+    if (!(await this.#call({ do: 'remove', path }, options))) throw ForeshoreError.make('NOT_FOUND', `no document at ${path}`, { path });
+  }
+
+  async replicate(prefix: Path, options?: Wait): Promise<Disposable> {
+    checked(prefix);
+    await this.#call({ do: 'interest', prefixes: ['/'] }, options);
+    return { [DISPOSE]: () => {} };
+  }
+
+  batch(_body: () => void): Commit {
+    throw unsupported('batches');
+  }
+
+  async soft<T extends Storable<T>>(path: Path, options: Wait & { prefix?: string } = {}): Promise<Soft<T>> {
+    return abortable(this.#soft<T>(checked(path)), options.signal);
+  }
+
+  #soft<T>(path: Path): Promise<PageSoft<T>> {
+    return PageSoft.open<T>(this, path, (id, soft) => {
+      this.#softs.set(id, soft);
+      return () => this.#softs.delete(id);
+    });
+  }
+
+  presence<T extends Storable<T>>(path: Path, initial: T): Presence<T> {
+    return new PagePresence<T>(this.#soft<T>(checked(path)), initial, error => this.fail(error));
+  }
+
+  topic<T extends Storable<T>>(_path: Path): Topic<T> {
+    throw unsupported('topics');
+  }
+
+  async bookmark(): Promise<string> {
+    return String(await this.#call({ do: 'bookmark' }));
+  }
+
+  async reach(bookmark: string, options?: Wait): Promise<void> {
+    await this.#call({ do: 'reach', bookmark }, options);
+  }
+
+  async members(): Promise<readonly Member[]> {
+    const wire = (await this.#call({ do: 'members' })) as unknown as WireMember[];
+    return wire.flatMap(({ id, roles }) => roles.map(({ role, prefix, expires }) => ({ id, role, prefix, ...(expires === null ? {} : { expires: new Date(expires) }) })));
+  }
+
+  async invite(options: { role: Member['role']; prefix?: Path; expires?: Date }): Promise<string> {
+    return String(await this.#call({ do: 'invite', role: options.role, prefix: options.prefix ?? null, expires: options.expires?.getTime() ?? null }));
+  }
+
+  revoke(_member: string): Promise<void> {
+    return Promise.reject(unsupported('revocations'));
+  }
+
+  goOffline(): Disposable {
+    const set = (offline: boolean) => this.engine.call({ do: 'offline', offline }).catch((error: unknown) => this.fail(fromEngine(error)));
+    const cut = set(true);
+    return { [DISPOSE]: () => void cut.then(() => set(false)) };
+  }
+
+  async storage(): Promise<StorageInfo> {
+    const manager = typeof navigator === 'undefined' ? undefined : navigator.storage;
+    const [estimate, persisted] = await Promise.all([(manager?.estimate?.() ?? {}) as StorageEstimate | Promise<StorageEstimate>, manager?.persisted?.() ?? false]);
+    const durability = this.storageKind === 'memory' ? 'none' : 'strict';
+    return { kind: this.storageKind, durability, persisted, usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 };
+  }
+
+  async requestPersistence(): Promise<boolean> {
+    return typeof navigator !== 'undefined' && ((await navigator.storage?.persist?.()) ?? false);
+  }
+
+  #end(): void {
+    if (this.closed.aborted) return;
+    for (const stop of this.#stops) stop();
+    this.#close.abort(ForeshoreError.make('CLOSED', 'the space was closed'));
+  }
+
+  async close(): Promise<void> {
+    if (this.closed.aborted) return;
+    await Promise.allSettled([...this.#byId.values()].map(mirror => mirror.flushed()));
+    this.#end();
+    await this.engine.close();
+  }
+
+  [ASYNC_DISPOSE](): Promise<void> {
+    return this.close();
+  }
+
+  export(): ReadableStream<Uint8Array> {
+    throw unsupported('exports');
+  }
+
+  import(): Promise<void> {
+    return Promise.reject(unsupported('imports'));
+  }
+
+  // ── strong state ──
+
+  readonly locks: Locks = {
+    request: () => Promise.reject(noQuorum('locks')), acquire: () => Promise.reject(noQuorum('locks')),
+    tryAcquire: () => Promise.reject(noQuorum('locks')), query: () => Promise.reject(noQuorum('locks')),
+  };
+
+  readonly elections: Elections = {
+    lead: () => Promise.reject(noQuorum('elections')),
+    observe: () => ({ leader: null, known: false, subscribe: () => Object.assign(() => {}, { [DISPOSE]: () => {} }) as Unsubscribe, [DISPOSE]: () => {} }),
+  };
+
+  readonly tree: Tree = {
+    create: () => Promise.reject(noQuorum('the tree')), get: () => Promise.reject(noQuorum('the tree')), children: () => Promise.reject(noQuorum('the tree')),
+    set: () => Promise.reject(noQuorum('the tree')), delete: () => Promise.reject(noQuorum('the tree')), multi: () => Promise.reject(noQuorum('the tree')),
+    watch: () => { throw noQuorum('the tree'); },
+  };
+}
+
+function unsupported(what: string): ForeshoreError {
+  return ForeshoreError.make('UNSUPPORTED', `${what} are not in this version of the package`, { hint: 'a native peer has them' });
+}

@@ -1,0 +1,84 @@
+//! What a page asks of a host. One JSON object each, told apart by `do`.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::ops::{At, Op};
+
+/// A request.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase")]
+pub(crate) enum Request {
+    /// The spaces of this store.
+    Spaces,
+    /// Makes a space.
+    CreateSpace { name: String },
+    /// Becomes a member by an invitation.
+    Join { invitation: String, name: Option<String> },
+    /// Stays connected to an address.
+    Dial { address: String },
+    /// The network may be back.
+    Hurry,
+    /// Cuts every peer off, or lets them in again.
+    Offline { offline: bool },
+    /// Figures.
+    Status { space: String },
+    /// What an invitation says.
+    Inspect { invitation: String },
+    /// Prefixes to keep whole here.
+    Interest { space: String, prefixes: Vec<String> },
+    /// Opens a document for a page; `doc` names it from now on.
+    Open { space: String, path: String, layers: Vec<Json>, doc: u32 },
+    /// The page is done with a document.
+    CloseDoc { doc: u32 },
+    /// The page edited a document. Answered once it is stored.
+    Edit { doc: u32, seq: u64, base: u64, ops: Vec<Op>, message: Option<String> },
+    /// The page has applied an event of a document.
+    Ack { doc: u32, id: u64 },
+    /// The value at earlier heads.
+    At { doc: u32, heads: Vec<String> },
+    /// What leads from one state to another.
+    Diff { doc: u32, from: Vec<String>, to: Vec<String> },
+    /// Changes, newest first.
+    History { doc: u32, before: Option<String>, limit: usize },
+    /// Values at a place that were written concurrently.
+    Conflicts { doc: u32, at: Vec<At> },
+    /// A cursor in a text.
+    Cursor { doc: u32, at: Vec<At>, index: usize, before: bool },
+    /// Where cursors are.
+    Locate { doc: u32, at: Vec<At>, cursors: Vec<String> },
+    /// Waits until others have stored what is here.
+    Synced { doc: u32, peers: usize },
+    /// Takes note of edits from now on.
+    UndoManager { doc: u32, undo: u32, scope: Vec<At>, capture: u64 },
+    /// One step back, or forth again.
+    Undo { undo: u32, redo: bool },
+    /// The next edit begins a step.
+    UndoBoundary { undo: u32 },
+    /// Forgets an undo manager.
+    UndoClose { undo: u32 },
+    /// Reads a document once.
+    Read { space: String, path: String, bookmark: Option<String>, wait: Option<u64> },
+    /// Documents under a prefix.
+    List { space: String, prefix: String, after: Option<String>, limit: usize },
+    /// Deletes a document.
+    Remove { space: String, path: String },
+    /// Makes an invitation.
+    Invite { space: String, role: String, prefix: Option<String>, expires: Option<i64> },
+    /// Members.
+    Members { space: String },
+    /// What this store has, as text for another client.
+    Bookmark { space: String },
+    /// Waits until this store covers a bookmark.
+    Reach { space: String, bookmark: String },
+    /// Follows soft entries under a prefix; `soft` names it from now on.
+    Soft { space: String, prefix: String, soft: u32 },
+    /// Sets an own entry.
+    SoftSet { soft: u32, key: String, value: Json },
+    /// Deletes an own entry.
+    SoftDelete { soft: u32, key: String },
+    /// Follows them no more.
+    SoftClose { soft: u32 },
+    /// Stores what is under way and closes.
+    Shutdown,
+}
