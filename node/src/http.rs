@@ -4,11 +4,13 @@
 //! if its `Host` is an IP address, `localhost` or a configured name (a page that points its own name at 127.0.0.1 has
 //! none of these), and, where a browser adds an `Origin`, only if that is the port's own.
 //!
-//! Nothing here changes anything. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
+//! Nothing here changes anything, but for [`well_known`], which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
 
 mod guard;
 mod metrics;
+mod well_known;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use axum::{Router, body::Body};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::well_known::{Door, Doors, GRANT_LIFE};
 use crate::failure::Failure;
 use crate::request::Status;
 
@@ -47,20 +50,22 @@ struct Port<F> {
 /// Serves until `stop` resolves.
 pub async fn serve(
     listener: TcpListener,
-    figures: impl Figures,
+    figures: impl Figures + Doors,
     hosts: Vec<String>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(figures, hosts)).with_graceful_shutdown(stop).await
+    let service = router(figures, hosts).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
-fn router<F: Figures>(figures: F, hosts: Vec<String>) -> Router {
+fn router<F: Figures + Doors>(figures: F, hosts: Vec<String>) -> Router {
     let port = Port { figures, hosts: hosts.into(), room: Arc::new(Semaphore::new(MAX_REQUESTS)) };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<F>))
         .route("/metrics", get(scrape::<F>))
         .route("/status", get(status::<F>))
+        .route("/.well-known/foreshore", get(well_known::tell::<F>).post(well_known::admit::<F>))
         .route("/", get(index))
         .layer(middleware::from_fn_with_state(port.clone(), admit::<F>))
         .with_state(port)
@@ -86,7 +91,7 @@ async fn admit<F: Figures>(State(port): State<Port<F>>, request: Request<Body>, 
 }
 
 async fn index() -> &'static str {
-    "foreshore: /healthz /readyz /metrics /status\n"
+    "foreshore: /healthz /readyz /metrics /status /.well-known/foreshore\n"
 }
 
 /// Ready: the store is open, the driver answers, and writes succeed.

@@ -3,6 +3,7 @@
 
 mod documents;
 mod local;
+mod pages;
 mod soft;
 mod spaces;
 mod status;

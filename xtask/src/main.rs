@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a program for people reads the clock")]
 
 mod bench;
+mod browser;
 mod cargo;
 mod demo;
 mod licences;

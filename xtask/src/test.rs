@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::browser;
 use crate::cargo::{self, cargo};
 use crate::licences;
 
@@ -36,7 +37,7 @@ pub(crate) struct Options {
 
 type Step = (&'static str, fn(&Options) -> anyhow::Result<()>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", |_| cargo::run(cargo("fmt --all --check"))),
     ("clippy", |_| cargo::run(cargo("clippy --workspace --all-targets --quiet -- -D warnings"))),
     ("features", features),
@@ -46,6 +47,7 @@ const STEPS: [Step; 9] = [
     ("doctest", |_| cargo::run(cargo("test --doc"))),
     ("sim", simulator),
     ("tests", tests),
+    ("browser", |_| browser::test(None)),
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {

@@ -13,8 +13,20 @@ impl Figures for Fixed {
     }
 }
 
+impl Doors for Fixed {
+    async fn door(&self, grant: bool) -> Result<Door, Failure> {
+        self.0.clone()?;
+        let grant = grant.then(|| "fsi1q".to_owned());
+        Ok(Door { space: "fs1q".into(), peers: vec!["/ip4/127.0.0.1/tcp/1/ws".into()], grant })
+    }
+}
+
 /// One request over a real socket; the answer's head and body.
 async fn ask(figures: Fixed, path: &str, headers: &str) -> String {
+    send(figures, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")).await
+}
+
+async fn send(figures: Fixed, request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -22,7 +34,6 @@ async fn ask(figures: Fixed, path: &str, headers: &str) -> String {
         let _ = stopped.await;
     }));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -75,5 +86,34 @@ async fn another_page_is_refused() {
     for headers in ["Host: evil.example\r\n", "Host: localhost\r\nOrigin: http://evil.example\r\n"] {
         let answer = ask(healthy(), "/status", headers).await;
         assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains("version"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_this_machine_learns_its_space_and_is_let_in() {
+    let told = ask(healthy(), "/.well-known/foreshore", LOCAL).await;
+    assert!(told.contains(r#"{"space":"fs1q","peers":["/ip4/127.0.0.1/tcp/1/ws"]}"#), "{told}");
+    let device = "ab".repeat(32);
+    let post = |kind: &str, headers: &str, device: &str| {
+        let body = format!(r#"{{"device":"{device}"}}"#);
+        let length = body.len();
+        format!(
+            "POST /.well-known/foreshore HTTP/1.1\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+             Content-Length: {length}\r\n{headers}\r\n{body}"
+        )
+    };
+    let json = "application/json";
+    assert!(send(healthy(), &post(json, LOCAL, &device)).await.contains(r#""grant":"fsi1q""#));
+    let own = "Host: localhost:1\r\nOrigin: http://localhost:1\r\n";
+    assert!(send(healthy(), &post(json, own, &device)).await.contains("grant"));
+    for (kind, headers, device, status) in [
+        // A form of another page needs no leave to be sent, so it must not be believed.
+        ("text/plain", LOCAL, device.as_str(), "415"),
+        (json, "Host: localhost\r\nOrigin: http://evil.example\r\n", &device, "403"),
+        (json, "Host: localhost\r\nX-Forwarded-For: 203.0.113.1\r\n", &device, "403"),
+        (json, LOCAL, "nobody", "400"),
+    ] {
+        let answer = send(healthy(), &post(kind, headers, device)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && !answer.contains("fsi1q"), "{answer}");
     }
 }

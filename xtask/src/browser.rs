@@ -1,0 +1,37 @@
+//! The browser step of `cargo xtask test`: the package in a real Chromium, against real native peers.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::cargo::{self, cargo};
+use crate::npm;
+
+/// Where Debian puts it.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// Builds the package and a native peer, and runs the tests in `wasm/js/test`.
+pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
+    let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
+    if !Path::new(&chromium).exists() {
+        bail!("no browser at {chromium}: install Debian's chromium, or name one in CHROMIUM");
+    }
+    cargo::run(cargo("build --quiet --package foreshore-node"))?;
+    let package = npm::build(true)?;
+    let mut files: Vec<_> = std::fs::read_dir(package.join("test"))
+        .context("the package has tests")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    let mut node = Command::new("node");
+    // One at a time: each starts a browser and native peers.
+    node.args(["--experimental-websocket", "--test", "--test-concurrency=1", "--test-reporter=spec"]);
+    if let Some(filter) = filter {
+        node.arg(format!("--test-name-pattern={filter}"));
+    }
+    node.args(files).current_dir(&package);
+    node.env("FORESHORE_BIN", cargo::target_dir().join("debug/foreshore")).env("CHROMIUM", chromium);
+    cargo::run(node)
+}
