@@ -12,13 +12,16 @@ use crate::npm;
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Builds the package and a native peer, and runs the tests in `wasm/js/test`.
-pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn test() -> anyhow::Result<()> {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
     if !Path::new(&chromium).exists() {
         bail!("no browser at {chromium}: install Debian's chromium, or name one in CHROMIUM");
     }
     cargo::run(cargo("build --quiet --package foreshore-node"))?;
     let package = npm::build(true)?;
+    let mut types = Command::new("node");
+    types.args(["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"]).current_dir(&package);
+    cargo::run(types).context("the public types, as programs use them")?;
     let mut files: Vec<_> = std::fs::read_dir(package.join("test"))
         .context("the package has tests")?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -28,9 +31,6 @@ pub(crate) fn test(filter: Option<&str>) -> anyhow::Result<()> {
     let mut node = Command::new("node");
     // One at a time: each starts a browser and native peers.
     node.args(["--experimental-websocket", "--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    if let Some(filter) = filter {
-        node.arg(format!("--test-name-pattern={filter}"));
-    }
     node.args(files).current_dir(&package);
     node.env("FORESHORE_BIN", cargo::target_dir().join("debug/foreshore")).env("CHROMIUM", chromium);
     cargo::run(node)

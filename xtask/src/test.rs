@@ -47,7 +47,7 @@ const STEPS: [Step; 10] = [
     ("doctest", |_| cargo::run(cargo("test --doc"))),
     ("sim", simulator),
     ("tests", tests),
-    ("browser", |_| browser::test(None)),
+    ("browser", |_| browser::test()),
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {

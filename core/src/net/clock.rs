@@ -13,13 +13,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the driver's one reading of the monotonic clock")]
+    #[allow(clippy::disallowed_methods, reason = "the driver's one reading of the monotonic clock")]
     pub(crate) fn new() -> Self {
         Self { start: Instant::now() }
     }
 
     /// Both clocks, now.
-    #[expect(clippy::disallowed_methods, reason = "the driver's one reading of the wall clock")]
+    #[allow(clippy::disallowed_methods, reason = "the driver's one reading of the wall clock")]
     pub(crate) fn now(&self) -> Now {
         // A wall clock before 1970 labels changes with 0; nothing that peers must agree on depends on it.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();

@@ -37,7 +37,6 @@ impl Runtime {
     }
 
     /// Sleeps until `at`, or shorter than that; for ever if there is no such time.
-    #[expect(clippy::disallowed_methods, reason = "a timer is set by the clock")]
     pub(crate) async fn sleep_until(at: Option<Instant>) {
         match at {
             // Rounded up: `setTimeout` may fire within the millisecond before, and the driver would spin until then.
