@@ -173,7 +173,9 @@ impl Inner {
 
     async fn answer(self: Rc<Self>, request: Request) -> Answer {
         match request {
-            Request::Open { space, path, layers, doc } => self.open_document(&space, &path, &layers, doc).await,
+            Request::Open { space, path, layers, doc, standings } => {
+                self.open_document(&space, &path, &layers, doc, &standings).await
+            }
             Request::CloseDoc { doc } => {
                 self.documents.borrow_mut().remove(&doc);
                 Ok(Json::Null)

@@ -5,6 +5,13 @@ use serde_json::Value as Json;
 
 use crate::ops::{At, Op};
 
+/// Where a page stands in a document: what it shows after its edits up to `seq`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) heads: Vec<String>,
+    pub(crate) seq: u64,
+}
+
 /// A request.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
@@ -27,8 +34,16 @@ pub(crate) enum Request {
     Inspect { invitation: String },
     /// Prefixes to keep whole here.
     Interest { space: String, prefixes: Vec<String> },
-    /// Opens a document for a page; `doc` names it from now on.
-    Open { space: String, path: String, layers: Vec<Json>, doc: u32 },
+    /// Opens a document for a page; `doc` names it from now on. A page that had it open with another host says where it
+    /// may stand, the likeliest first.
+    Open {
+        space: String,
+        path: String,
+        layers: Vec<Json>,
+        doc: u32,
+        #[serde(default)]
+        standings: Vec<Standing>,
+    },
     /// The page is done with a document.
     CloseDoc { doc: u32 },
     /// The page edited a document. Answered once it is stored.

@@ -75,6 +75,28 @@ impl Session {
         Ok((Self { document, shown, offered: None, seq, event, rolled_back, deleted, due, reset }, first))
     }
 
+    /// Goes on where a page stands that had the document open with another host: at the first of `standings` (heads, and the
+    /// page's last edit in them) that is all here. What came since follows as an event.
+    ///
+    /// The number of the standing, or `None` if none of them is here: the page must begin anew.
+    ///
+    /// # Errors
+    /// The document does not open.
+    pub fn resume(
+        document: Document,
+        standings: &[(Vec<ChangeHash>, u64)],
+    ) -> Result<(Self, Json, Option<usize>), DocumentError> {
+        let here = |(heads, _): &(Vec<ChangeHash>, u64)| document.read_at(heads, |_| Ok(())).is_ok();
+        let found = standings.iter().position(here);
+        let (mut session, first) = Self::begin(document)?;
+        if let Some((heads, seq)) = found.and_then(|i| standings.get(i)) {
+            session.shown.clone_from(heads);
+            session.seq = *seq;
+            session.due = true;
+        }
+        Ok((session, first, found))
+    }
+
     /// The document.
     pub fn document(&self) -> &Document {
         &self.document

@@ -2,10 +2,11 @@
 //
 // The engine makes each edit at the state that this page saw, and tells changes as differences from exactly what this page
 // shows. An event that was sent before it knew of this page's newest edit is dropped; the engine sends another.
-import { difference, editText, face, type Op, type Place, placeOf, run } from './draft.js';
+import { difference, editText, type Op, type Place, placeOf, run } from './draft.js';
 import { Emitter, stream, unsubscribe } from './emitter.js';
 import type { Engine } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { hasMoved } from './tabs.js';
 import { apply, EMPTY, find, follow, Misfit, type WirePatch } from './mirror.js';
 import { issues, layers } from './template.js';
 import type { At, Author, ChangeOptions, Commit, Cursor, Doc, DocEvent, DocState, Draft, Heads, Patch, Path, SharedText, Snapshot, Template, TextEdit, TextRef, UndoManager, Unsubscribe, Wait } from './types.js';
@@ -18,15 +19,34 @@ export interface Home {
   readonly author: Author;
   readonly closed: AbortSignal;
   number(): number;
-  /** Changes of a batch are sent together, when it ends. */
-  send(doc: Mirror, edit: () => Promise<Json>): Promise<Json>;
   fail(error: ForeshoreError): void;
   changed(): void;
 }
 
+interface First { value: Json; heads: string[]; deleted: boolean; standing: number | null }
+
 interface DocMessage { id: number; seq: number; heads: string[]; deleted: boolean; patches?: WirePatch[]; value?: Json }
 
 type AnyEvent = DocEvent<unknown>;
+
+/** An edit that is not known to be stored. */
+interface Unsaved {
+  readonly seq: number;
+  readonly ops: readonly Op[];
+  readonly message: string | undefined;
+  /** What it stands on: the edit before it, or the heads of the last event. */
+  readonly before: Unsaved | Heads;
+  /** The change that the engine made of it; null if it changed nothing. */
+  hash?: string | null;
+  readonly resolve: (heads: Heads) => void;
+  readonly reject: (error: ForeshoreError) => void;
+}
+
+/** The heads that an edit leads to, as far as they are known. */
+function headsAfter(edit: Unsaved | Heads): Heads | undefined {
+  if (!('seq' in edit)) return edit;
+  return edit.hash ? [edit.hash] : edit.hash === null ? headsAfter(edit.before) : undefined;
+}
 
 /** The mirror of one document, shared by every Doc of its path on the page. */
 export class Mirror {
@@ -36,19 +56,76 @@ export class Mirror {
   users = 0;
   readonly events = new Emitter<AnyEvent>();
   readonly states = new Emitter<void>();
-  readonly #unsaved = new Set<Promise<unknown>>();
+  /** The document is open with another host. */
+  readonly moves = new Emitter<void>();
+  readonly #unsaved = new Map<number, Unsaved>();
+  readonly #saving = new Set<Promise<unknown>>();
   #seq = 0;
   #base = 0;
+  /** What the next edit stands on. */
+  #standing: Unsaved | Heads = [];
+  /** Counts hosts: what an earlier one has not answered is sent to the next. */
+  #host = 0;
+  #moving = false;
 
-  private constructor(readonly home: Home, readonly path: Path, readonly id: number) {}
+  private constructor(readonly home: Home, readonly path: Path, readonly id: number, readonly layers: Json) {}
 
   static async open(home: Home, path: Path, template: Template<never>): Promise<Mirror> {
-    const mirror = new Mirror(home, path, home.number());
-    const first = (await home.engine.call({ do: 'open', space: home.id, path, layers: layers(template), doc: mirror.id })) as { value: Json; heads: string[]; deleted: boolean };
-    mirror.root = decode(first.value);
-    mirror.heads = first.heads;
-    mirror.deleted = first.deleted;
+    const mirror = new Mirror(home, path, home.number(), layers(template));
+    mirror.#begin(await mirror.#open([]));
     return mirror;
+  }
+
+  async #open(standings: { heads: Heads; seq: number }[]): Promise<First> {
+    return (await this.home.engine.call({ do: 'open', space: this.home.id, path: this.path, layers: this.layers, doc: this.id, standings })) as unknown as First;
+  }
+
+  #begin(first: First): void {
+    this.root = decode(first.value);
+    this.heads = first.heads;
+    this.#standing = first.heads;
+    this.deleted = first.deleted;
+  }
+
+  /** Another tab hosts the engine: goes on with it where this page stands. */
+  async moved(): Promise<void> {
+    const host = ++this.#host;
+    this.#moving = true;
+    const edits = [...this.#unsaved.values()];
+    const [first] = edits;
+    const standings = edits.map(edit => ({ heads: headsAfter(edit), seq: edit.seq })).reverse();
+    standings.push({ heads: headsAfter(first ? first.before : this.#standing), seq: first ? first.seq - 1 : this.#seq });
+    const known = standings.filter((standing): standing is { heads: Heads; seq: number } => standing.heads !== undefined);
+    let answer: First;
+    try {
+      answer = await this.#open(known);
+    } catch (error) {
+      if (!hasMoved(error)) this.home.fail(fromEngine(error, this.path));
+      return;
+    }
+    // Yet another host meanwhile.
+    if (host !== this.#host) return;
+    this.#moving = false;
+    this.#base = 0;
+    const standing = answer.standing === null ? undefined : known[answer.standing];
+    if (standing) {
+      for (const edit of edits) if (edit.seq <= standing.seq) this.#settle(edit, headsAfter(edit) ?? answer.heads);
+      for (const edit of [...this.#unsaved.values()]) this.#post(edit);
+    } else {
+      // The former host told of what it had not stored yet, and that is gone.
+      const previous = this.root;
+      const gone = ForeshoreError.make('CLOSED', 'the tab that held this edit is gone', { path: this.path, retryable: true, hint: 'make it again' });
+      for (const edit of [...this.#unsaved.values()]) this.#settle(edit, gone);
+      this.#begin(answer);
+      this.#tell(previous, [{ action: 'put', at: [], value: snapshot(this.root) }], 'rollback');
+    }
+    this.moves.emit();
+  }
+
+  /** The engine has made an edit; it may not be stored yet. */
+  made(seq: number, hash: string | null): void {
+    const edit = this.#unsaved.get(seq);
+    if (edit) edit.hash = hash;
   }
 
   close(): void {
@@ -76,31 +153,46 @@ export class Mirror {
   #send(root: Node, ops: Op[], patches: readonly Patch[], options: ChangeOptions): Commit {
     const previous = this.root;
     this.root = root;
-    const [seq, base] = [++this.#seq, this.#base];
-    const sent = this.home.send(this, () => this.home.engine.call({ do: 'edit', doc: this.id, seq, base, ops, ...(options.message ? { message: options.message } : {}) }));
-    const saved = sent.then(
-      answer => (answer as { heads: string[] }).heads,
-      (reason: unknown) => {
-        const error = fromEngine(reason, this.path);
-        this.home.fail(error);
-        throw error;
-      },
-    );
-    this.#unsaved.add(saved);
+    let [resolve, reject] = [(_: Heads) => {}, (_: ForeshoreError) => {}];
+    const saved = new Promise<Heads>((yes, no) => { [resolve, reject] = [yes, no]; });
+    const edit: Unsaved = { seq: ++this.#seq, ops, message: options.message, before: this.#standing, resolve, reject };
+    this.#unsaved.set(edit.seq, edit);
+    this.#standing = edit;
     // Whoever does not await it has the space's `error` event.
-    saved.catch(() => {}).finally(() => {
-      this.#unsaved.delete(saved);
-      this.states.emit();
-      this.home.changed();
-    });
+    this.#saving.add(saved);
+    saved.catch(() => {}).finally(() => this.#saving.delete(saved));
+    if (!this.#moving) this.#post(edit);
     this.states.emit();
     this.#tell(previous, patches, 'local', options.origin);
     return { saved };
   }
 
+  #post(edit: Unsaved): void {
+    const { seq, ops, message } = edit;
+    const host = this.#host;
+    this.home.engine.call({ do: 'edit', doc: this.id, seq, base: this.#base, ops, ...(message ? { message } : {}) }).then(
+      answer => this.#settle(edit, (answer as { heads: string[] }).heads),
+      (reason: unknown) => {
+        // What a host left unanswered goes to the next one.
+        if (hasMoved(reason) || host !== this.#host) return;
+        const error = fromEngine(reason, this.path);
+        this.home.fail(error);
+        this.#settle(edit, error);
+      },
+    );
+  }
+
+  #settle(edit: Unsaved, outcome: Heads | ForeshoreError): void {
+    if (!this.#unsaved.delete(edit.seq)) return;
+    if (outcome instanceof ForeshoreError) edit.reject(outcome);
+    else edit.resolve(outcome);
+    this.states.emit();
+    this.home.changed();
+  }
+
   /** The engine tells what changed. */
   hear(message: DocMessage): void {
-    if (message.seq !== this.#seq) return;
+    if (message.seq !== this.#seq || this.#moving) return;
     const previous = this.root;
     const deleted = message.deleted !== this.deleted;
     let patches: readonly Patch[];
@@ -120,6 +212,7 @@ export class Mirror {
     }
     this.#base = message.id;
     this.heads = message.heads;
+    this.#standing = message.heads;
     this.deleted = message.deleted;
     void this.home.engine.call({ do: 'ack', doc: this.id, id: message.id }).catch(() => {});
     if (patches.length > 0) this.#tell(previous, patches, message.value === undefined ? 'remote' : 'rollback');
@@ -133,8 +226,8 @@ export class Mirror {
   }
 
   async flushed(): Promise<void> {
-    while (this.#unsaved.size > 0) {
-      const outcomes = await Promise.allSettled([...this.#unsaved]);
+    while (this.#saving.size > 0) {
+      const outcomes = await Promise.allSettled([...this.#saving]);
       const failed = outcomes.find(outcome => outcome.status === 'rejected');
       if (failed) throw failed.reason;
     }
@@ -374,13 +467,17 @@ class PageUndo implements UndoManager {
   constructor(mirror: Mirror, scope: At, capture: number) {
     this.#mirror = mirror;
     this.#id = mirror.home.number();
-    this.#ready = this.#call({ do: 'undoManager', doc: mirror.id, scope, capture });
-    this.#stop = mirror.events.on(event => {
+    const begin = () => this.#call({ do: 'undoManager', doc: mirror.id, scope, capture });
+    this.#ready = begin();
+    // Another host knows nothing of former steps.
+    const follow = mirror.moves.on(() => void begin().catch(() => {}));
+    const hear = mirror.events.on(event => {
       if (event.source !== 'local') return;
       this.canUndo = true;
       this.canRedo = false;
       this.#changes.emit();
     });
+    this.#stop = unsubscribe(() => (hear(), follow()));
   }
 
   async #call(request: { do: string; [field: string]: unknown }): Promise<boolean> {
@@ -416,5 +513,3 @@ class PageUndo implements UndoManager {
     void this.#call({ do: 'undoClose' }).catch(() => {});
   }
 }
-
-export { face, unsubscribe };

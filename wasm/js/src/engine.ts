@@ -1,7 +1,7 @@
 // The way to an engine: requests and events, wherever it runs.
 import { ForeshoreError, fromEngine, invalid } from './errors.js';
 import { IndexedDbStore } from './store.js';
-import type { OpenOptions } from './types.js';
+import type { Code, OpenOptions, Path, Status } from './types.js';
 import type { Json } from './values.js';
 
 export interface Request { do: string; [field: string]: unknown }
@@ -10,6 +10,8 @@ export interface EngineEvent { event: string; [field: string]: Json }
 /** An engine: one peer, its store and its network. */
 export interface Engine {
   readonly me: { readonly peer: string; readonly device: string };
+  /** Whether it runs here, or in another tab. */
+  readonly role: Status['role'];
   call(request: Request): Promise<Json>;
   /** Stores what is under way and ends it. */
   close(): Promise<void>;
@@ -64,6 +66,95 @@ async function source(wasm: OpenOptions['wasm']): Promise<unknown> {
 
 declare const process: { versions?: { node?: string } } | undefined;
 
+/** An error as it crosses to another context. */
+export interface WireError { code: Code; message: string; hint: string; retryable: boolean; missing?: readonly Path[] | undefined }
+
+export type WireAnswer = { ok: Json } | { error: WireError };
+
+/** What becomes of a call, in a form that can be posted. */
+export async function answerOf(call: () => Promise<Json>): Promise<WireAnswer> {
+  try {
+    return { ok: await call() };
+  } catch (reason) {
+    const { code, message, hint, retryable, missing } = fromEngine(reason);
+    return { error: { code, message, hint, retryable, missing } };
+  }
+}
+
+export function errorOf({ code, message, ...more }: WireError): ForeshoreError {
+  return ForeshoreError.make(code, message, more);
+}
+
+/** A page's own way to make the worker, for bundlers and strict policies. */
+export type MakeWorker = () => { postMessage(message: unknown): void; terminate(): void };
+
+/** An engine in a worker of its own, so that nothing it does holds up the page. */
+export async function inWorker(options: EngineOptions, make: MakeWorker | undefined, listen: (event: EngineEvent) => void): Promise<Engine> {
+  const worker = (make ? make() : new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'foreshore' })) as Worker;
+  const calls = new Map<number, { resolve: (value: Json) => void; reject: (reason: ForeshoreError) => void }>();
+  let next = 0;
+  let dead: ForeshoreError | undefined;
+  const die = (message: string): void => {
+    dead ??= ForeshoreError.make('CRASHED', message, { hint: 'open the space again', retryable: true });
+    for (const { reject } of calls.values()) reject(dead);
+    calls.clear();
+  };
+  worker.onmessage = ({ data }: MessageEvent<{ event: EngineEvent } | ({ id: number } & WireAnswer)>) => {
+    if ('event' in data) {
+      if (data.event.event === 'panic') die(String(data.event.message));
+      return listen(data.event);
+    }
+    const call = calls.get(data.id);
+    calls.delete(data.id);
+    if ('error' in data) call?.reject(errorOf(data.error));
+    else call?.resolve(data.ok);
+  };
+  worker.onerror = event => {
+    event.preventDefault?.();
+    const opened = me !== undefined;
+    die(`the engine's worker failed: ${event.message || 'it did not load'}`);
+    if (opened) listen({ event: 'panic', message: String(dead?.message) });
+  };
+  const ask = (message: object): Promise<Json> => new Promise((resolve, reject) => {
+    if (dead) return reject(dead);
+    const id = ++next;
+    calls.set(id, { resolve, reject });
+    try {
+      worker.postMessage({ id, ...message });
+    } catch (error) {
+      calls.delete(id);
+      reject(invalid(`not to be sent to a worker: ${String(error)}`));
+    }
+  });
+  let me: Engine['me'] | undefined;
+  try {
+    me = (await ask({ open: { ...options, wasm: await portable(options.wasm) } })) as unknown as Engine['me'];
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
+  return {
+    me,
+    role: 'host-tab',
+    call: request => ask({ request }),
+    close: async () => {
+      try {
+        if (!dead) await ask({ close: true });
+      } finally {
+        worker.terminate();
+      }
+    },
+  };
+}
+
+/** What a page gave as wasm, in a form that can be posted. */
+async function portable(wasm: OpenOptions['wasm']): Promise<OpenOptions['wasm']> {
+  const given = await wasm;
+  if (given instanceof URL) return given.href;
+  if (typeof given === 'string') return new URL(given, location.href).href;
+  return given instanceof Response ? new Uint8Array(await given.arrayBuffer()) : given;
+}
+
 /** An engine in this very context. */
 export async function inline(options: EngineOptions, listen: (event: EngineEvent) => void): Promise<Engine> {
   const core = await load(options.wasm);
@@ -89,6 +180,7 @@ export async function inline(options: EngineOptions, listen: (event: EngineEvent
   }
   return {
     me: JSON.parse(host.me()) as Engine['me'],
+    role: 'host-tab',
     call: async request => {
       if (crash) throw crash;
       let text: string;

@@ -1,7 +1,8 @@
 // Opening a space: which one, and the way to it.
-import { inline, type Engine, type EngineEvent } from './engine.js';
+import { inline, inWorker, type Engine, type EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, invalid } from './errors.js';
 import { PageSpace } from './space.js';
+import { Tabs } from './tabs.js';
 import type { OpenOptions, Space } from './types.js';
 
 /** The store's own name for the space of the page's origin, and for one that this device made. */
@@ -26,9 +27,11 @@ async function open(options: OpenOptions, create: boolean): Promise<Space> {
   if (typeof storage !== 'string') throw ForeshoreError.make('UNSUPPORTED', 'storage adapters are not in this version', { hint: "use 'indexeddb' or 'memory'" });
   let space: PageSpace | undefined;
   const early: EngineEvent[] = [];
-  const engine = await inline({ storage, database: DATABASE, wasm: options.wasm }, event => (space ? space.hear(event) : early.push(event)));
+  const engine = await start(options, storage, event => (space ? space.hear(event) : early.push(event)));
   try {
-    const found = await choose(engine, options, create);
+    // Two tabs that open at once decide one after the other, or they might decide differently.
+    const decide = () => choose(engine, options, create);
+    const found = storage === 'indexeddb' && Tabs.possible ? await navigator.locks.request(`foreshore:${DATABASE}:choice`, decide) : await decide();
     const peers = [...(options.peers ?? []), ...found.peers];
     space = new PageSpace(engine, found.id, storage, peers.length > 0 || found.dials);
     for (const peer of peers) await engine.call({ do: 'dial', address: address(peer) });
@@ -39,6 +42,26 @@ async function open(options: OpenOptions, create: boolean): Promise<Space> {
   } catch (error) {
     await engine.close().catch(() => {});
     throw error;
+  }
+}
+
+/** An engine where it is asked for: in a worker unless told otherwise, and shared with other tabs. */
+async function start(options: OpenOptions, storage: 'indexeddb' | 'memory', listen: (event: EngineEvent) => void): Promise<Engine> {
+  const settings = { storage, database: DATABASE, wasm: options.wasm };
+  const worker = options.engine !== 'inline' && (options.engine === 'worker' || options.worker !== undefined || (typeof Worker !== 'undefined' && typeof document !== 'undefined'));
+  if (worker && typeof Worker === 'undefined' && !options.worker) throw ForeshoreError.make('UNSUPPORTED', 'there are no workers here', { hint: "pass engine: 'inline'" });
+  const make = 'worker' in options ? options.worker : undefined;
+  const here = (hear: (event: EngineEvent) => void) => (worker ? inWorker(settings, make, hear) : inline(settings, hear));
+  if (storage === 'memory' || !Tabs.possible) return here(listen);
+  if (options.tabs === 'isolated') await alone();
+  return Tabs.join(DATABASE, here, listen);
+}
+
+/** An isolated tab shares its store with nobody. */
+async function alone(): Promise<void> {
+  const { held } = await navigator.locks.query();
+  if (held?.some(lock => lock.name === `foreshore:${DATABASE}:host`)) {
+    throw ForeshoreError.make('EXISTS', 'another tab has this store open', { hint: "pass tabs: 'shared', or close the other tab", retryable: true });
   }
 }
 

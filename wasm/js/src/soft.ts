@@ -2,6 +2,7 @@
 import { Emitter } from './emitter.js';
 import type { Home } from './doc.js';
 import { ForeshoreError, fromEngine } from './errors.js';
+import { hasMoved } from './tabs.js';
 import type { Path, Presence, Snapshot, Soft, SoftEntry, Unsubscribe } from './types.js';
 import { decode, encode, type Json, snapshot, toNode } from './values.js';
 
@@ -9,21 +10,37 @@ interface WireEntry { key: string; value: Json; peer: string; member: string; mi
 type Entry = SoftEntry<unknown> & { readonly mine: boolean };
 type SoftEvents = readonly { readonly type: 'set' | 'delete' | 'expire'; readonly entry: SoftEntry<unknown> }[];
 
+/** Tabs of one browser are one owner: each shows itself under a key of its own. */
+const TAB = 'tab-';
+const OWN = `${TAB}${Math.random().toString(36).slice(2, 10)}`;
+
 /** The entries under a path. */
 export class PageSoft<T> implements Soft<T> {
   #entries: readonly Entry[] = [];
   readonly #byKey = new Map<string, readonly Entry[]>();
   readonly #events = new Emitter<SoftEvents>();
+  /** What this page has set, for a host that takes over. */
+  readonly #own = new Map<string, Json>();
   #closed = false;
 
-  private constructor(readonly home: Home, readonly id: number, private readonly release: () => void) {}
+  private constructor(readonly home: Home, readonly id: number, private readonly path: Path, private readonly release: () => void) {}
 
   static async open<T>(home: Home, path: Path, register: (id: number, soft: PageSoft<never>) => () => void): Promise<PageSoft<T>> {
     const id = home.number();
-    const soft: PageSoft<T> = new PageSoft<T>(home, id, () => release());
+    const soft: PageSoft<T> = new PageSoft<T>(home, id, path, () => release());
     const release = register(id, soft as unknown as PageSoft<never>);
-    soft.hear((await home.engine.call({ do: 'soft', space: home.id, prefix: path, soft: id })) as unknown as WireEntry[]);
+    await soft.#follow();
     return soft;
+  }
+
+  async #follow(): Promise<void> {
+    this.hear((await this.home.engine.call({ do: 'soft', space: this.home.id, prefix: this.path, soft: this.id })) as unknown as WireEntry[]);
+  }
+
+  /** Another tab hosts the engine: it is told what this page shows. */
+  async moved(): Promise<void> {
+    await this.#follow();
+    for (const [key, value] of this.#own) this.#call({ do: 'softSet', soft: this.id, key, value });
   }
 
   /** All entries, as they are now. */
@@ -54,22 +71,26 @@ export class PageSoft<T> implements Soft<T> {
     return known as readonly SoftEntry<T>[];
   }
 
-  /** What others show under a key. */
-  others(key: string): readonly SoftEntry<T>[] {
-    return this.#entries.filter(entry => entry.key === key && !entry.mine) as unknown as readonly SoftEntry<T>[];
+  /** Whoever shows itself at this place, but for one key of this peer's own. */
+  others(own: string): readonly SoftEntry<T>[] {
+    const here = (entry: Entry) => (entry.key === '' || entry.key.startsWith(TAB)) && !(entry.mine && entry.key === own);
+    return this.#entries.filter(here) as unknown as readonly SoftEntry<T>[];
   }
 
   set(key: string, value: T): void {
-    this.#call({ do: 'softSet', soft: this.id, key, value: encode(toNode(value)) });
+    const json = encode(toNode(value));
+    this.#own.set(key, json);
+    this.#call({ do: 'softSet', soft: this.id, key, value: json });
   }
 
   delete(key: string): void {
+    this.#own.delete(key);
     this.#call({ do: 'softDelete', soft: this.id, key });
   }
 
   #call(request: { do: string; [field: string]: unknown }): void {
     if (this.#closed) throw ForeshoreError.make('CLOSED', 'these entries were disposed');
-    this.home.engine.call(request).catch((error: unknown) => this.home.fail(fromEngine(error)));
+    this.home.engine.call(request).catch((error: unknown) => { if (!hasMoved(error)) this.home.fail(fromEngine(error)); });
   }
 
   subscribe(listener: (events: readonly { readonly type: 'set' | 'delete' | 'expire'; readonly entry: SoftEntry<T> }[]) => void): Unsubscribe {
@@ -98,13 +119,13 @@ export class PagePresence<T> implements Presence<T> {
       if (this.#gone) return soft[Symbol.dispose]();
       this.#soft = soft;
       soft.subscribe(() => this.#look());
-      soft.set('', this.#mine);
+      soft.set(OWN, this.#mine);
       this.#look();
     }).catch((error: unknown) => fail(fromEngine(error)));
   }
 
   #look(): void {
-    this.#others = this.#soft?.others('') ?? [];
+    this.#others = this.#soft?.others(OWN) ?? [];
     this.#changes.emit();
   }
 
@@ -114,7 +135,7 @@ export class PagePresence<T> implements Presence<T> {
 
   set(value: Partial<T>): void {
     this.#mine = { ...this.#mine, ...value };
-    this.#soft?.set('', this.#mine);
+    this.#soft?.set(OWN, this.#mine);
   }
 
   get others(): readonly SoftEntry<T>[] {
@@ -128,7 +149,7 @@ export class PagePresence<T> implements Presence<T> {
   [Symbol.dispose](): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#soft?.delete('');
+    this.#soft?.delete(OWN);
     this.#soft?.[Symbol.dispose]();
   }
 }

@@ -4,6 +4,7 @@ import { Emitter } from './emitter.js';
 import type { Engine, EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
 import { PagePresence, PageSoft } from './soft.js';
+import { hasMoved } from './tabs.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, snapshot } from './values.js';
 
@@ -31,12 +32,10 @@ export class PageSpace implements Space, Home {
   readonly #byId = new Map<number, Mirror>();
   readonly #softs = new Map<number, PageSoft<never>>();
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
-  #numbers = 0;
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
   #looking = false;
   #lookAgain = false;
   #dials: boolean;
-  #batch: (() => void)[] | null = null;
   #stops: (() => void)[] = [];
   #member: Member;
 
@@ -71,11 +70,8 @@ export class PageSpace implements Space, Home {
   }
 
   number(): number {
-    return ++this.#numbers;
-  }
-
-  send(_: Mirror, edit: () => Promise<Json>): Promise<Json> {
-    return edit();
+    // Unique among the tabs that share an engine, but for one chance in billions.
+    return crypto.getRandomValues(new Uint32Array(1))[0] as number;
   }
 
   fail(error: ForeshoreError): void {
@@ -90,6 +86,8 @@ export class PageSpace implements Space, Home {
   hear(event: EngineEvent): void {
     switch (event.event) {
       case 'doc': return this.#byId.get(event.doc as number)?.hear(event as never);
+      case 'made': return this.#byId.get(event.doc as number)?.made(event.seq as number, event.hash as string | null);
+      case 'moved': return this.#moved();
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
       case 'soft': return this.#softs.get(event.soft as number)?.hear(event.entries as never);
       case 'members': return void this.#lookAtMembers().catch(() => {});
@@ -102,6 +100,13 @@ export class PageSpace implements Space, Home {
       case 'closed': return this.#end();
       default: return void this.#look();
     }
+  }
+
+  /** Another tab hosts the engine from here on. */
+  #moved(): void {
+    for (const mirror of this.#byId.values()) void mirror.moved();
+    for (const soft of this.#softs.values()) void soft.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
+    void this.#look();
   }
 
   /** Asks for the figures; many calls at once are one. */
@@ -120,7 +125,7 @@ export class PageSpace implements Space, Home {
         const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
         const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
         const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const) }));
-        this.#status = Object.freeze({ network, quorum: 'none' as const, role: 'host-tab' as const, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers });
+        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers });
         this.#events.status.emit(this.#status);
       } while (this.#lookAgain);
     } catch {

@@ -43,7 +43,8 @@ export function snapshot(node: Node): unknown {
   if (node.kind === 'map') {
     if (node.shown === undefined) {
       const plain: Record<string, unknown> = {};
-      for (const [key, child] of node.entries) define(plain, key, snapshot(child));
+      // In one order on every page, whoever set the keys when.
+      for (const key of [...node.entries.keys()].sort()) define(plain, key, snapshot(node.entries.get(key) as Node));
       node.shown = Object.freeze(plain);
     }
     return node.shown;

@@ -8,7 +8,7 @@ const OPEN = async () => {
   const { openSpace, template, text, counter } = foreshore;
   const began = performance.now();
   globalThis.errors = [];
-  globalThis.space = await openSpace({ engine: 'inline' });
+  globalThis.space = await openSpace(globalThis.options ?? {});
   space.on('error', error => errors.push(`${error.code} ${error.message}`));
   globalThis.notes = template({ title: '', body: text(), votes: counter(), items: [] });
   globalThis.doc = await space.document('/notes', notes);
@@ -17,11 +17,12 @@ const OPEN = async () => {
 
 const shown = page => page.evaluate(() => JSON.stringify({ value: doc.value, errors, status: space.status, heads: doc.heads }));
 
-test('a page and a native peer are in step, whoever edits', async t => {
+for (const engine of ['worker', 'inline']) test(`a page and a native peer are in step, whoever edits (${engine})`, async t => {
   const native = await Native.start(t, await temporary(t));
   const { url } = await serve(t, () => native);
   const context = await browse(t, await temporary(t));
   const tab = await page(context, url);
+  await tab.evaluate(engine => { globalThis.options = { engine }; }, engine);
   await tab.evaluate(OPEN);
   await tab.evaluate(() => doc.change(d => { d.title = 'from the page'; d.body.splice(0, 0, 'hello'); d.votes.add(2); d.items.push({ n: 1 }); }).saved);
   await tab.evaluate(() => doc.synced());

@@ -17,7 +17,7 @@ use super::{Answer, Inner, closed, parse, parse_heads, template};
 use crate::errors::Failure;
 use crate::ops;
 use crate::patches;
-use crate::request::Request;
+use crate::request::{Request, Standing};
 use crate::session::{Edit, Session};
 
 /// What a document's task is told.
@@ -64,13 +64,24 @@ impl Inner {
         Ok(ServedRef(Served { told: served.told.clone(), session: served.session.clone() }))
     }
 
-    pub(super) async fn open_document(self: &Rc<Self>, space: &str, path: &str, layers: &[Json], doc: u32) -> Answer {
+    pub(super) async fn open_document(
+        self: &Rc<Self>,
+        space: &str,
+        path: &str,
+        layers: &[Json],
+        doc: u32,
+        standings: &[Standing],
+    ) -> Answer {
+        let standings = standings.iter().map(|s| Ok((parse_heads(&s.heads)?, s.seq)));
+        let standings = standings.collect::<Result<Vec<_>, Failure>>()?;
         let space = self.space(space).await?;
         let document = space.document_with(path, &template(layers)?).await?;
         let changes = space.watch(path)?;
-        let (session, first) = Session::begin(document)?;
+        let (session, mut first, standing) = Session::resume(document, &standings)?;
+        first["standing"] = json!(standing);
         let session = Rc::new(RefCell::new(session));
         let (told, queue) = mpsc::unbounded();
+        let _ = told.unbounded_send(Told::Look);
         self.documents.borrow_mut().insert(doc, Served { told, session: session.clone() });
         spawn_local(serve(self.clone(), doc, session, queue, changes));
         Ok(first)
@@ -244,6 +255,9 @@ async fn make(
     match made {
         Err(failure) => drop(answer.send(Err(failure))),
         Ok(commit) => {
+            // The page can tell a later host which of its edits this is, whether or not it hears that it is stored.
+            let hash = commit.hash().map(|hash| hash.to_string());
+            inner.tell(&json!({ "event": "made", "doc": doc, "seq": edit.seq, "hash": hash }));
             let (inner, session) = (inner.clone(), session.clone());
             spawn_local(async move {
                 let stored = commit.durable().await;

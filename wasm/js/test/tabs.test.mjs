@@ -1,0 +1,103 @@
+// Several tabs of one browser: one hosts the engine, the others follow, and take over when it goes.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { browse, Native, page, serve, temporary, until } from './support.mjs';
+
+const OPEN = async () => {
+  const { openSpace, template, text, counter } = foreshore;
+  globalThis.errors = [];
+  globalThis.space = await openSpace();
+  space.on('error', error => errors.push(`${error.code} ${error.message}`));
+  globalThis.doc = await space.document('/tabs', template({ body: text(), votes: counter(), log: [] }));
+  globalThis.here = space.presence('/room', { name: String(Math.random()) });
+};
+
+const state = async tabs => JSON.stringify(await Promise.all(tabs.map(tab => tab.evaluate(() => ({ votes: doc.value.votes, role: space.status.role, errors, others: here.others.length })))));
+
+test('tabs share one engine, one peer and what they show', async t => {
+  const native = await Native.start(t, await temporary(t));
+  const { url } = await serve(t, () => native);
+  const context = await browse(t, await temporary(t));
+  const tabs = [];
+  for (let n = 0; n < 3; n++) tabs.push(await page(context, url));
+  await Promise.all(tabs.map(tab => tab.evaluate(OPEN)));
+  const roles = await Promise.all(tabs.map(tab => tab.evaluate(() => space.status.role)));
+  assert.deepEqual(roles.sort(), ['guest-tab', 'guest-tab', 'host-tab']);
+  const peers = new Set(await Promise.all(tabs.map(tab => tab.evaluate(() => `${space.id} ${space.me.peer}`))));
+  assert.equal(peers.size, 1);
+  await Promise.all(tabs.map((tab, who) => tab.evaluate(async who => {
+    for (let n = 0; n < 40; n++) {
+      doc.change(d => { d.body.splice(d.body.length, 0, String(who)); d.votes.add(1); d.log.push({ who, n }); });
+      if (n % 5 === 0) await new Promise(resolve => setTimeout(resolve, 3));
+    }
+    await doc.flushed();
+  }, who)));
+  await until(() => state(tabs), async () => {
+    const values = await Promise.all(tabs.map(tab => tab.evaluate(() => JSON.stringify(doc.value))));
+    return values.every(value => value === values[0]) && JSON.parse(values[0]).votes === 120;
+  });
+  await tabs[0].evaluate(() => doc.synced());
+  assert.equal((await native.value('/tabs')).log.length, 120);
+  await until(() => state(tabs), async () => (await Promise.all(tabs.map(tab => tab.evaluate(() => here.others.length)))).every(n => n === 2));
+  // A guest that goes takes what it showed along.
+  const guest = (await Promise.all(tabs.map(async tab => [tab, await tab.evaluate(() => space.status.role)]))).find(([, role]) => role === 'guest-tab')[0];
+  await guest.close();
+  const left = tabs.filter(tab => tab !== guest);
+  await until(() => state(left), async () => (await Promise.all(left.map(tab => tab.evaluate(() => here.others.length)))).every(n => n === 1));
+  for (const tab of left) assert.deepEqual([await tab.evaluate(() => errors), tab.complaints], [[], []]);
+});
+
+test('when the host tab dies another takes over, and nothing that was flushed is lost', async t => {
+  const native = await Native.start(t, await temporary(t));
+  const { url } = await serve(t, () => native);
+  const context = await browse(t, await temporary(t));
+  const tabs = [await page(context, url), await page(context, url)];
+  for (const tab of tabs) await tab.evaluate(OPEN);
+  const kills = Number(process.env.KILLS ?? 20);
+  const took = [];
+  let written = 0;
+  for (let kill = 0; kill < kills; kill++) {
+    const roles = await Promise.all(tabs.map(tab => tab.evaluate(() => space.status.role)));
+    const hosting = roles.indexOf('host-tab');
+    assert.notEqual(hosting, -1, `round ${kill}: ${roles}`);
+    const [host, guest] = [tabs[hosting], tabs[1 - hosting]];
+    for (const tab of tabs) {
+      await tab.evaluate(async () => { for (let n = 0; n < 5; n++) doc.change(d => { d.votes.add(1); d.log.push(n); }); await doc.flushed(); });
+      written += 5;
+    }
+    // The guest types on while its host dies.
+    const typing = guest.evaluate(async () => {
+      let longest = 0;
+      for (let n = 0; n < 30; n++) {
+        const began = performance.now();
+        await doc.change(d => { d.votes.add(1); d.log.push(n); }).saved;
+        longest = Math.max(longest, performance.now() - began);
+        if (n === 5) globalThis.ready = true;
+        await new Promise(resolve => setTimeout(resolve, 5));
+      }
+      return longest;
+    });
+    await until('the guest types', () => guest.evaluate(() => globalThis.ready === true));
+    await host.close({ runBeforeUnload: false });
+    took.push(await typing);
+    written += 30;
+    const { votes, entries, role, wrong } = await guest.evaluate(() => {
+      globalThis.ready = false;
+      return { votes: doc.value.votes, entries: doc.value.log.length, role: space.status.role, wrong: errors };
+    });
+    assert.deepEqual({ votes, entries, wrong }, { votes: written, entries: written, wrong: [] }, `round ${kill}`);
+    await until(() => state([guest]), () => guest.evaluate(() => space.status.role === 'host-tab'));
+    void role;
+    const fresh = await page(context, url);
+    await fresh.evaluate(OPEN);
+    await until(() => state([guest, fresh]), async () => (await fresh.evaluate(() => doc.value.votes)) === written);
+    tabs.splice(0, 2, guest, fresh);
+  }
+  took.sort((a, b) => a - b);
+  t.diagnostic(`takeover: median ${Math.round(took[took.length >> 1])} ms, longest ${Math.round(took.at(-1))} ms over ${took.length}`);
+  await tabs[0].evaluate(() => doc.synced());
+  const there = await native.value('/tabs');
+  assert.deepEqual([there.votes, there.log.length], [written, written]);
+  const members = (await native.run('members', '--json')).trim().split('\n').length;
+  assert.equal(members, 2, 'one browser is one member');
+});
