@@ -22,7 +22,7 @@ use super::transport::Transport;
 use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
 use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
-use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageTask, StorageWork, Ticket};
+use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageWork, Ticket};
 use crate::store::TaskStore as Storage;
 use crate::time::{Now, Timestamp};
 
