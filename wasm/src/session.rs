@@ -206,3 +206,6 @@ impl Session {
         self.document.undo_manager(ops::way(scope), capture)
     }
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;

@@ -42,16 +42,22 @@ export class IndexedDbStore {
   async write(ops: Write[], epoch?: Uint8Array): Promise<void> {
     const transaction = await this.#begin('readwrite');
     let moved = false;
+    let thrown: DOMException | undefined;
     const done = new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();
-      transaction.onabort = () => reject(moved ? new StoreError('epoch', 'another host has taken the store over') : named(transaction.error));
+      transaction.onabort = () => reject(moved ? new StoreError('epoch', 'another host has taken the store over') : named(thrown ?? transaction.error));
     });
     const put = () => {
-      for (const op of ops) {
-        const table = transaction.objectStore(op[1]);
-        if (op[0] === 'put') table.put(op[3], op[2]);
-        else if (op[0] === 'delete') table.delete(op[2]);
-        else table.delete(IDBKeyRange.bound(op[2], op[3], false, true));
+      try {
+        for (const op of ops) {
+          const table = transaction.objectStore(op[1]);
+          if (op[0] === 'put') table.put(op[3], op[2]);
+          else if (op[0] === 'delete') table.delete(op[2]);
+          else table.delete(IDBKeyRange.bound(op[2], op[3], false, true));
+        }
+      } catch (error) {
+        thrown = error as DOMException;
+        transaction.abort();
       }
     };
     if (epoch) {
