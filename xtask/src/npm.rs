@@ -71,7 +71,18 @@ fn shrink(package: &Path) -> anyhow::Result<()> {
     let mut opt = Command::new("node");
     opt.args(["node_modules/binaryen/bin/wasm-opt", "-Oz", "--all-features", "dist/core.wasm", "-o", "dist/core.wasm"]);
     opt.current_dir(package);
-    cargo::run(opt)
+    cargo::run(opt)?;
+    // File by file: bundlers still see what imports what, and leave out what is not used.
+    let mut minify = Command::new("node");
+    minify.args([
+        "node_modules/esbuild/bin/esbuild",
+        "dist/*.js",
+        "--minify",
+        "--target=es2022",
+        "--log-level=warning",
+    ]);
+    minify.args(["--outdir=dist", "--allow-overwrite"]).current_dir(package);
+    cargo::run(minify)
 }
 
 /// What npm has to bring, by the lock file; nothing if that is here already.

@@ -51,10 +51,9 @@ async function start(wasm: OpenOptions['wasm']): Promise<Core> {
 async function source(wasm: OpenOptions['wasm']): Promise<unknown> {
   const given = await wasm;
   if (given !== undefined && typeof given !== 'string' && !(given instanceof URL) && !(given instanceof Response)) return given;
-  if (given === undefined && typeof process !== 'undefined' && process.versions?.node) {
-    const { readFile } = await import(/* @vite-ignore */ /* webpackIgnore: true */ 'node:' + 'fs/promises') as { readFile(path: URL): Promise<Uint8Array> };
-    return readFile(new URL('./core.wasm', import.meta.url));
-  }
+  // Not an import: bundlers for browsers would look for it.
+  const files = given === undefined && typeof process !== 'undefined' ? process.getBuiltinModule?.('node:fs/promises') : undefined;
+  if (files) return files.readFile(new URL('./core.wasm', import.meta.url));
   const response = given instanceof Response ? given : await (given === undefined ? fetch(new URL('./core.wasm', import.meta.url)) : fetch(given));
   const type = response.headers.get('content-type') ?? '';
   if (!response.ok || type.startsWith('text/html')) {
@@ -64,7 +63,7 @@ async function source(wasm: OpenOptions['wasm']): Promise<unknown> {
   return type.startsWith('application/wasm') ? response : response.arrayBuffer();
 }
 
-declare const process: { versions?: { node?: string } } | undefined;
+declare const process: { getBuiltinModule?(name: string): { readFile(path: URL): Promise<Uint8Array> } } | undefined;
 
 /** An error as it crosses to another context. */
 export interface WireError { code: Code; message: string; hint: string; retryable: boolean; missing?: readonly Path[] | undefined }
