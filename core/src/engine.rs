@@ -21,6 +21,8 @@
 //! | `space`, `index` | what is known of a space |
 //! | `marker` | what survives of a document that kills its process |
 //! | `link` | a sync stream: handshake, credit, frames |
+//! | `resume` | the handshake between peers that know each other, two round trips long |
+//! | `exchange` | where members are, told to members |
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
 //! | `broadcast` | fresh changes, pushed along trees |
@@ -49,6 +51,7 @@ mod broadcast;
 mod command;
 mod compact;
 mod document;
+mod exchange;
 mod facts;
 mod held;
 pub mod index;
@@ -57,6 +60,7 @@ pub mod keys;
 mod link;
 mod marker;
 mod resolve;
+mod resume;
 mod session;
 mod ship;
 mod soft;
@@ -158,6 +162,7 @@ pub struct Engine {
     markers: marker::Markers,
     soft: soft::SoftSide,
     sessions: session::Sessions,
+    acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -200,6 +205,7 @@ impl Engine {
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
             sessions: session::Sessions::default(),
+            acquaintances: resume::Acquaintances::default(),
             uses: 0,
             evict_at: 64,
             hot_estimate: 0,

@@ -63,7 +63,9 @@ pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
 pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
 pub use crate::id::PeerId;
-pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
+pub use crate::net::{
+    Address, AddressError, Backoff, KnownPeer, MAX_DIALLED, NetConfig, RelayLimits, Standing, peer_text,
+};
 pub use crate::session::{Bookmark, BookmarkError, Missing, MissingDocument, Why};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of
@@ -215,7 +217,29 @@ impl Peer {
 
     /// The network may be back, or the machine awake: dials everybody now and compares with everybody linked.
     pub fn hurry(&self) {
-        self.client.notify(Request::Hurry);
+        self.client.notify(Request::Hurry { probe: false });
+    }
+
+    /// The network changed: another interface, another address, awake after sleep. Like [`Peer::hurry`], and links that do
+    /// not answer within seconds are given up and dialled anew, where otherwise it takes the system's patience to notice.
+    pub fn network_changed(&self) {
+        self.client.notify(Request::Hurry { probe: true });
+    }
+
+    /// The peers that this one has met, found or heard of.
+    pub async fn known_peers(&self) -> Result<Vec<KnownPeer>, CommandError> {
+        self.client.ask(Request::Known).await
+    }
+
+    /// Dials a known peer now. `false`: no address of it is known.
+    pub async fn dial_peer(&self, peer: PeerId) -> Result<bool, CommandError> {
+        self.client.ask(|done| Request::DialPeer { peer, done }).await
+    }
+
+    /// Drops the links with a peer and does not dial it again by itself, until [`Peer::dial_peer`]; unlike a blocked one it
+    /// may dial this peer, and a configured address is dialled all the same. `false`: it is not known.
+    pub async fn drop_peer(&self, peer: PeerId) -> Result<bool, CommandError> {
+        self.client.ask(|done| Request::DropPeer { peer, done }).await
     }
 
     /// Cuts a peer off: its connections are closed and new ones refused, until [`Peer::unblock`] or a restart. For

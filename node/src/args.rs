@@ -120,6 +120,21 @@ pub struct RunArgs {
     /// A peer to stay connected to, as a multiaddr; repeatable
     #[arg(long, value_name = "MULTIADDR")]
     pub dial: Vec<String>,
+    /// A circuit relay to be reachable through, as a multiaddr that ends in /p2p/ and its id; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub relays: Vec<String>,
+    /// Be a circuit relay for whoever reaches this peer, within limits
+    #[arg(long, value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
+    pub relay: Option<String>,
+    /// Look for peers on the local network by multicast DNS, and be found there
+    #[arg(long, value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
+    pub mdns: Option<String>,
+    /// An address at which this peer is reached though it does not listen on it, as a multiaddr; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub advertise: Vec<String>,
+    /// Whether members tell each other where members are: on or off
+    #[arg(long, value_name = "SWITCH")]
+    pub peer_exchange: Option<String>,
     /// Address of health, metrics and status, or off
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<String>,
@@ -415,6 +430,11 @@ impl Cli {
             layers
                 .flags("listen", &run.listen)
                 .flags("dial", &run.dial)
+                .flags("relays", &run.relays)
+                .flag("relay", run.relay.clone())
+                .flag("mdns", run.mdns.clone())
+                .flags("advertise", &run.advertise)
+                .flag("peer_exchange", run.peer_exchange.clone())
                 .flags("http_hosts", &run.http_hosts)
                 .flag("http", run.http.clone())
                 .flag("storage", run.storage.clone())

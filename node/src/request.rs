@@ -259,6 +259,9 @@ pub struct Neighbour {
     pub peer: String,
     pub device: Option<String>,
     pub address: Option<String>,
+    /// Whether it is reached through a circuit relay.
+    #[serde(default)]
+    pub relayed: bool,
     pub spaces: Vec<String>,
     pub in_step: bool,
     pub bytes_sent: u64,
@@ -295,6 +298,10 @@ pub struct Status {
     #[serde(default)]
     pub soft_refused: u64,
     pub connections: u64,
+    #[serde(default)]
+    pub known_peers: u64,
+    #[serde(default)]
+    pub relay_reservations: u64,
     pub refused_connections: u64,
     pub violations: u64,
     pub resident_bytes: u64,

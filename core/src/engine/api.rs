@@ -13,6 +13,7 @@ use crate::io::{LinkId, RequestId, StorageFailure};
 use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
 use crate::trust::{Role, RootKey};
+use crate::wire::v1::exchange::PeerAddresses;
 
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 
@@ -220,6 +221,20 @@ pub enum Command {
         /// At most this many, at most [`MAX_LIST`], but for those that share the last one's path.
         limit: usize,
     },
+    /// For drivers: tells a peer on a link where members of a space are, if it proved to be one. → [`Reply::Done`].
+    TellPeers {
+        /// The stream.
+        link: LinkId,
+        /// The space.
+        space: SpaceId,
+        /// Peers and their addresses; what is over a message's bounds is left out.
+        peers: Vec<PeerAddresses>,
+    },
+    /// For drivers: keeps the address book, for [`Event::PeersKept`] at the next start. → [`Reply::Done`].
+    KeepPeers {
+        /// In the driver's own encoding.
+        book: Vec<u8>,
+    },
     /// Compacts what is due, now. → [`Reply::Done`].
     Compact,
     /// Figures for people and metrics. → [`Reply::Status`].
@@ -413,6 +428,24 @@ pub enum Event {
         device: DeviceId,
         /// The space.
         space: SpaceId,
+    },
+    /// For drivers: what [`Command::KeepPeers`] kept; ahead of [`Event::Opened`].
+    PeersKept {
+        /// In the driver's own encoding.
+        book: Vec<u8>,
+    },
+    /// For drivers: a member tells where members are. Nothing of it is checked but its bounds.
+    PeersTold {
+        /// Its stream.
+        link: LinkId,
+        /// Who tells.
+        peer: PeerId,
+        /// Its device.
+        device: DeviceId,
+        /// The space.
+        space: SpaceId,
+        /// What it tells.
+        peers: Vec<PeerAddresses>,
     },
     /// A link and a space came back in step after a difference.
     InStep {

@@ -117,6 +117,9 @@ impl Engine {
         self.load_sessions(&opening.meta, &ready.spaces);
         self.spaces = ready.spaces.into_iter().map(|s| (s.id(), s)).collect();
         let spaces: Vec<SpaceInfo> = self.spaces.values().map(Space::info).collect();
+        if let Some(book) = opening.meta.get(keys::PEERS) {
+            self.emit(Event::PeersKept { book: book.clone() });
+        }
         self.emit(Event::Opened { device, peer_seed: ready.peer_seed, incarnation, spaces });
     }
 

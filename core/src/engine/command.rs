@@ -138,6 +138,14 @@ impl Engine {
             Command::DiscardSetAside { space, path } => self.discard_set_aside(request, space, &path),
             Command::Export { space, after } => self.export(request, space, after),
             Command::Import { space, page } => self.import(request, space, &page),
+            Command::TellPeers { link, space, peers } => {
+                self.tell_peers(link, space, peers);
+                Ok(Some(Reply::Done))
+            }
+            Command::KeepPeers { book } => {
+                self.keep_peers(book);
+                Ok(Some(Reply::Done))
+            }
             Command::Compact => {
                 self.compact_all(request);
                 Ok(None)

@@ -155,6 +155,11 @@ impl Outbox {
         sent && !self.unacknowledged.is_empty()
     }
 
+    /// Whether nothing waits to be read or sent.
+    pub(super) fn is_drained(&self) -> bool {
+        self.data.is_empty() && self.shipments.is_empty() && !self.reading
+    }
+
     /// The number of the last data message.
     pub(super) fn last_number(&self) -> u64 {
         self.next_number

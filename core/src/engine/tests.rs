@@ -15,6 +15,7 @@ use crate::time::WallTime;
 use crate::trust::Role;
 
 mod pushes;
+mod resume;
 mod rounds;
 mod soft;
 mod transfers;

@@ -35,7 +35,11 @@
 //! | 30 | [`Message::Reached`] | you have my log up to here: a later cursor may begin there |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
+//! | 162 | [`Message::Peers`] | to a proved member, and when it is news |
 
+pub mod exchange;
+
+use self::exchange::PeerAddresses;
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
 use crate::reconcile::KeyName;
@@ -352,6 +356,13 @@ pub enum Message {
         /// Changes that have come in part, and how many bytes of each.
         parts: Vec<(ChangeHash, u64)>,
     },
+    /// Where members of the space are. Who does not know it finds them otherwise.
+    Peers {
+        /// The space.
+        space: SpaceTag,
+        /// The sender itself, others, or both.
+        peers: Vec<PeerAddresses>,
+    },
     /// What equal roots do and do not say of the sender's arrival log. Who does not know it records nothing of the kind.
     Vouch {
         /// The space.
@@ -397,6 +408,7 @@ impl Message {
             Message::Held { .. } => 27,
             Message::Reached { .. } => 30,
             Message::Vouch { .. } => 160,
+            Message::Peers { .. } => 162,
         }
     }
 
@@ -440,7 +452,8 @@ impl Message {
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
             | Message::Reached { space, .. }
-            | Message::Vouch { space, .. } => Some(space),
+            | Message::Vouch { space, .. }
+            | Message::Peers { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -555,6 +568,9 @@ impl Message {
                 w.list(parts, |w, (hash, bytes)| {
                     w.array(&hash.0).varint(*bytes);
                 });
+            }
+            Message::Peers { space, peers } => {
+                w.array(space).list(peers, |w, peer| peer.encode(w)).extensions(&[]);
             }
             Message::Vouch { space, former, set_aside } => {
                 w.array(space).list(former, |w, (epoch, arrival)| {
@@ -673,6 +689,12 @@ impl Message {
                 r.extensions()?;
                 Message::Vouch { space, former, set_aside }
             }
+            162 => {
+                let space = r.array("space")?;
+                let peers = r.list(exchange::MAX_TOLD_PEERS, "peers", PeerAddresses::decode)?;
+                r.extensions()?;
+                Message::Peers { space, peers }
+            }
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -777,6 +799,7 @@ fn decode_ids(r: &mut Reader<'_>) -> Result<Vec<u64>, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::PeerId;
     use proptest::prelude::*;
 
     fn samples() -> Vec<Message> {
@@ -846,6 +869,10 @@ mod tests {
                 parts: vec![(ChangeHash([8; 32]), 70_000)],
             },
             Message::Vouch { space, former: vec![(7, 300)], set_aside: vec![(3, 9)] },
+            Message::Peers {
+                space,
+                peers: vec![PeerAddresses { peer: PeerId([3; 32]), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
+            },
         ]
     }
 

@@ -81,6 +81,8 @@ fn process(registry: &mut Registry, status: &Status) {
     bytes(registry, "soft", "Paths and values of soft entries", status.soft_bytes);
     total(registry, "soft_refused", "News of soft state that was dropped", status.soft_refused);
     level(registry, "connections", "Connections to peers", status.connections);
+    level(registry, "known_peers", "Peers in the address book", status.known_peers);
+    level(registry, "relay_reservations", "Reservations at relays that stand", status.relay_reservations);
     total(registry, "refused_connections", "Connections refused", status.refused_connections);
     total(registry, "violations", "Links closed because their bytes were not the protocol", status.violations);
 }
