@@ -210,7 +210,8 @@ impl Peer {
         PeerEvents(self.client.hub.watch_peer())
     }
 
-    /// Stays connected to whoever is at an address. `false`: too many addresses are known already.
+    /// Stays connected to whoever is at an address. `false`: too many addresses are known already, or it goes through a relay
+    /// and does not say to whom.
     pub async fn dial(&self, address: Address) -> Result<bool, CommandError> {
         self.client.ask(|done| Request::Dial { address, done }).await
     }

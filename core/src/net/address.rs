@@ -6,7 +6,7 @@ use std::str::FromStr;
 use libp2p::Multiaddr;
 use thiserror::Error;
 
-use super::route::{self, Scope};
+use super::route;
 use crate::trust::invitation::{MAX_ADDRESS, MAX_ADDRESSES};
 
 /// Where a peer listens or is dialled.
@@ -37,15 +37,10 @@ impl Address {
     }
 }
 
-/// What an invitation carries of the addresses that peers can dial: circuits, which lead everywhere, then those with a
-/// route, then those of this machine.
-pub(crate) fn invited(mut addresses: Vec<Address>) -> Vec<String> {
-    addresses.sort_by_key(|Address(address)| match (route::is_relayed(address), route::scope(address)) {
-        (true, _) => 0,
-        (false, Some(Scope::Routed)) => 1,
-        _ => 2,
-    });
-    let texts = addresses.iter().map(ToString::to_string).filter(|text| text.len() <= MAX_ADDRESS);
+/// What an invitation carries of the addresses that peers can dial.
+pub(crate) fn invited(addresses: Vec<Address>) -> Vec<String> {
+    let ranked = route::ranked(addresses.into_iter().map(|Address(address)| address));
+    let texts = ranked.iter().map(ToString::to_string).filter(|text| text.len() <= MAX_ADDRESS);
     texts.take(MAX_ADDRESSES).collect()
 }
 

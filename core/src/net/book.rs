@@ -299,7 +299,9 @@ impl Book {
         let Some(known) = self.known.get_mut(peer) else { return };
         match known.standing() {
             Standing::Told => drop(self.known.remove(peer)),
-            _ => known.reach = Reach::at(now + STRANGE),
+            Standing::Found => known.reach = Reach::at(now + STRANGE),
+            // It may have been slow, or one of the two has not heard of a grant.
+            Standing::Met => known.reach = Reach::at(now + STRANGE / 10),
         }
     }
 

@@ -109,6 +109,27 @@ pub(crate) fn tell(address: &Multiaddr, link: Scope) -> Option<String> {
     (text.len() <= MAX_ADDRESS).then_some(text)
 }
 
+/// Addresses without repetition, in an order in which the first few serve best: those with a route and those through relays
+/// in turn, so that neither kind crowds out the other, and those of this machine last.
+pub(crate) fn ranked(addresses: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
+    let (mut direct, mut circuits, mut local) = (Vec::new(), Vec::new(), Vec::new());
+    for address in addresses {
+        let kind = match (scope(&address), is_relayed(&address)) {
+            (Some(Scope::Routed), false) => &mut direct,
+            (Some(Scope::Routed), true) => &mut circuits,
+            _ => &mut local,
+        };
+        if !kind.contains(&address) {
+            kind.push(address);
+        }
+    }
+    let most = direct.len().max(circuits.len());
+    let (mut direct, mut circuits) = (direct.into_iter(), circuits.into_iter());
+    let mut ranked: Vec<_> = (0..most).flat_map(|_| direct.next().into_iter().chain(circuits.next())).collect();
+    ranked.append(&mut local);
+    ranked
+}
+
 /// A loopback address means another machine to who is not on this one, whichever way it goes.
 fn may_cross(address: &Multiaddr, link: Scope) -> bool {
     scope(address).is_some_and(|scope| scope == Scope::Routed || link == Scope::Loopback)
@@ -210,6 +231,21 @@ mod tests {
         assert_eq!(tell(&local, Scope::Routed), None);
         let routed: Multiaddr = "/ip4/10.1.2.3/tcp/1".parse().unwrap();
         assert!(tell(&routed, Scope::Routed).is_some() && tell(&routed, Scope::Loopback).is_some());
+    }
+
+    #[test]
+    fn neither_direct_addresses_nor_circuits_crowd_out_the_other_kind() {
+        let relay = peer(3);
+        let parse = |text: String| -> Multiaddr { text.parse().unwrap() };
+        let local = parse("/ip4/127.0.0.1/tcp/1".into());
+        let direct: Vec<_> = (1..4).map(|n| parse(format!("/ip4/10.0.0.1/tcp/{n}"))).collect();
+        let circuits: Vec<_> =
+            (1..6).map(|n| parse(format!("/ip4/192.0.2.1/tcp/{n}/p2p/{relay}/p2p-circuit"))).collect();
+        let all = [vec![local.clone()], circuits.clone(), direct.clone(), direct.clone()].concat();
+        let ranked = ranked(all);
+        assert_eq!(ranked.len(), 9);
+        assert_eq!(ranked[..4], [&direct[0], &circuits[0], &direct[1], &circuits[1]].map(Clone::clone));
+        assert_eq!(ranked.last(), Some(&local));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::io::{Input, LinkId};
 use crate::net::route::{self, Scope};
 use crate::net::{Address, KnownPeer, identity};
 use crate::time::Timestamp;
-use crate::wire::v1::exchange::{MAX_TOLD_PEERS, PeerAddresses};
+use crate::wire::v1::exchange::{MAX_TOLD_ADDRESSES, MAX_TOLD_PEERS, PeerAddresses};
 
 /// How long a peer of the book that was dialled may take to prove that it shares a space.
 const STRANGER: Duration = Duration::from_secs(10);
@@ -76,11 +76,6 @@ impl Contacts {
         self.probed.remove(&link);
     }
 
-    /// Links to members, and to those who may turn out to be some.
-    fn count(&self) -> usize {
-        self.members.len() + self.strangers.len()
-    }
-
     fn news_at(&self) -> Option<Timestamp> {
         let any = self.news_of_me || !self.news.is_empty();
         any.then(|| self.last_news.map_or(Timestamp::ZERO, |last| last + NEWS_PAUSE))
@@ -104,21 +99,25 @@ impl Net {
     /// What this peer says of itself over a link.
     fn own_addresses(&self, advertised: &[Address], link: Scope) -> Vec<String> {
         let advertised = advertised.iter().map(|address| route::split_peer(address.0.clone()).0);
-        let mut told: Vec<String> = Vec::new();
-        for text in advertised.chain(self.listen.iter().cloned()).filter_map(|address| route::tell(&address, link)) {
-            if !told.contains(&text) {
-                told.push(text);
-            }
-        }
-        told
+        let ranked = route::ranked(advertised.chain(self.listen.iter().cloned()));
+        ranked.iter().filter_map(|address| route::tell(address, link)).take(MAX_TOLD_ADDRESSES).collect()
+    }
+
+    /// Whether another peer of the book is to be dialled: fewer than `max` members are linked, counting those who may turn out
+    /// to be some, or fewer than half as many by this side's own choice. Whoever dials here in crowds does not keep this
+    /// peer from choosing.
+    fn has_room(&self, max: usize) -> bool {
+        let chosen = |link: &&LinkId| self.links.get(link).is_some_and(|open| open.dialled);
+        let asked = self.contacts.strangers.len() + self.book.dialling();
+        let own = self.contacts.members.keys().filter(chosen).count() + asked;
+        self.contacts.members.len() + asked < max || own < max / 2
     }
 
     /// When anything in here is due again.
     pub(super) fn contacts_at(&self, max_dialled: usize) -> Option<Timestamp> {
         let (connections, sync, dialler) = (&self.connections, &self.swarm.behaviour().sync, &self.dialler);
         let may = |peer: &NetPeerId| !connections.has(peer) && !sync.is_blocked(peer) && !dialler.has(peer);
-        let room = self.contacts.count() + self.book.dialling() < max_dialled;
-        let book = if room { self.book.next_at(may) } else { None };
+        let book = if self.has_room(max_dialled) { self.book.next_at(may) } else { None };
         [book, self.relays.next_at(), self.contacts.next_at()].into_iter().flatten().min()
     }
 }
@@ -323,7 +322,7 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let max = self.config.max_dialled;
         let Some(net) = &mut self.net else { return };
-        while net.contacts.count() + net.book.dialling() < max {
+        while net.has_room(max) {
             let (connections, sync, dialler) = (&net.connections, &net.swarm.behaviour().sync, &net.dialler);
             let may = |peer: &NetPeerId| !connections.has(peer) && !sync.is_blocked(peer) && !dialler.has(peer);
             let Some((peer, addresses)) = net.book.due(now, may) else { return };
