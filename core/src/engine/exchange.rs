@@ -12,9 +12,10 @@ use crate::io::{LinkId, Table, WriteOp};
 use crate::wire::v1::Message;
 use crate::wire::v1::exchange::PeerAddresses;
 
-/// Most messages of this kind on one link. An honest peer sends one at the beginning and one when something changes, at
-/// most one a second; who sends more is not listened to any longer.
-const MAX_MESSAGES: u32 = 4_096;
+/// Messages of this kind that a link may bring at once for each of its spaces; one more comes with every second that it
+/// lives. An honest peer sends one at the beginning and one when something changes, at most one a second; what is beyond
+/// that is not listened to.
+const AT_ONCE: u64 = 64;
 
 /// Largest address book: far above what a driver keeps.
 const MAX_BOOK: usize = 1 << 20;
@@ -35,8 +36,9 @@ impl Engine {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let device = link.spaces.get(&space).and_then(|common| common.device);
         let device = device.ok_or_else(|| protocol("peers of a space before its proof"))?;
-        link.told += 1;
-        if link.told <= MAX_MESSAGES {
+        let allowed = (AT_ONCE + self.now.mono.since(link.opened_at).as_secs()) * link.spaces.len() as u64;
+        if link.told < allowed {
+            link.told += 1;
             let peer = link.peer;
             self.emit(Event::PeersTold { link: id, peer, device, space, peers });
         }

@@ -116,7 +116,7 @@ pub(super) struct Link {
     pub(super) bytes_received: u64,
     pub(super) duplicates: u64,
     /// Messages that told where peers are.
-    pub(super) told: u32,
+    pub(super) told: u64,
 }
 
 impl Link {

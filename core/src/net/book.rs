@@ -47,6 +47,9 @@ const MAX_PROVEN: usize = 4;
 const MAX_SPACES: usize = 16;
 /// Failures in a row after which a peer that was never met is forgotten.
 const GIVE_UP: u32 = 8;
+/// Failures in a row after which a peer that was met is tried ten times as rarely: it has been away for a quarter of an
+/// hour, and a book may hold a hundred that are gone for good.
+const LONG_GONE: u32 = 40;
 /// How long a peer that was met is remembered.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long after it was met a peer is named to others.
@@ -280,7 +283,9 @@ impl Book {
     pub(crate) fn failed(&mut self, peer: &NetPeerId, now: Timestamp) {
         let Some(known) = self.known.get_mut(peer) else { return };
         let relays = known.addresses().iter().any(route::is_relayed);
-        known.reach.failed(relays, now, self.backoff, &mut self.rng);
+        let rarely = if known.reach.failures() >= LONG_GONE { 10 } else { 1 };
+        let backoff = Backoff { max: self.backoff.max.saturating_mul(rarely), ..self.backoff };
+        known.reach.failed(relays, now, backoff, &mut self.rng);
         if known.met.is_none() && known.reach.failures() >= GIVE_UP {
             self.known.remove(peer);
         }

@@ -197,6 +197,12 @@ fn where_members_are_is_told_to_proved_members_only() {
     }
     assert_eq!(told(&net, 1), peers);
     assert_eq!(told(&net, 2), [], "a stranger is told nothing");
+    // Nobody listens to a flood of it.
+    let link = *net.nodes[0].engine.links.iter().find(|(_, link)| !link.spaces.is_empty()).unwrap().0;
+    for _ in 0..200 {
+        net.call(0, Command::TellPeers { link, space, peers: peers.clone() }).unwrap();
+    }
+    assert!((64..100).contains(&told(&net, 1).len()), "{} messages", told(&net, 1).len());
     // A stranger that tells something all the same is nobody.
     let link = *net.nodes[2].engine.links.keys().next().unwrap();
     net.call(2, Command::TellPeers { link, space, peers }).unwrap();

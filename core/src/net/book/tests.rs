@@ -127,6 +127,27 @@ fn a_peer_that_was_only_heard_of_is_forgotten_when_nobody_answers() {
 }
 
 #[test]
+fn a_peer_that_is_gone_for_long_is_tried_rarely_and_at_once_when_it_is_hurried() {
+    let mut book = book();
+    book.meet(peer(1), SPACE, Some(address(1)), WALL);
+    book.disconnected(&peer(1), Duration::ZERO, AT(0));
+    let mut now = AT(0);
+    let mut waits = Vec::new();
+    for _ in 0..200 {
+        let next = book.next_at(all).unwrap();
+        waits.push(next.since(now));
+        now = next;
+        assert!(book.due(now, all).is_some());
+        book.failed(&peer(1), now);
+    }
+    let longest = |waits: &[Duration]| *waits.iter().max().unwrap();
+    assert!(longest(&waits[..40]) <= Backoff::default().max);
+    assert!(longest(&waits[100..]) > 2 * Backoff::default().max);
+    book.hurry_all(now);
+    assert!(book.due(now, all).is_some());
+}
+
+#[test]
 fn a_stranger_is_left_alone_and_a_rumour_about_one_forgotten() {
     let mut book = book();
     book.find(peer(1), address(1), AT(0));
