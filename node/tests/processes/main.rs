@@ -7,6 +7,7 @@ mod bad_days;
 mod bad_input;
 mod commands;
 mod first_minute;
+mod services;
 mod serving;
 mod sessions;
 mod soft;
