@@ -145,6 +145,9 @@ pub struct RunArgs {
     /// How often neighbours compare roots without any other reason
     #[arg(long, value_name = "DURATION")]
     pub reconcile_period: Option<String>,
+    /// How long soft entries outlive their peer's last sign of life; it gives three in that time
+    #[arg(long, value_name = "DURATION")]
+    pub soft_ttl: Option<String>,
     /// Connections to peers at once
     #[arg(long, value_name = "N")]
     pub max_connections: Option<String>,
@@ -480,6 +483,7 @@ impl Cli {
                 .flag("cache", run.cache.clone())
                 .flag("hot_memory", run.hot_memory.clone())
                 .flag("reconcile_period", run.reconcile_period.clone())
+                .flag("soft_ttl", run.soft_ttl.clone())
                 .flag("max_connections", run.max_connections.clone());
         }
         layers

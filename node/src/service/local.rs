@@ -199,6 +199,8 @@ fn settings(builder: Builder, config: &Config) -> Builder {
     let builder = builder.max_connections(config.max_connections.value).engine(|engine| {
         engine.hot_budget = hot;
         engine.reconcile_period = config.reconcile_period.value;
+        engine.soft_ttl = config.soft_ttl.value;
+        engine.soft_period = config.soft_ttl.value / 3;
     });
     config.dial.value.iter().fold(builder, |builder, address| builder.bootstrap(address.as_str()))
 }
