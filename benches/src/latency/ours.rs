@@ -19,7 +19,7 @@ fn path(index: usize) -> String {
 
 /// A peer with documents, the first of them open.
 pub(super) struct Source {
-    _peer: Peer,
+    peer: Peer,
     space: Space,
     document: Document,
 }
@@ -43,7 +43,7 @@ impl Source {
             }
         }
         let document = space.document(path(0).as_str()).await?;
-        Ok(Self { _peer: peer, space, document })
+        Ok(Self { peer, space, document })
     }
 
     pub(super) async fn invitation(&self) -> anyhow::Result<String> {
@@ -56,19 +56,25 @@ impl Source {
     }
 }
 
+impl Source {
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.peer.shutdown().await?)
+    }
+}
+
 /// Joins, and says when which number was seen.
 pub(super) async fn watch(directory: &Path, invitation: &str) -> anyhow::Result<()> {
     let peer = Peer::builder().store(Redb::open(directory)?).spawn().await?;
     let space = peer.join(invitation).await?;
     let document: Document = space.document(path(0).as_str()).await?;
-    let mut watch = document.watch()?;
+    // Told that the document changed, as samod's watcher is; a watch of the document would also tell what changed in it.
+    let mut watch = space.watch("/")?;
     let number = || anyhow::Ok(document.read(|d| Ok(d.get(KEY).and_then(|value| value.as_i64())))?);
     while number()?.is_none() {
-        watch.next().await.context("the peer runs")??;
+        watch.next().await.context("the peer runs")?;
     }
     say("ready");
-    while let Some(change) = watch.next().await {
-        change?;
+    while watch.next().await.is_some() {
         if let Some(number) = number()? {
             let at = nanos();
             say(format_args!("{number} {at}"));

@@ -131,10 +131,9 @@ impl Source {
     }
 }
 
-impl Drop for Source {
-    fn drop(&mut self) {
-        // Stopping is in the background; nothing is measured of it.
-        drop(tokio::spawn(self.repo.stop()));
+impl Source {
+    pub(super) async fn stop(self) {
+        self.repo.stop().await;
     }
 }
 
