@@ -11,7 +11,7 @@
 mod ours;
 mod theirs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -32,8 +32,9 @@ const WARM: usize = 50;
 /// Between samples: acknowledgements and files of the one before have settled.
 const PAUSE: Duration = Duration::from_millis(8);
 const DOCUMENTS: usize = 10_000;
-/// A sample, or a sync, that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A sample, or a sync, that takes longer has failed. samod's first sync grows faster than the number of documents: four
+/// seconds for a thousand, more than ten minutes for ten thousand on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// What is edited: a number in a small document.
 const KEY: &str = "n";
@@ -123,19 +124,16 @@ async fn first_sync(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
     let mine = ours::Source::start(&within("a"), documents).await?;
     let ours = sync("ours-sync", &within("b"), &mine.invitation().await?, documents).await?;
     mine.stop().await?;
-    let mut theirs = Vec::new();
-    for (files, role, at) in [(Files::Synced, "synced-sync", "c"), (Files::AsTheyAre, "loose-sync", "e")] {
-        let source = theirs::Source::start(&within(at), files, documents).await?;
-        theirs.push(sync(role, &within(&format!("{at}-other")), &source.invitation(), documents).await?);
-        source.stop().await;
-    }
+    let source = theirs::Source::start(&within("c"), Files::Synced, documents).await?;
+    let theirs = sync("synced-sync", &within("d"), &source.invitation(), documents).await?;
+    source.stop().await;
     report.figure("first_sync_documents", documents as f64, "");
-    report.at_least("first_sync_speedup_vs_samod", 10.0, theirs[0] / ours, "x");
-    report.figure("first_sync_speedup_vs_samod_unsynced", theirs[1] / ours, "x");
+    report.at_least("first_sync_speedup_vs_samod", 10.0, theirs / ours, "x");
     report.figure("first_sync_seconds", ours, "s");
-    report.figure("first_sync_seconds_samod", theirs[0], "s");
-    report.figure("first_sync_seconds_samod_unsynced", theirs[1], "s");
-    report.note("first sync: from dialling until all are here, ours durably, samod's in memory");
+    report.figure("first_sync_seconds_samod", theirs, "s");
+    report.note(
+        "first sync: from dialling until all are here, ours durably; samod, with synced files, does not wait for them",
+    );
     Ok(())
 }
 
@@ -202,7 +200,7 @@ impl Other {
 }
 
 /// The other process, from the inside: ends with its standard input.
-pub(crate) fn play(role: &str, directory: &PathBuf) -> anyhow::Result<()> {
+pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let invitation = line.trim();
@@ -219,7 +217,6 @@ pub(crate) fn play(role: &str, directory: &PathBuf) -> anyhow::Result<()> {
             "synced-watch" => theirs::watch(directory, Files::Synced, invitation).await,
             "synced-sync" => theirs::sync(directory, Files::Synced, invitation).await,
             "loose-watch" => theirs::watch(directory, Files::AsTheyAre, invitation).await,
-            "loose-sync" => theirs::sync(directory, Files::AsTheyAre, invitation).await,
             role => bail!("there is no role {role:?}"),
         }
     };

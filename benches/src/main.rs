@@ -77,7 +77,7 @@ fn main() -> anyhow::Result<()> {
         return footprint::probe(directory.as_ref(), space, documents);
     }
     if let (Some(role), Some(directory)) = (&cli.latency_role, cli.names.first()) {
-        return latency::play(role, &directory.into());
+        return latency::play(role, directory.as_ref());
     }
     if let Some(unknown) = cli.names.iter().find(|name| BENCHES.iter().all(|(bench, _)| bench != name)) {
         let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();

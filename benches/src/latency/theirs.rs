@@ -1,4 +1,5 @@
 //! samod's side: a repo with its own file storage, as it is or with each file synced to disk.
+#![allow(clippy::disallowed_types, reason = "the trait of samod's storage speaks of HashMap")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
