@@ -53,7 +53,7 @@ pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
 pub use self::services::Discovered;
 pub use self::services::{
     Endpoint, EndpointChange, EndpointKey, Endpoints, MAX_ENDPOINT, MAX_ENDPOINTS, MAX_METADATA, MAX_METADATA_BYTES,
-    MAX_SERVICE_NAME, Metadata, Registration, ServiceError,
+    MAX_SERVICE_NAME, Metadata, Offer, Registration, ServiceError,
 };
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};

@@ -63,6 +63,7 @@ pub const KEYS: &[Key] = &[
     key("log_format", "auto", "auto (human on a terminal, JSON otherwise), human or json"),
     key("hot_memory", "256MiB", "memory for documents in use; documents that a handle holds are kept beyond it"),
     key("reconcile_period", "15s", "how often neighbours compare roots without any other reason"),
+    key("soft_ttl", "15s", "how long soft entries outlive their peer's last sign of life; it gives three in that time"),
     key("max_connections", "256", "connections to peers at once"),
 ];
 
@@ -163,6 +164,7 @@ pub struct Config {
     pub log_format: Setting<LogFormat>,
     pub hot_memory: Setting<u64>,
     pub reconcile_period: Setting<Duration>,
+    pub soft_ttl: Setting<Duration>,
     pub max_connections: Setting<u32>,
     /// Each key's text after merging, for `foreshore config`.
     pub raw: Vec<(&'static Key, Setting<Raw>)>,
@@ -192,6 +194,7 @@ impl Config {
             log_format: layers.one("log_format", value::log_format)?,
             hot_memory: layers.one("hot_memory", value::bytes(1 << 20, 1 << 40))?,
             reconcile_period: layers.one("reconcile_period", value::duration(1, 24 * 3600))?,
+            soft_ttl: layers.one("soft_ttl", value::duration(1, 600))?,
             max_connections: layers.one("max_connections", value::count(1, 100_000))?,
             raw: layers.merged(),
             file,

@@ -1,6 +1,8 @@
 //! What a command asks of a peer, and what it is told: one vocabulary for the control socket and for a peer inside the
 //! command's own process.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -48,6 +50,12 @@ pub enum Request {
     SoftList { space: String, prefix: String },
     /// Items: [`SoftEvent`], until the caller goes away or `count` is reached.
     SoftWatch { space: String, prefix: String, count: Option<u64> },
+    /// Items: [`ServiceLine`].
+    Services { space: String, service: Option<String> },
+    /// Items: [`ServiceEvent`], beginning with what is there, until the caller goes away or `count` is reached.
+    ServicesWatch { space: String, service: Option<String>, count: Option<u64> },
+    /// One item, [`Registered`]; then nothing until the caller goes away, which takes the offer back.
+    ServiceRegister { space: String, service: String, endpoint: String, metadata: BTreeMap<String, String> },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -189,6 +197,48 @@ pub struct SoftEvent {
     pub mine: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Json>,
+}
+
+/// An endpoint of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct ServiceLine {
+    pub service: String,
+    pub endpoint: String,
+    pub metadata: BTreeMap<String, String>,
+    pub instance: String,
+    pub owner: String,
+    pub device: String,
+    pub mine: bool,
+    /// Whether its peer has missed a renewal.
+    pub away: bool,
+    /// When it lapses unless a renewal comes.
+    pub expires_ms: u64,
+}
+
+/// What happened to an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct ServiceEvent {
+    /// `offered`, `changed` or `gone`.
+    pub kind: String,
+    pub service: String,
+    pub endpoint: String,
+    pub metadata: BTreeMap<String, String>,
+    pub instance: String,
+    pub owner: String,
+    pub mine: bool,
+}
+
+/// A service that is offered from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Registered {
+    pub service: String,
+    pub endpoint: String,
+    pub instance: String,
+    /// The peer that offers it: the running one.
+    pub owner: String,
 }
 
 /// One change of a document's history.

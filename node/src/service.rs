@@ -3,6 +3,7 @@
 
 mod documents;
 mod local;
+mod services;
 mod soft;
 mod spaces;
 mod status;
@@ -21,6 +22,7 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 
 pub use self::local::{Local, LocalError, Opening, open_failure};
+use self::services::Offers;
 use crate::control::{Handler, Items, Pages};
 use crate::failure::{Code, Failure};
 use crate::http::Figures;
@@ -37,6 +39,8 @@ struct Shared {
     data: PathBuf,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
+    /// Commands that hold an endpoint each.
+    offers: Offers,
     /// What keeps writes from succeeding, as the peer last said.
     trouble: watch::Sender<Option<String>>,
 }
@@ -45,8 +49,14 @@ impl Service {
     /// A service over a running peer that keeps its data in `data`. Needs a runtime.
     #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
     pub(crate) fn new(peer: Peer, data: PathBuf) -> Self {
-        let shared =
-            Shared { peer, data, started: Instant::now(), http: Mutex::default(), trouble: watch::Sender::default() };
+        let shared = Shared {
+            peer,
+            data,
+            started: Instant::now(),
+            http: Mutex::default(),
+            offers: Offers::default(),
+            trouble: watch::Sender::default(),
+        };
         let service = Self { shared: Arc::new(shared) };
         service.follow_trouble();
         service
@@ -161,6 +171,13 @@ impl Handler for Service {
             Request::SoftList { space, prefix } => answer(self.soft_list(&space, &prefix, &items).await?),
             Request::SoftWatch { space, prefix, count } => {
                 answer(self.soft_watch(&space, &prefix, count, &items).await?)
+            }
+            Request::Services { space, service } => answer(self.services(&space, service.as_deref(), &items).await?),
+            Request::ServicesWatch { space, service, count } => {
+                answer(self.services_watch(&space, service.as_deref(), count, &items).await?)
+            }
+            Request::ServiceRegister { space, service, endpoint, metadata } => {
+                answer(self.service_register(&space, &service, &endpoint, metadata, &items).await?)
             }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),

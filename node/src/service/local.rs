@@ -200,6 +200,8 @@ fn settings(builder: Builder, config: &Config, serves: bool) -> Builder {
     let builder = builder.max_connections(config.max_connections.value).engine(|engine| {
         engine.hot_budget = hot;
         engine.reconcile_period = config.reconcile_period.value;
+        engine.soft_ttl = config.soft_ttl.value;
+        engine.soft_period = config.soft_ttl.value / 3;
     });
     let (mdns, exchange) = (config.mdns.value, config.peer_exchange.value);
     let builder = builder.mdns(mdns && serves).network(|net| net.peer_exchange = exchange);

@@ -8,6 +8,7 @@ mod bad_input;
 mod commands;
 mod first_minute;
 mod mdns;
+mod services;
 mod serving;
 mod sessions;
 mod soft;
