@@ -28,6 +28,7 @@
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
+//! | `topic` | topics: commands, links, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -63,6 +64,7 @@ mod soft;
 mod space;
 mod storage;
 mod sync;
+mod topic;
 mod wait;
 
 #[cfg(test)]
@@ -157,6 +159,7 @@ pub struct Engine {
     compacting: compact::Compacting,
     markers: marker::Markers,
     soft: soft::SoftSide,
+    topics: topic::TopicSide,
     sessions: session::Sessions,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
@@ -199,6 +202,7 @@ impl Engine {
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
+            topics: topic::TopicSide::default(),
             sessions: session::Sessions::default(),
             uses: 0,
             evict_at: 64,

@@ -72,6 +72,12 @@ pub enum Command {
         #[command(subcommand)]
         command: SoftCommand,
     },
+    /// Signals to whoever is connected, kept nowhere
+    Topic {
+        /// What to do
+        #[command(subcommand)]
+        command: TopicCommand,
+    },
     /// Show or create spaces
     Space {
         /// What to do; without it, the spaces are listed
@@ -281,6 +287,30 @@ pub enum SoftCommand {
     Delete {
         /// Where
         path: String,
+    },
+}
+
+/// What `topic` can do.
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Publish a signal at a path, to every connected peer that may read it
+    Pub {
+        /// Where
+        path: String,
+        /// The value as JSON, at most 4 KiB; `-` or nothing: standard input
+        value: Option<String>,
+        /// Take the value as plain text instead of JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Print a line for every signal that is published from now on, and say what was missed
+    Sub {
+        /// Only signals here and below
+        #[arg(default_value = "/")]
+        prefix: String,
+        /// Stop after this many lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
 }
 

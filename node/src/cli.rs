@@ -8,6 +8,7 @@ mod documents;
 mod offline;
 mod soft;
 mod spaces;
+mod topic;
 mod transfer;
 
 use std::time::Duration;
@@ -66,6 +67,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Wait(args) => documents::wait(context, args).await,
         Command::History(args) => documents::history(context, args).await,
         Command::Soft { command } => soft::soft(context, command).await,
+        Command::Topic { command } => topic::topic(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,

@@ -6,6 +6,7 @@ mod local;
 mod soft;
 mod spaces;
 mod status;
+mod topic;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space, TopicError};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
@@ -162,6 +163,10 @@ impl Handler for Service {
             Request::SoftWatch { space, prefix, count } => {
                 answer(self.soft_watch(&space, &prefix, count, &items).await?)
             }
+            Request::Publish { space, path, value } => answer(self.publish(&space, &path, &value).await?),
+            Request::Subscribe { space, prefix, count } => {
+                answer(self.subscribe(&space, &prefix, count, &items).await?)
+            }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
@@ -202,7 +207,8 @@ fn refused(error: CommandError) -> Failure {
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Denied { .. } => Code::Denied,
+        CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
+        CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
         CommandError::Storage(_) => Code::Store,

@@ -213,6 +213,7 @@ impl Engine {
             self.run_link_sync(id);
             self.read_shipments(id);
             self.pump_soft(id);
+            self.pump_topics(id);
             let Some(link) = self.links.get_mut(&id) else { continue };
             for bytes in link.out.frames(true) {
                 link.bytes_sent += bytes.len() as u64 + 2;

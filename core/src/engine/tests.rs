@@ -16,6 +16,7 @@ use crate::trust::Role;
 
 mod pushes;
 mod soft;
+mod topics;
 mod transfers;
 
 /// One engine with its store.

@@ -35,6 +35,7 @@
 //! | 30 | [`Message::Reached`] | you have my log up to here: a later cursor may begin there |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
+//! | 161 | [`Message::Topic`] | signals of topics |
 
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
@@ -361,6 +362,13 @@ pub enum Message {
         /// Ranges of arrival numbers, end excluded: points in them may stand for edits that the sender has set aside.
         set_aside: Vec<(u64, u64)>,
     },
+    /// A signal, or what keeps their trees in order. Who does not know it hears no topics, and passes none on.
+    Topic {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `topic`.
+        body: Vec<u8>,
+    },
 }
 
 impl Message {
@@ -397,6 +405,7 @@ impl Message {
             Message::Held { .. } => 27,
             Message::Reached { .. } => 30,
             Message::Vouch { .. } => 160,
+            Message::Topic { .. } => 161,
         }
     }
 
@@ -436,6 +445,7 @@ impl Message {
             | Message::Part { space, .. }
             | Message::Have { space, .. }
             | Message::Soft { space, .. }
+            | Message::Topic { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
@@ -543,7 +553,7 @@ impl Message {
                     w.array(&d.0);
                 });
             }
-            Message::Soft { space, body } => {
+            Message::Soft { space, body } | Message::Topic { space, body } => {
                 w.array(space).raw(body);
             }
             Message::SoftAck => {}
@@ -673,6 +683,7 @@ impl Message {
                 r.extensions()?;
                 Message::Vouch { space, former, set_aside }
             }
+            161 => Message::Topic { space: r.array("space")?, body: r.rest().to_vec() },
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -846,6 +857,7 @@ mod tests {
                 parts: vec![(ChangeHash([8; 32]), 70_000)],
             },
             Message::Vouch { space, former: vec![(7, 300)], set_aside: vec![(3, 9)] },
+            Message::Topic { space, body: vec![4, 9] },
         ]
     }
 

@@ -11,3 +11,4 @@ mod serving;
 mod sessions;
 mod soft;
 mod support;
+mod topic;
