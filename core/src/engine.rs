@@ -30,6 +30,7 @@
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
+//! | `topic` | topics: commands, links, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,6 +68,7 @@ mod soft;
 mod space;
 mod storage;
 mod sync;
+mod topic;
 mod wait;
 
 #[cfg(test)]
@@ -161,6 +163,7 @@ pub struct Engine {
     compacting: compact::Compacting,
     markers: marker::Markers,
     soft: soft::SoftSide,
+    topics: topic::TopicSide,
     sessions: session::Sessions,
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
@@ -204,6 +207,7 @@ impl Engine {
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
+            topics: topic::TopicSide::default(),
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,

@@ -1,4 +1,4 @@
-//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`].
+//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`], [`Topic`].
 //!
 //! ```no_run
 //! use foreshore::peer::Peer;
@@ -26,6 +26,7 @@ mod services;
 mod session;
 mod soft;
 mod space;
+mod topic;
 mod typed;
 mod undo;
 mod watch;
@@ -48,7 +49,7 @@ pub use self::builder::{Builder, SpawnError};
 pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
-pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
+pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS, MAX_WAITING_SIGNALS};
 #[cfg(feature = "tower")]
 pub use self::services::Discovered;
 pub use self::services::{
@@ -58,10 +59,11 @@ pub use self::services::{
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
+pub use self::topic::{Heard, Publish, Published, Signals, Topic};
 pub use self::typed::Content;
 pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
-pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
+pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo, TopicError};
 pub use crate::id::PeerId;
 pub use crate::net::{
     Address, AddressError, Backoff, KnownPeer, MAX_DIALLED, NetConfig, RelayLimits, Standing, peer_text,

@@ -79,6 +79,12 @@ pub enum Command {
         #[command(subcommand)]
         command: ServicesCommand,
     },
+    /// Signals to whoever is connected, kept nowhere
+    Topic {
+        /// What to do
+        #[command(subcommand)]
+        command: TopicCommand,
+    },
     /// Show or create spaces
     Space {
         /// What to do; without it, the spaces are listed
@@ -353,6 +359,30 @@ Exit status with COMMAND: its own; 128 and the signal's number if a signal ended
 service was refused or no peer runs; 126 and 127 if it cannot be started. SIGTERM and SIGINT first take the offer back, \
 then go to COMMAND, which has 10 s to end; a second one ends it at once. Without COMMAND: as for other commands, and 0 when \
 told to stop.";
+
+/// What `topic` can do.
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Publish a signal at a path, to every connected peer that may read it
+    Pub {
+        /// Where
+        path: String,
+        /// The value as JSON, at most 4 KiB; `-` or nothing: standard input
+        value: Option<String>,
+        /// Take the value as plain text instead of JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Print a line for every signal that is published from now on, and say what was missed
+    Sub {
+        /// Only signals here and below
+        #[arg(default_value = "/")]
+        prefix: String,
+        /// Stop after this many lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+}
 
 /// Options of `history`.
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod register;
 mod services;
 mod soft;
 mod spaces;
+mod topic;
 mod transfer;
 
 use std::time::Duration;
@@ -70,6 +71,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::History(args) => documents::history(context, args).await,
         Command::Soft { command } => soft::soft(context, command).await,
         Command::Services { command } => services::services(context, command).await,
+        Command::Topic { command } => topic::topic(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,

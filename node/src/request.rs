@@ -56,6 +56,10 @@ pub enum Request {
     ServicesWatch { space: String, service: Option<String>, count: Option<u64> },
     /// One item, [`Registered`]; then nothing until the caller goes away, which takes the offer back.
     ServiceRegister { space: String, service: String, endpoint: String, metadata: BTreeMap<String, String> },
+    /// → [`Published`].
+    Publish { space: String, path: String, value: Json },
+    /// Items: [`SignalLine`], until the caller goes away or `count` is reached.
+    Subscribe { space: String, prefix: String, count: Option<u64> },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -241,6 +245,33 @@ pub struct Registered {
     pub owner: String,
 }
 
+/// A signal that was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Published {
+    pub path: String,
+    /// The peer's count of its signals at the path.
+    pub seq: u64,
+    /// Connected peers that it goes to first.
+    pub peers: u64,
+}
+
+/// A signal that was heard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SignalLine {
+    pub path: String,
+    pub sender: String,
+    pub device: String,
+    pub mine: bool,
+    pub seq: u64,
+    /// Signals of the sender at the path that did not reach the peer, since the one before.
+    pub missed: u64,
+    /// Signals that this command was too slow to print, before this one.
+    pub dropped: u64,
+    pub value: Json,
+}
+
 /// One change of a document's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named by what they hold")]
@@ -347,6 +378,16 @@ pub struct Status {
     pub soft_bytes: u64,
     #[serde(default)]
     pub soft_refused: u64,
+    #[serde(default)]
+    pub topic_streams: u64,
+    #[serde(default)]
+    pub topic_bytes: u64,
+    #[serde(default)]
+    pub topic_delivered: u64,
+    #[serde(default)]
+    pub topic_dropped: u64,
+    #[serde(default)]
+    pub topic_refused: u64,
     pub connections: u64,
     #[serde(default)]
     pub known_peers: u64,

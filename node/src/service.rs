@@ -7,6 +7,7 @@ mod services;
 mod soft;
 mod spaces;
 mod status;
+mod topic;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space, TopicError};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
@@ -179,6 +180,11 @@ impl Handler for Service {
             Request::ServiceRegister { space, service, endpoint, metadata } => {
                 answer(self.service_register(&space, &service, &endpoint, metadata, &items).await?)
             }
+
+            Request::Publish { space, path, value } => answer(self.publish(&space, &path, &value).await?),
+            Request::Subscribe { space, prefix, count } => {
+                answer(self.subscribe(&space, &prefix, count, &items).await?)
+            }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
@@ -219,7 +225,8 @@ fn refused(error: CommandError) -> Failure {
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Denied { .. } => Code::Denied,
+        CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
+        CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
         CommandError::Storage(_) => Code::Store,

@@ -214,6 +214,7 @@ impl Engine {
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
         self.links.remove(&id);
         self.soft_unlinked(id, None);
+        self.topic_unlinked(id, None);
         self.busy_links.remove(&id);
         self.sessions.forget_link(id);
     }
@@ -226,6 +227,7 @@ impl Engine {
                 self.out.push_back(Output::Send { link: id, bytes });
             }
             self.soft_unlinked(id, None);
+            self.topic_unlinked(id, None);
             self.busy_links.remove(&id);
             self.out.push_back(Output::Close { link: id, reason });
         }
@@ -278,6 +280,7 @@ impl Engine {
                     link.spaces.remove(&space);
                     link.sync.forget_question(space);
                     self.soft_unlinked(id, Some(space));
+                    self.topic_unlinked(id, Some(space));
                 }
                 Ok(())
             }
@@ -375,6 +378,7 @@ impl Engine {
                 Ok(())
             }
             Message::Soft { body, .. } => self.on_soft(id, space, &body),
+            Message::Topic { body, .. } => self.on_topic(id, space, &body),
             _ => Err(protocol("a message out of its place")),
         }
     }
@@ -555,6 +559,7 @@ impl Engine {
         }
         self.busy_links.insert(id);
         self.soft_domains(id, space);
+        self.topic_domains(id, space);
     }
 
     pub(super) fn on_interests_changed(&mut self, space: SpaceId) {

@@ -224,6 +224,7 @@ impl Engine {
             self.run_link_sync(id);
             self.read_shipments(id);
             self.pump_soft(id);
+            self.pump_topics(id);
             self.send_frames(id);
             self.ask_behind_data(id);
             self.send_frames(id);

@@ -18,6 +18,7 @@ mod pushes;
 mod resume;
 mod rounds;
 mod soft;
+mod topics;
 mod transfers;
 
 /// One engine with its store.

@@ -36,6 +36,7 @@
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 //! | 162 | [`Message::Peers`] | to a proved member, and when it is news |
+//! | 161 | [`Message::Topic`] | signals of topics |
 
 pub mod exchange;
 
@@ -372,6 +373,13 @@ pub enum Message {
         /// Ranges of arrival numbers, end excluded: points in them may stand for edits that the sender has set aside.
         set_aside: Vec<(u64, u64)>,
     },
+    /// A signal, or what keeps their trees in order. Who does not know it hears no topics, and passes none on.
+    Topic {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `topic`.
+        body: Vec<u8>,
+    },
 }
 
 impl Message {
@@ -409,6 +417,7 @@ impl Message {
             Message::Reached { .. } => 30,
             Message::Vouch { .. } => 160,
             Message::Peers { .. } => 162,
+            Message::Topic { .. } => 161,
         }
     }
 
@@ -448,6 +457,7 @@ impl Message {
             | Message::Part { space, .. }
             | Message::Have { space, .. }
             | Message::Soft { space, .. }
+            | Message::Topic { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
@@ -556,7 +566,7 @@ impl Message {
                     w.array(&d.0);
                 });
             }
-            Message::Soft { space, body } => {
+            Message::Soft { space, body } | Message::Topic { space, body } => {
                 w.array(space).raw(body);
             }
             Message::SoftAck => {}
@@ -695,6 +705,7 @@ impl Message {
                 r.extensions()?;
                 Message::Peers { space, peers }
             }
+            161 => Message::Topic { space: r.array("space")?, body: r.rest().to_vec() },
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -873,6 +884,7 @@ mod tests {
                 space,
                 peers: vec![PeerAddresses { peer: PeerId([3; 32]), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
             },
+            Message::Topic { space, body: vec![4, 9] },
         ]
     }
 

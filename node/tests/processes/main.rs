@@ -13,3 +13,4 @@ mod serving;
 mod sessions;
 mod soft;
 mod support;
+mod topic;
