@@ -10,6 +10,7 @@ mod footprint;
 mod identify;
 mod ingest;
 mod insync;
+mod latency;
 mod measure;
 mod reconcile;
 mod replicas;
@@ -40,6 +41,9 @@ struct Cli {
     probe_footprint: Option<usize>,
     #[arg(long, hide = true)]
     space: Option<String>,
+    /// What `latency` starts itself as, to be the other process
+    #[arg(long, hide = true)]
+    latency_role: Option<String>,
 }
 
 /// What a bench is told.
@@ -57,19 +61,23 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
     ("footprint", footprint::run),
     ("text", text::run),
     ("converge", converge::run),
+    ("latency", latency::run),
 ];
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if let (Some(documents), Some(space), Some(directory)) = (cli.probe_footprint, &cli.space, cli.names.first()) {
         return footprint::probe(directory.as_ref(), space, documents);
+    }
+    if let (Some(role), Some(directory)) = (&cli.latency_role, cli.names.first()) {
+        return latency::play(role, directory.as_ref());
     }
     if let Some(unknown) = cli.names.iter().find(|name| BENCHES.iter().all(|(bench, _)| bench != name)) {
         let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();

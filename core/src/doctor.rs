@@ -137,7 +137,7 @@ impl Doctor<'_> {
         scan(store, Table::Meta, &mut |key, value| {
             let expected = match key {
                 b"device" | b"peer" => Some(32),
-                b"incarnation" | b"log-epoch" => Some(8),
+                b"incarnation" | b"log-epoch" | b"life" => Some(8),
                 _ => None,
             };
             if expected.is_some_and(|length| value.len() != length) {

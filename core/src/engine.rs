@@ -21,6 +21,8 @@
 //! | `space`, `index` | what is known of a space |
 //! | `marker` | what survives of a document that kills its process |
 //! | `link` | a sync stream: handshake, credit, frames |
+//! | `resume` | the handshake between peers that know each other, two round trips long |
+//! | `exchange` | where members are, told to members |
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
 //! | `broadcast` | fresh changes, pushed along trees |
@@ -28,6 +30,7 @@
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
+//! | `topic` | topics: commands, links, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +52,7 @@ mod broadcast;
 mod command;
 mod compact;
 mod document;
+mod exchange;
 mod facts;
 mod held;
 pub mod index;
@@ -57,12 +61,14 @@ pub mod keys;
 mod link;
 mod marker;
 mod resolve;
+mod resume;
 mod session;
 mod ship;
 mod soft;
 mod space;
 mod storage;
 mod sync;
+mod topic;
 mod wait;
 
 #[cfg(test)]
@@ -157,7 +163,9 @@ pub struct Engine {
     compacting: compact::Compacting,
     markers: marker::Markers,
     soft: soft::SoftSide,
+    topics: topic::TopicSide,
     sessions: session::Sessions,
+    acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
     /// Number of documents in use at which to look for what can go.
@@ -199,7 +207,9 @@ impl Engine {
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
+            topics: topic::TopicSide::default(),
             sessions: session::Sessions::default(),
+            acquaintances: resume::Acquaintances::default(),
             uses: 0,
             evict_at: 64,
             hot_estimate: 0,

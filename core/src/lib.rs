@@ -12,6 +12,7 @@ pub mod reconcile;
 pub mod session;
 pub mod soft;
 pub mod time;
+pub mod topic;
 pub mod trust;
 pub mod wire;
 

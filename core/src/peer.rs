@@ -1,4 +1,4 @@
-//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`].
+//! The async face of a peer: [`Peer`], [`Space`], [`Document`], [`Soft`], [`Presence`], [`Topic`].
 //!
 //! ```no_run
 //! use foreshore::peer::Peer;
@@ -27,6 +27,7 @@ mod services;
 mod session;
 mod soft;
 mod space;
+mod topic;
 mod typed;
 mod undo;
 mod watch;
@@ -49,22 +50,25 @@ pub use self::builder::{Builder, SpawnError};
 pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};
 pub use self::commit::Commit;
 pub use self::document::{Document, DocumentError};
-pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS};
+pub use self::hub::{DocumentChange, MAX_WAITING_EVENTS, MAX_WAITING_SIGNALS};
 #[cfg(feature = "tower")]
 pub use self::services::Discovered;
 pub use self::services::{
     Endpoint, EndpointChange, EndpointKey, Endpoints, MAX_ENDPOINT, MAX_ENDPOINTS, MAX_METADATA, MAX_METADATA_BYTES,
-    MAX_SERVICE_NAME, Metadata, Registration, ServiceError,
+    MAX_SERVICE_NAME, Metadata, Offer, Registration, ServiceError,
 };
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
 pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
+pub use self::topic::{Heard, Publish, Published, Signals, Topic};
 pub use self::typed::Content;
 pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
-pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo};
+pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo, TopicError};
 pub use crate::id::PeerId;
-pub use crate::net::{Address, AddressError, Backoff, NetConfig, peer_text};
+pub use crate::net::{
+    Address, AddressError, Backoff, KnownPeer, MAX_DIALLED, NetConfig, RelayLimits, Standing, peer_text,
+};
 pub use crate::session::{Bookmark, BookmarkError, Missing, MissingDocument, Why};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of
@@ -209,14 +213,37 @@ impl Peer {
         PeerEvents(self.client.hub.watch_peer())
     }
 
-    /// Stays connected to whoever is at an address. `false`: too many addresses are known already.
+    /// Stays connected to whoever is at an address. `false`: too many addresses are known already, or it goes through a relay
+    /// and does not say to whom.
     pub async fn dial(&self, address: Address) -> Result<bool, CommandError> {
         self.client.ask(|done| Request::Dial { address, done }).await
     }
 
     /// The network may be back, or the machine awake: dials everybody now and compares with everybody linked.
     pub fn hurry(&self) {
-        self.client.notify(Request::Hurry);
+        self.client.notify(Request::Hurry { probe: false });
+    }
+
+    /// The network changed: another interface, another address, awake after sleep. Like [`Peer::hurry`], and links that do
+    /// not answer within seconds are given up and dialled anew, where otherwise it takes the system's patience to notice.
+    pub fn network_changed(&self) {
+        self.client.notify(Request::Hurry { probe: true });
+    }
+
+    /// The peers that this one has met, found or heard of.
+    pub async fn known_peers(&self) -> Result<Vec<KnownPeer>, CommandError> {
+        self.client.ask(Request::Known).await
+    }
+
+    /// Dials a known peer now. `false`: no address of it is known.
+    pub async fn dial_peer(&self, peer: PeerId) -> Result<bool, CommandError> {
+        self.client.ask(|done| Request::DialPeer { peer, done }).await
+    }
+
+    /// Drops the links with a peer and does not dial it again by itself, until [`Peer::dial_peer`]; unlike a blocked one it
+    /// may dial this peer, and a configured address is dialled all the same. `false`: it is not known.
+    pub async fn drop_peer(&self, peer: PeerId) -> Result<bool, CommandError> {
+        self.client.ask(|done| Request::DropPeer { peer, done }).await
     }
 
     /// Cuts a peer off: its connections are closed and new ones refused, until [`Peer::unblock`] or a restart. For

@@ -29,6 +29,7 @@ pub mod program;
 pub mod queue;
 pub mod scenario;
 pub mod soft;
+pub mod topics;
 pub mod trace;
 
 pub use scenario::{Failure, NAMES, Options, Report, Scenario, run, run_scenario};

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -72,6 +73,18 @@ pub enum Command {
         #[command(subcommand)]
         command: SoftCommand,
     },
+    /// Who offers a service, and where: entries that live with the peer that registered them
+    Services {
+        /// What to do
+        #[command(subcommand)]
+        command: ServicesCommand,
+    },
+    /// Signals to whoever is connected, kept nowhere
+    Topic {
+        /// What to do
+        #[command(subcommand)]
+        command: TopicCommand,
+    },
     /// Show or create spaces
     Space {
         /// What to do; without it, the spaces are listed
@@ -120,6 +133,21 @@ pub struct RunArgs {
     /// A peer to stay connected to, as a multiaddr; repeatable
     #[arg(long, value_name = "MULTIADDR")]
     pub dial: Vec<String>,
+    /// A circuit relay to be reachable through, as a multiaddr that ends in /p2p/ and its id; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub relays: Vec<String>,
+    /// Be a circuit relay for whoever reaches this peer, within limits
+    #[arg(long, value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
+    pub relay: Option<String>,
+    /// Look for peers on the local network by multicast DNS, and be found there
+    #[arg(long, value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on", require_equals = true)]
+    pub mdns: Option<String>,
+    /// An address at which this peer is reached though it does not listen on it, as a multiaddr; repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    pub advertise: Vec<String>,
+    /// Whether members tell each other where members are: on or off
+    #[arg(long, value_name = "SWITCH")]
+    pub peer_exchange: Option<String>,
     /// Address of health, metrics and status, or off
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<String>,
@@ -138,6 +166,9 @@ pub struct RunArgs {
     /// How often neighbours compare roots without any other reason
     #[arg(long, value_name = "DURATION")]
     pub reconcile_period: Option<String>,
+    /// How long soft entries outlive their peer's last sign of life; it gives three in that time
+    #[arg(long, value_name = "DURATION")]
+    pub soft_ttl: Option<String>,
     /// Connections to peers at once
     #[arg(long, value_name = "N")]
     pub max_connections: Option<String>,
@@ -284,6 +315,75 @@ pub enum SoftCommand {
     },
 }
 
+/// What `services` can do.
+#[derive(Debug, Subcommand)]
+pub enum ServicesCommand {
+    /// List where services are offered
+    List {
+        /// The service; without it, all of them
+        name: Option<String>,
+    },
+    /// Print a line for every endpoint that is offered, changes or is gone, beginning with those that are there
+    Watch {
+        /// The service; without it, all of them
+        name: Option<String>,
+        /// Stop after this many lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Offer a service at an endpoint until this command, or COMMAND, ends
+    Register(RegisterArgs),
+}
+
+/// Options of `services register`.
+#[derive(Debug, Args)]
+#[command(after_help = REGISTER_HELP)]
+pub struct RegisterArgs {
+    /// The service: letters, digits, `-`, `_` and `.`
+    pub name: String,
+    /// Its address, as callers are to read it: host:port, a URL
+    pub endpoint: String,
+    /// What else is said of the endpoint; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub meta: Vec<(String, String)>,
+    /// What provides the service: it is offered as long as this runs
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// How `services register` ends.
+const REGISTER_HELP: &str = "The running peer offers the endpoint. If it stops, the command stays, and offers the endpoint again \
+once the peer is back.
+
+Exit status with COMMAND: its own; 128 and the signal's number if a signal ended it; 125 if it was not started, because the \
+service was refused or no peer runs; 126 and 127 if it cannot be started. SIGTERM and SIGINT first take the offer back, \
+then go to COMMAND, which has 10 s to end; a second one ends it at once. Without COMMAND: as for other commands, and 0 when \
+told to stop.";
+
+/// What `topic` can do.
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Publish a signal at a path, to every connected peer that may read it
+    Pub {
+        /// Where
+        path: String,
+        /// The value as JSON, at most 4 KiB; `-` or nothing: standard input
+        value: Option<String>,
+        /// Take the value as plain text instead of JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Print a line for every signal that is published from now on, and say what was missed
+    Sub {
+        /// Only signals here and below
+        #[arg(default_value = "/")]
+        prefix: String,
+        /// Stop after this many lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+}
+
 /// Options of `history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
@@ -389,6 +489,13 @@ pub struct DoctorArgs {
     pub limit: usize,
 }
 
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as key=value".into()),
+    }
+}
+
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     parse_duration(text).ok_or_else(|| "write it as 500ms, 30s, 5m, 2h or 7d".into())
 }
@@ -415,12 +522,18 @@ impl Cli {
             layers
                 .flags("listen", &run.listen)
                 .flags("dial", &run.dial)
+                .flags("relays", &run.relays)
+                .flag("relay", run.relay.clone())
+                .flag("mdns", run.mdns.clone())
+                .flags("advertise", &run.advertise)
+                .flag("peer_exchange", run.peer_exchange.clone())
                 .flags("http_hosts", &run.http_hosts)
                 .flag("http", run.http.clone())
                 .flag("storage", run.storage.clone())
                 .flag("cache", run.cache.clone())
                 .flag("hot_memory", run.hot_memory.clone())
                 .flag("reconcile_period", run.reconcile_period.clone())
+                .flag("soft_ttl", run.soft_ttl.clone())
                 .flag("max_connections", run.max_connections.clone());
         }
         layers

@@ -6,13 +6,16 @@
 
 mod documents;
 mod offline;
+mod register;
+mod services;
 mod soft;
 mod spaces;
+mod topic;
 mod transfer;
 
 use std::time::Duration;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, ServicesCommand};
 use crate::config::Config;
 use crate::control::{Call, Connection};
 use crate::failure::{Code, Failure};
@@ -52,6 +55,7 @@ pub async fn execute(cli: Cli, environment: Vec<(String, String)>) -> Result<(),
         Command::Config(_) => offline::config(&context),
         Command::Doctor(args) => doctor::command(&context.config, out, &args).await,
         Command::Completions { .. } => Ok(()),
+        Command::Services { command: ServicesCommand::Register(args) } => register::register(&context, args).await,
         asking => interruptible(ask(&context, asking)).await,
     }
 }
@@ -66,6 +70,8 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Wait(args) => documents::wait(context, args).await,
         Command::History(args) => documents::history(context, args).await,
         Command::Soft { command } => soft::soft(context, command).await,
+        Command::Services { command } => services::services(context, command).await,
+        Command::Topic { command } => topic::topic(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,
@@ -173,6 +179,15 @@ impl Context {
             _ => self.config.space.value.clone(),
         }
     }
+}
+
+/// Refuses where no peer runs: soft state lives with one, and one that is opened for a single command would take away again
+/// what it has set.
+async fn running_peer(context: &Context, what: &str) -> Result<Connection, Failure> {
+    Connection::open(&context.config.data.value).await?.ok_or_else(|| {
+        Failure::new(Code::Failed, format_args!("no peer runs here, and {what} live with a running peer"))
+            .hint("start one with `foreshore run`")
+    })
 }
 
 /// Reads a typed item.

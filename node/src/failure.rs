@@ -28,6 +28,8 @@ pub enum Code {
     Timeout,
     /// Stopped by a signal.
     Interrupted,
+    /// A program that a command ran ended with this status, or was not run; whatever was to be said is said.
+    Program(u8),
     /// Whoever read the output has read enough (`foreshore list | head`). Not worth a word.
     ReaderGone,
 }
@@ -48,6 +50,7 @@ impl Code {
     /// The exit status of the process.
     pub const fn exit_status(self) -> u8 {
         match self {
+            Code::Program(status) => status,
             Code::ReaderGone => 0,
             Code::Failed => 1,
             Code::Invalid => 2,

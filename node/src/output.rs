@@ -44,7 +44,7 @@ impl Output {
 
     /// Prints a failure to stderr.
     pub fn failure(self, failure: &Failure) {
-        if failure.code == Code::ReaderGone {
+        if matches!(failure.code, Code::ReaderGone | Code::Program(_)) {
             return;
         }
         let mut err = io::stderr().lock();

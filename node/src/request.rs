@@ -1,6 +1,8 @@
 //! What a command asks of a peer, and what it is told: one vocabulary for the control socket and for a peer inside the
 //! command's own process.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -48,6 +50,16 @@ pub enum Request {
     SoftList { space: String, prefix: String },
     /// Items: [`SoftEvent`], until the caller goes away or `count` is reached.
     SoftWatch { space: String, prefix: String, count: Option<u64> },
+    /// Items: [`ServiceLine`].
+    Services { space: String, service: Option<String> },
+    /// Items: [`ServiceEvent`], beginning with what is there, until the caller goes away or `count` is reached.
+    ServicesWatch { space: String, service: Option<String>, count: Option<u64> },
+    /// One item, [`Registered`]; then nothing until the caller goes away, which takes the offer back.
+    ServiceRegister { space: String, service: String, endpoint: String, metadata: BTreeMap<String, String> },
+    /// → [`Published`].
+    Publish { space: String, path: String, value: Json },
+    /// Items: [`SignalLine`], until the caller goes away or `count` is reached.
+    Subscribe { space: String, prefix: String, count: Option<u64> },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -191,6 +203,75 @@ pub struct SoftEvent {
     pub value: Option<Json>,
 }
 
+/// An endpoint of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct ServiceLine {
+    pub service: String,
+    pub endpoint: String,
+    pub metadata: BTreeMap<String, String>,
+    pub instance: String,
+    pub owner: String,
+    pub device: String,
+    pub mine: bool,
+    /// Whether its peer has missed a renewal.
+    pub away: bool,
+    /// When it lapses unless a renewal comes.
+    pub expires_ms: u64,
+}
+
+/// What happened to an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct ServiceEvent {
+    /// `offered`, `changed` or `gone`.
+    pub kind: String,
+    pub service: String,
+    pub endpoint: String,
+    pub metadata: BTreeMap<String, String>,
+    pub instance: String,
+    pub owner: String,
+    pub mine: bool,
+}
+
+/// A service that is offered from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Registered {
+    pub service: String,
+    pub endpoint: String,
+    pub instance: String,
+    /// The peer that offers it: the running one.
+    pub owner: String,
+}
+
+/// A signal that was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Published {
+    pub path: String,
+    /// The peer's count of its signals at the path.
+    pub seq: u64,
+    /// Connected peers that it goes to first.
+    pub peers: u64,
+}
+
+/// A signal that was heard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SignalLine {
+    pub path: String,
+    pub sender: String,
+    pub device: String,
+    pub mine: bool,
+    pub seq: u64,
+    /// Signals of the sender at the path that did not reach the peer, since the one before.
+    pub missed: u64,
+    /// Signals that this command was too slow to print, before this one.
+    pub dropped: u64,
+    pub value: Json,
+}
+
 /// One change of a document's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named by what they hold")]
@@ -259,6 +340,9 @@ pub struct Neighbour {
     pub peer: String,
     pub device: Option<String>,
     pub address: Option<String>,
+    /// Whether it is reached through a circuit relay.
+    #[serde(default)]
+    pub relayed: bool,
     pub spaces: Vec<String>,
     pub in_step: bool,
     pub bytes_sent: u64,
@@ -294,7 +378,21 @@ pub struct Status {
     pub soft_bytes: u64,
     #[serde(default)]
     pub soft_refused: u64,
+    #[serde(default)]
+    pub topic_streams: u64,
+    #[serde(default)]
+    pub topic_bytes: u64,
+    #[serde(default)]
+    pub topic_delivered: u64,
+    #[serde(default)]
+    pub topic_dropped: u64,
+    #[serde(default)]
+    pub topic_refused: u64,
     pub connections: u64,
+    #[serde(default)]
+    pub known_peers: u64,
+    #[serde(default)]
+    pub relay_reservations: u64,
     pub refused_connections: u64,
     pub violations: u64,
     pub resident_bytes: u64,

@@ -4,9 +4,11 @@
 mod documents;
 mod local;
 mod pages;
+mod services;
 mod soft;
 mod spaces;
 mod status;
+mod topic;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -16,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space, TopicError};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
 pub use self::local::{Local, LocalError, Opening, open_failure};
+use self::services::Offers;
 use crate::control::{Handler, Items, Pages};
 use crate::failure::{Code, Failure};
 use crate::http::Figures;
@@ -38,6 +41,8 @@ struct Shared {
     data: PathBuf,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
+    /// Commands that hold an endpoint each.
+    offers: Offers,
     /// What keeps writes from succeeding, as the peer last said.
     trouble: watch::Sender<Option<String>>,
 }
@@ -46,8 +51,14 @@ impl Service {
     /// A service over a running peer that keeps its data in `data`. Needs a runtime.
     #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
     pub(crate) fn new(peer: Peer, data: PathBuf) -> Self {
-        let shared =
-            Shared { peer, data, started: Instant::now(), http: Mutex::default(), trouble: watch::Sender::default() };
+        let shared = Shared {
+            peer,
+            data,
+            started: Instant::now(),
+            http: Mutex::default(),
+            offers: Offers::default(),
+            trouble: watch::Sender::default(),
+        };
         let service = Self { shared: Arc::new(shared) };
         service.follow_trouble();
         service
@@ -163,6 +174,18 @@ impl Handler for Service {
             Request::SoftWatch { space, prefix, count } => {
                 answer(self.soft_watch(&space, &prefix, count, &items).await?)
             }
+            Request::Services { space, service } => answer(self.services(&space, service.as_deref(), &items).await?),
+            Request::ServicesWatch { space, service, count } => {
+                answer(self.services_watch(&space, service.as_deref(), count, &items).await?)
+            }
+            Request::ServiceRegister { space, service, endpoint, metadata } => {
+                answer(self.service_register(&space, &service, &endpoint, metadata, &items).await?)
+            }
+
+            Request::Publish { space, path, value } => answer(self.publish(&space, &path, &value).await?),
+            Request::Subscribe { space, prefix, count } => {
+                answer(self.subscribe(&space, &prefix, count, &items).await?)
+            }
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
@@ -203,7 +226,8 @@ fn refused(error: CommandError) -> Failure {
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Denied { .. } => Code::Denied,
+        CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
+        CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
         CommandError::Storage(_) => Code::Store,

@@ -63,6 +63,8 @@ impl Cluster {
         for agent in 0..trace.agents {
             let store = Redb::open(stores.path().join(agent.to_string()))?;
             let mut builder = Peer::builder().store(store).listen("/ip4/127.0.0.1/tcp/0").redial(REDIAL[0], REDIAL[1]);
+            // The cables are the only ways: nobody is to find another around them.
+            builder = builder.network(|net| net.peer_exchange = false);
             for (other, listener) in listeners.iter().enumerate() {
                 let cable = Cable::to(*listener).await?;
                 builder = builder.bootstrap(multiaddr(cable.address()));

@@ -141,6 +141,7 @@ fn simulator(options: &Options) -> anyhow::Result<()> {
 
 /// Unit, property, process and crash tests. Process tests start the programs that are built here first.
 fn tests(options: &Options) -> anyhow::Result<()> {
+    let namespaces = namespaces();
     cargo::run(cargo("build --bins --quiet"))?;
     let nextest = cargo::has("nextest");
     let mut command = match (nextest, options.long) {
@@ -154,5 +155,33 @@ fn tests(options: &Options) -> anyhow::Result<()> {
     if options.long {
         command.env("FORESHORE_LONG", "1");
     }
-    cargo::run(command)
+    let outcome = cargo::run(command);
+    if let Err(why) = namespaces {
+        println!("\nNOT TESTED: peers in network namespaces (cuts, stops): {why}");
+    }
+    outcome
+}
+
+/// Whether the test with network namespaces can run; installs what it needs where that is possible.
+fn namespaces() -> Result<(), String> {
+    let has_ip = || Command::new("ip").arg("-V").output().is_ok_and(|output| output.status.success());
+    let user = Command::new("id").arg("-u").output().map_err(|error| format!("id: {error}"))?;
+    if String::from_utf8_lossy(&user.stdout).trim() != "0" {
+        return Err("that takes root".into());
+    }
+    if !has_ip() {
+        println!("installing iproute2 for the test with network namespaces");
+        let _ = Command::new("apt-get").args(["install", "--yes", "--quiet", "iproute2"]).status();
+    }
+    if !has_ip() {
+        return Err("there is no `ip`, and it could not be installed (package iproute2)".into());
+    }
+    let name = format!("fs-{}-probe", std::process::id());
+    let probe = |what: &str| Command::new("ip").args(["netns", what, &name]).output();
+    match probe("add") {
+        Ok(added) if added.status.success() => drop(probe("del")),
+        Ok(added) => return Err(String::from_utf8_lossy(&added.stderr).trim().to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
 }

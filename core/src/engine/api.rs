@@ -13,8 +13,10 @@ use crate::io::{LinkId, RequestId, StorageFailure};
 use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
 use crate::trust::{Role, RootKey};
+use crate::wire::v1::exchange::PeerAddresses;
 
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
+pub use crate::topic::{TopicError, TopicEvent};
 
 /// What a local program asks for. Every command is answered by exactly one [`Event::Reply`].
 #[derive(Debug)]
@@ -220,6 +222,30 @@ pub enum Command {
         /// At most this many, at most [`MAX_LIST`], but for those that share the last one's path.
         limit: usize,
     },
+    /// For drivers: tells a peer on a link where members of a space are, if it proved to be one. → [`Reply::Done`].
+    TellPeers {
+        /// The stream.
+        link: LinkId,
+        /// The space.
+        space: SpaceId,
+        /// Peers and their addresses; what is over a message's bounds is left out.
+        peers: Vec<PeerAddresses>,
+    },
+    /// For drivers: keeps the address book, for [`Event::PeersKept`] at the next start. → [`Reply::Done`].
+    KeepPeers {
+        /// In the driver's own encoding.
+        book: Vec<u8>,
+    },
+    /// Publishes a signal at a path: handed to everybody connected who may read it, best effort, and kept nowhere.
+    /// → [`Reply::Published`], at once.
+    Publish {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// What.
+        payload: Vec<u8>,
+    },
     /// Compacts what is due, now. → [`Reply::Done`].
     Compact,
     /// Figures for people and metrics. → [`Reply::Status`].
@@ -284,6 +310,13 @@ pub enum Reply {
         items: Vec<SoftInfo>,
         /// Pass as `after` for the next page; `None`: this was the last.
         next: Option<Path>,
+    },
+    /// A signal was published.
+    Published {
+        /// Its number among this peer's signals at the path, in this life of the peer.
+        seq: u64,
+        /// Linked peers that it goes to first.
+        peers: usize,
     },
     /// The text of an invitation. A secret.
     Invitation(String),
@@ -398,6 +431,13 @@ pub enum Event {
         /// What happened.
         event: SoftEvent,
     },
+    /// A signal came, or was published here.
+    Signalled {
+        /// The space.
+        space: SpaceId,
+        /// The signal.
+        event: TopicEvent,
+    },
     /// The members of a space changed.
     MembersChanged {
         /// The space.
@@ -413,6 +453,24 @@ pub enum Event {
         device: DeviceId,
         /// The space.
         space: SpaceId,
+    },
+    /// For drivers: what [`Command::KeepPeers`] kept; ahead of [`Event::Opened`].
+    PeersKept {
+        /// In the driver's own encoding.
+        book: Vec<u8>,
+    },
+    /// For drivers: a member tells where members are. Nothing of it is checked but its bounds.
+    PeersTold {
+        /// Its stream.
+        link: LinkId,
+        /// Who tells.
+        peer: PeerId,
+        /// Its device.
+        device: DeviceId,
+        /// The space.
+        space: SpaceId,
+        /// What it tells.
+        peers: Vec<PeerAddresses>,
     },
     /// A link and a space came back in step after a difference.
     InStep {
@@ -487,6 +545,16 @@ pub struct StatusReport {
     pub soft_bytes: u64,
     /// News of soft state dropped since the start: over a bound, too old, or without the right.
     pub soft_refused: u64,
+    /// Streams of signals by others that are kept track of.
+    pub topic_streams: u64,
+    /// Bytes of signals that wait for links, or are kept a moment for neighbours.
+    pub topic_bytes: u64,
+    /// Signals handed to programs since the start, own ones included.
+    pub topic_delivered: u64,
+    /// Signals dropped since the start because a link was too slow.
+    pub topic_dropped: u64,
+    /// Signals of others not taken since the start: over a rate, too old, or without the right.
+    pub topic_refused: u64,
 }
 
 /// Figures of a space.
@@ -574,6 +642,9 @@ pub enum CommandError {
     /// A soft entry is over a bound.
     #[error(transparent)]
     Soft(#[from] SoftError),
+    /// A signal cannot be published.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
     /// The bookmark cannot be used here: it is of another space, or at a bound.
     #[error(transparent)]
     Bookmark(#[from] BookmarkError),

@@ -44,6 +44,7 @@ struct Ready {
     epoch: Vec<u8>,
     spaces: Vec<Space>,
     cursors: BTreeMap<(u64, SpaceId), u64>,
+    life: u64,
 }
 
 impl Engine {
@@ -113,10 +114,14 @@ impl Engine {
         let (device, incarnation) = (ready.identity.device, ready.identity.incarnation);
         self.identity = Some(ready.identity);
         self.cursors = ready.cursors;
+        self.topics.life = ready.life;
         self.markers = super::marker::Markers::load(&opening.meta);
         self.load_sessions(&opening.meta, &ready.spaces);
         self.spaces = ready.spaces.into_iter().map(|s| (s.id(), s)).collect();
         let spaces: Vec<SpaceInfo> = self.spaces.values().map(Space::info).collect();
+        if let Some(book) = opening.meta.get(keys::PEERS) {
+            self.emit(Event::PeersKept { book: book.clone() });
+        }
         self.emit(Event::Opened { device, peer_seed: ready.peer_seed, incarnation, spaces });
     }
 
@@ -187,13 +192,15 @@ impl Opening {
         let epoch = HostEpoch::following(found, &mut engine.rng).as_bytes().to_vec();
         let mut format = Writer::new();
         format.varint(FORMAT);
-        let rows: [(&[u8], &[u8]); 6] = [
+        let life = super::topic::next_life(self.number(b"life"), engine.now.wall, Incarnation(incarnation));
+        let rows: [(&[u8], &[u8]); 7] = [
             (b"format", &format.finish()),
             (b"device", &device_seed),
             (b"peer", &peer_seed),
             (b"incarnation", &incarnation.to_le_bytes()),
             (b"log-epoch", &log_epoch.to_le_bytes()),
             (b"epoch", &epoch),
+            (b"life", &life.to_le_bytes()),
         ];
         let mut ops: Vec<_> = rows.iter().map(|(k, v)| WriteOp::Put(Table::Meta, k.to_vec(), v.to_vec())).collect();
         ops.push(WriteOp::Delete(Table::Meta, b"seal".to_vec()));
@@ -203,7 +210,7 @@ impl Opening {
         }
         let identity = Identity { device: key.device(), peer, key, incarnation: Incarnation(incarnation), log_epoch };
         let cursors = self.cursors(&spaces);
-        Ok((Ready { identity, peer_seed, epoch, spaces, cursors }, ops))
+        Ok((Ready { identity, peer_seed, epoch, spaces, cursors, life }, ops))
     }
 
     fn cursors(&self, spaces: &[Space]) -> BTreeMap<(u64, SpaceId), u64> {

@@ -138,6 +138,14 @@ impl Engine {
             Command::DiscardSetAside { space, path } => self.discard_set_aside(request, space, &path),
             Command::Export { space, after } => self.export(request, space, after),
             Command::Import { space, page } => self.import(request, space, &page),
+            Command::TellPeers { link, space, peers } => {
+                self.tell_peers(link, space, peers);
+                Ok(Some(Reply::Done))
+            }
+            Command::KeepPeers { book } => {
+                self.keep_peers(book);
+                Ok(Some(Reply::Done))
+            }
             Command::Compact => {
                 self.compact_all(request);
                 Ok(None)
@@ -147,6 +155,7 @@ impl Engine {
             Command::SoftDelete { space, path } => self.soft_delete(space, &path),
             Command::SoftGet { space, path } => self.soft_get(space, &path),
             Command::SoftList { space, prefix, after, limit } => self.soft_list(space, &prefix, after.as_ref(), limit),
+            Command::Publish { space, path, payload } => self.publish(space, path, payload),
             Command::Close => {
                 self.soft_release();
                 self.phase = Phase::Closing;
@@ -336,6 +345,7 @@ impl Engine {
         let links: Vec<LinkStatus> = self.links.iter().map(|(id, link)| link.status(*id)).collect();
         let hot: Vec<usize> = self.documents.values().map(|w| w.hot_bytes()).filter(|b| *b > 0).collect();
         let (soft_owners, soft_bytes, soft_refused) = self.soft_figures();
+        let topics = self.topic_figures();
         StatusReport {
             spaces,
             links,
@@ -349,6 +359,11 @@ impl Engine {
             soft_owners,
             soft_bytes,
             soft_refused,
+            topic_streams: topics.streams,
+            topic_bytes: topics.bytes,
+            topic_delivered: topics.delivered,
+            topic_dropped: topics.dropped,
+            topic_refused: topics.refused,
         }
     }
 

@@ -5,6 +5,7 @@
 //! | meta | `format`, `device`, `peer`, `incarnation`, `seal`, `epoch`, `log-epoch` | see `boot` |
 //! | meta | `space/` ‖ number u32 BE | [`SpaceRecord`] |
 //! | meta | `cursor/` ‖ peer's log epoch u64 LE ‖ number u32 BE | arrival varint |
+//! | meta | `peers` | the driver's address book, opaque here |
 //! | meta | `vouched/` ‖ peer ‖ its log epoch u64 LE ‖ number u32 BE | [`crate::session::Vouched`] |
 //! | meta | `set-aside/` ‖ number u32 BE | [`crate::session::Ranges`] |
 //! | facts | number u32 BE ‖ order u64 BE | the signed fact |
@@ -33,6 +34,9 @@ pub fn space(number: SpaceNumber) -> Vec<u8> {
 pub fn cursor(epoch: u64, number: SpaceNumber) -> Vec<u8> {
     [b"cursor/".as_slice(), &epoch.to_le_bytes(), &number.to_be_bytes()].concat()
 }
+
+/// Key of the driver's address book.
+pub const PEERS: &[u8] = b"peers";
 
 /// Beginning of the keys of what is proved of other stores' logs.
 pub const VOUCHED: &[u8] = b"vouched/";

@@ -65,6 +65,12 @@ pub(super) struct LinkSpace {
     handshake: Handshake,
     /// The peer's device, once proved.
     pub(super) device: Option<DeviceId>,
+    /// The interests and the root of the facts that the peer was last told.
+    said: Option<(Vec<Prefix>, [u8; 24])>,
+    /// The peer was asked for what lies behind a cursor, ahead of any roots.
+    pub(super) cursor_said: bool,
+    /// The peer's cursor has been served: it need not be again.
+    pub(super) cursor_served: bool,
     /// What the peer replicates, once said.
     pub(super) wanted: Option<Vec<Prefix>>,
     /// What both replicate and may read.
@@ -109,6 +115,8 @@ pub(super) struct Link {
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) duplicates: u64,
+    /// Messages that told where peers are.
+    pub(super) told: u64,
 }
 
 impl Link {
@@ -136,6 +144,7 @@ impl Link {
             bytes_sent: 0,
             bytes_received: 0,
             duplicates: 0,
+            told: 0,
         }
     }
 
@@ -205,6 +214,7 @@ impl Engine {
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
         self.links.remove(&id);
         self.soft_unlinked(id, None);
+        self.topic_unlinked(id, None);
         self.busy_links.remove(&id);
         self.sessions.forget_link(id);
     }
@@ -217,6 +227,7 @@ impl Engine {
                 self.out.push_back(Output::Send { link: id, bytes });
             }
             self.soft_unlinked(id, None);
+            self.topic_unlinked(id, None);
             self.busy_links.remove(&id);
             self.out.push_back(Output::Close { link: id, reason });
         }
@@ -267,8 +278,9 @@ impl Engine {
             Message::Refused { space } => {
                 if let Some(space) = link.space_of(&space) {
                     link.spaces.remove(&space);
-                    link.sync.forget_question();
+                    link.sync.forget_question(space);
                     self.soft_unlinked(id, Some(space));
+                    self.topic_unlinked(id, Some(space));
                 }
                 Ok(())
             }
@@ -360,11 +372,13 @@ impl Engine {
                 self.sessions.on_vouch(id, space, former, &set_aside);
                 Ok(())
             }
+            Message::Peers { peers, .. } => self.on_peers(id, space, peers),
             Message::Graft { documents, .. } => {
                 self.on_graft(id, space, documents);
                 Ok(())
             }
             Message::Soft { body, .. } => self.on_soft(id, space, &body),
+            Message::Topic { body, .. } => self.on_topic(id, space, &body),
             _ => Err(protocol("a message out of its place")),
         }
     }
@@ -382,10 +396,11 @@ impl Engine {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         link.announced = spaces;
         link.out.control(Message::Open { tags });
+        self.present_early(id);
         Ok(())
     }
 
-    fn handshake(&self, id: LinkId, space: &SpaceId) -> Option<(Handshake, Side)> {
+    pub(super) fn handshake(&self, id: LinkId, space: &SpaceId) -> Option<(Handshake, Side)> {
         let link = self.links.get(&id)?;
         let hello = link.hello?;
         let me = self.identity().peer;
@@ -428,6 +443,8 @@ impl Engine {
         let mut unmatched = Vec::new();
         for tag in tags {
             match self.space_of_peer_tag(id, &tag) {
+                // It was presented for ahead of its tag.
+                Some((space, ..)) if self.links[&id].spaces.contains_key(&space) => {}
                 Some((space, handshake, side)) => self.present(id, space, handshake, side),
                 None => unmatched.push(tag),
             }
@@ -443,7 +460,7 @@ impl Engine {
         })
     }
 
-    fn present(&mut self, id: LinkId, space: SpaceId, handshake: Handshake, side: Side) {
+    pub(super) fn present(&mut self, id: LinkId, space: SpaceId, handshake: Handshake, side: Side) {
         let identity = self.identity();
         let incarnation = Some(identity.incarnation);
         let roster = &self.spaces[&space].roster;
@@ -456,6 +473,9 @@ impl Engine {
             tag,
             handshake,
             device: None,
+            said: None,
+            cursor_said: false,
+            cursor_served: false,
             wanted: None,
             domains: Vec::new(),
             pushing: false,
@@ -477,11 +497,17 @@ impl Engine {
         match present.verify(&common.handshake, side, roster, self.now.wall) {
             Ok(verified) => {
                 let peer = link.peer;
-                link.spaces.get_mut(&space).expect("found above").device = Some(verified.device);
+                let common = link.spaces.get_mut(&space).expect("found above");
+                if common.device.replace(verified.device).is_some() {
+                    // It began anew, and knows nothing of what was said before.
+                    (common.said, common.cursor_said) = (None, false);
+                }
                 self.admit_facts(space, verified.new_facts, Some(id));
+                self.acquaintances.remember(peer, space, verified.device);
                 self.emit(Event::Joined { link: id, peer, device: verified.device, space });
-                self.send_interests(id, space);
+                self.say_interests(id, space);
                 self.send_held(id, space);
+                self.say_cursor(id, space);
             }
             Err(_) => {
                 link.out.control(Message::Refused { space: tag });
@@ -492,13 +518,25 @@ impl Engine {
     }
 
     pub(super) fn send_interests(&mut self, id: LinkId, space: SpaceId) {
+        let common = self.links.get(&id).and_then(|link| link.spaces.get(&space));
+        if common.is_some_and(|common| common.device.is_some()) {
+            self.say_interests(id, space);
+        }
+    }
+
+    /// Says what is replicated here, unless the peer knows. The caller has authorised it.
+    pub(super) fn say_interests(&mut self, id: LinkId, space: SpaceId) {
         let device = self.identity().device;
         let Some(state) = self.spaces.get_mut(&space) else { return };
         let prefixes = state.interests(&device);
         let facts_root = state.facts.root().0;
         let facts = state.roster.len() as u64;
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(common) = link.spaces.get(&space).filter(|s| s.device.is_some()) else { return };
+        let Some(common) = link.spaces.get_mut(&space) else { return };
+        let said = Some((prefixes.clone(), facts_root));
+        if std::mem::replace(&mut common.said, said.clone()) == said {
+            return;
+        }
         link.out.control(Message::Interests { space: common.tag, prefixes, facts_root, facts });
         self.busy_links.insert(id);
     }
@@ -521,6 +559,7 @@ impl Engine {
         }
         self.busy_links.insert(id);
         self.soft_domains(id, space);
+        self.topic_domains(id, space);
     }
 
     pub(super) fn on_interests_changed(&mut self, space: SpaceId) {

@@ -155,6 +155,11 @@ impl Outbox {
         sent && !self.unacknowledged.is_empty()
     }
 
+    /// Whether nothing waits to be read or sent.
+    pub(super) fn is_drained(&self) -> bool {
+        self.data.is_empty() && self.shipments.is_empty() && !self.reading
+    }
+
     /// The number of the last data message.
     pub(super) fn last_number(&self) -> u64 {
         self.next_number
@@ -219,6 +224,7 @@ impl Engine {
             self.run_link_sync(id);
             self.read_shipments(id);
             self.pump_soft(id);
+            self.pump_topics(id);
             self.send_frames(id);
             self.ask_behind_data(id);
             self.send_frames(id);

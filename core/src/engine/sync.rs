@@ -61,6 +61,8 @@ pub(super) struct Sync {
     /// Since when the roots have differed while one of the two sides was busy.
     busy_since: Option<Timestamp>,
     round: Option<Round>,
+    /// Spaces whose cursor went ahead of the roots, and whose shipment has not ended.
+    early: BTreeSet<SpaceId>,
     serial: u8,
 }
 
@@ -75,7 +77,7 @@ struct DeferredRoots {
 
 /// A difference that is being dealt with.
 #[derive(Debug)]
-struct Round {
+pub(super) struct Round {
     since: Timestamp,
     sent: u64,
     received: u64,
@@ -88,9 +90,29 @@ struct Round {
     cursors: BTreeSet<SpaceId>,
 }
 
+impl Round {
+    /// A round that began with cursors, before anybody knew of a difference. `moved`: bytes sent and received so far.
+    pub(super) fn behind_cursors(now: Timestamp, moved: (u64, u64), arrival: u64) -> Self {
+        let (sent, received) = moved;
+        let cursors = BTreeSet::new();
+        Self { since: now, sent, received, trips: 0, attempts: 0, arrival, cursors_tried: true, cursors }
+    }
+}
+
 impl Sync {
+    /// What lies behind a cursor is on its way.
+    pub(super) fn expect_reached(&mut self, space: SpaceId) {
+        self.early.insert(space);
+    }
+
+    /// A round begins, unless one is under way.
+    pub(super) fn begin_round(&mut self, round: Round) {
+        self.round.get_or_insert(round);
+    }
+
     /// The peer will not answer what it was asked about a space that it refuses.
-    pub(super) fn forget_question(&mut self) {
+    pub(super) fn forget_question(&mut self, space: SpaceId) {
+        self.early.remove(&space);
         self.asked = false;
         self.unsure();
     }
@@ -268,7 +290,9 @@ impl Engine {
         let now = self.now.mono;
         let Some(link) = self.links.get(&id) else { return };
         let due = link.initiator && link.sync.next_check.is_none_or(|at| at <= now);
-        let last = link.incoming.is_empty() && link.out.awaits_acknowledgement() && !link.in_round();
+        // What lies behind an early cursor would make the answer differ.
+        let expecting = link.in_round() || !link.sync.early.is_empty();
+        let last = link.incoming.is_empty() && link.out.awaits_acknowledgement() && !expecting;
         if due && last && link.sync.round.is_some() && !link.sync.asked {
             self.send_roots(id);
         }
@@ -294,6 +318,7 @@ impl Engine {
         if waiting && link.sync.heard + STALLED <= now {
             link.spaces.values_mut().for_each(|space| space.runs.clear());
             link.sync.round = None;
+            link.sync.early.clear();
             link.sync.asked = false;
             link.sync.unsure();
         }
@@ -411,6 +436,7 @@ impl Engine {
         let arrival = self.durable_arrival();
         let period = self.jittered(self.config.reconcile_period);
         let link = self.links.get_mut(&id).expect("checked by the caller");
+        let peer_busy = peer_busy || !link.sync.early.is_empty();
         link.sync.in_step = false;
         if link.busy() {
             link.sync.next_check = Some(now + RECHECK);
@@ -477,19 +503,28 @@ impl Engine {
         let mine = self.cursors.get(&(epoch, space)).copied();
         let common = link.spaces.get_mut(&space).expect("checked by the caller");
         common.pushing = true;
+        common.cursor_served = true;
         let marker = Message::CursorReached { space: common.tag, mine };
-        link.out.ship(Shipment::marker(space, marker));
+        if link.out.is_drained() {
+            // There is nothing that it would have to wait for.
+            link.out.control(marker);
+        } else {
+            link.out.ship(Shipment::marker(space, marker));
+        }
     }
 
     pub(super) fn on_cursor_reached(&mut self, id: LinkId, space: SpaceId, mine: Option<u64>) {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let expected = link.sync.round.as_mut().is_some_and(|r| r.cursors.remove(&space));
-        if !expected {
+        let early = link.sync.early.remove(&space);
+        if !expected && !early {
             return;
         }
         link.sync.check_now();
-        link.spaces.get_mut(&space).expect("checked by the caller").pushing = true;
-        if let Some(arrival) = mine {
+        let common = link.spaces.get_mut(&space).expect("checked by the caller");
+        common.pushing = true;
+        let wanted = expected || !common.cursor_served;
+        if let Some(arrival) = mine.filter(|_| wanted) {
             self.ship_since(id, space, arrival);
         }
     }

@@ -15,8 +15,10 @@ use crate::time::WallTime;
 use crate::trust::Role;
 
 mod pushes;
+mod resume;
 mod rounds;
 mod soft;
+mod topics;
 mod transfers;
 
 /// One engine with its store.

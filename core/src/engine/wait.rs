@@ -50,6 +50,7 @@ impl Engine {
         self.retry_write();
         self.run_compaction();
         self.run_sessions();
+        self.tick_topics();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
@@ -74,7 +75,13 @@ impl Engine {
             let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
             link.timers().chain(handshake)
         });
-        let storage = self.storage.retry_at().into_iter().chain(self.compaction_timer()).chain(self.soft_timer());
+        let storage = self
+            .storage
+            .retry_at()
+            .into_iter()
+            .chain(self.compaction_timer())
+            .chain(self.soft_timer())
+            .chain(self.topic_timer());
         links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

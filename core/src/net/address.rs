@@ -6,6 +6,9 @@ use std::str::FromStr;
 use libp2p::Multiaddr;
 use thiserror::Error;
 
+use super::route;
+use crate::trust::invitation::{MAX_ADDRESS, MAX_ADDRESSES};
+
 /// Where a peer listens or is dialled.
 ///
 /// `/ip4/…/tcp/4801`, `/ip4/…/udp/4801/quic-v1`, `/ip4/…/tcp/4802/ws`, `/dns4/example.org/tcp/443/tls/ws`; with
@@ -25,6 +28,20 @@ pub struct AddressError {
     pub text: String,
     /// What is wrong with it.
     pub why: String,
+}
+
+impl Address {
+    /// Whether it leads through a circuit relay.
+    pub fn is_relayed(&self) -> bool {
+        route::is_relayed(&self.0)
+    }
+}
+
+/// What an invitation carries of the addresses that peers can dial.
+pub(crate) fn invited(addresses: Vec<Address>) -> Vec<String> {
+    let ranked = route::ranked(addresses.into_iter().map(|Address(address)| address));
+    let texts = ranked.iter().map(ToString::to_string).filter(|text| text.len() <= MAX_ADDRESS);
+    texts.take(MAX_ADDRESSES).collect()
 }
 
 impl FromStr for Address {

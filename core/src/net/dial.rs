@@ -1,19 +1,18 @@
-//! Whom to dial, and when: addresses of peers with jittered exponential backoff.
+//! Whom to stay connected to: addresses from configuration, from invitations and from programs.
 //!
-//! Addresses come from configuration, from invitations and from programs, and stay. Those of one peer form a *target*
-//! and are dialled together; the first that answers wins. A target with a connection is left alone, whoever dialled it.
-//! Backoff doubles from [`Backoff::min`] to [`Backoff::max`], each wait drawn from its upper half, so that peers which
-//! lost the same server do not come back in step. It starts anew after a connection that lasted [`STABLE`].
+//! They stay. Those of one peer form a *target* and are dialled together; the first that answers wins. A target with a
+//! connection is left alone, whoever dialled it. When and by which address is [`reach`](super::reach)'s. Peers that were
+//! met or heard of are not here but in the [`book`](super::book).
 //!
 //! Pure: time and randomness come in, dialling is the driver's.
 
 use std::time::Duration;
 
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId as NetPeerId};
 use rand_chacha::ChaCha12Rng;
-use rand_core::Rng;
 
+use super::reach::{Backoff, Reach};
+use super::route;
 use crate::time::Timestamp;
 
 /// Most addresses kept. An invitation carries a handful; beyond the bound a new one is refused.
@@ -22,53 +21,13 @@ pub(crate) const MAX_ADDRESSES: usize = 1024;
 /// Most addresses of one peer.
 const MAX_PER_TARGET: usize = 16;
 
-/// A connection that lived this long was a success: the next failure starts from the shortest wait.
-pub(crate) const STABLE: Duration = Duration::from_secs(10);
-
-/// Bounds of the wait between two attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// Before the second attempt. Default 250 ms.
-    pub min: Duration,
-    /// However often it failed. Default 30 s: a peer that comes back is found within it, and a dead address costs a
-    /// packet every half minute.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { min: Duration::from_millis(250), max: Duration::from_secs(30) }
-    }
-}
-
-impl Backoff {
-    /// The wait after `failures` failures in a row, at least 1.
-    fn wait(&self, failures: u32, rng: &mut ChaCha12Rng) -> Duration {
-        let doubled = self.min.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max);
-        let half = doubled / 2;
-        let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_micros(rng.next_u64() % micros)
-    }
-}
-
 /// One peer to dial, by its addresses.
 #[derive(Debug)]
 struct Target {
     /// Who answers there, once known or if the address says so.
     peer: Option<NetPeerId>,
     addresses: Vec<Multiaddr>,
-    failures: u32,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// To be dialled at this time.
-    Waiting(Timestamp),
-    /// An attempt is under way.
-    Dialling,
-    /// Connected, or not to be dialled for now.
-    Resting,
+    reach: Reach,
 }
 
 /// Something to dial now.
@@ -78,7 +37,7 @@ pub(crate) struct Attempt {
     pub(crate) addresses: Vec<Multiaddr>,
 }
 
-/// Every address that this peer dials.
+/// Every address that this peer dials whatever happens.
 #[derive(Debug)]
 pub(crate) struct Dialler {
     me: NetPeerId,
@@ -92,35 +51,25 @@ impl Dialler {
         Self { me, targets: Vec::new(), backoff, rng }
     }
 
-    /// Adds an address, to be dialled at once unless its peer is connected. `false`: at the bound, not added.
-    pub(crate) fn add(
-        &mut self,
-        mut address: Multiaddr,
-        now: Timestamp,
-        connected: impl Fn(&NetPeerId) -> bool,
-    ) -> bool {
-        let peer = match address.iter().last() {
-            Some(Protocol::P2p(peer)) => {
-                address.pop();
-                Some(peer)
-            }
-            _ => None,
-        };
+    /// Adds an address, to be dialled at once unless its peer is connected. `false`: at the bound, or a circuit that does
+    /// not say who is at its end; not added.
+    pub(crate) fn add(&mut self, address: Multiaddr, now: Timestamp, connected: impl Fn(&NetPeerId) -> bool) -> bool {
+        let (address, peer) = route::split_peer(address);
         if peer == Some(self.me) || self.targets.iter().any(|t| t.addresses.contains(&address) && t.peer == peer) {
             return true;
         }
         let total: usize = self.targets.iter().map(|t| t.addresses.len()).sum();
-        if total >= MAX_ADDRESSES {
+        if total >= MAX_ADDRESSES || (peer.is_none() && route::is_relayed(&address)) {
             return false;
         }
-        let state = match peer {
-            Some(peer) if connected(&peer) => State::Resting,
-            _ => State::Waiting(now),
+        let reach = match peer {
+            Some(peer) if connected(&peer) => Reach::resting(),
+            _ => Reach::at(now),
         };
         match self.targets.iter_mut().find(|t| peer.is_some() && t.peer == peer) {
             Some(target) if target.addresses.len() >= MAX_PER_TARGET => return false,
             Some(target) => target.addresses.push(address),
-            None => self.targets.push(Target { peer, addresses: vec![address], failures: 0, state }),
+            None => self.targets.push(Target { peer, addresses: vec![address], reach }),
         }
         true
     }
@@ -129,29 +78,33 @@ impl Dialler {
     /// (it is neither connected nor blocked); one that may not rests until [`Dialler::disconnected`].
     pub(crate) fn due(&mut self, now: Timestamp, may: impl Fn(&NetPeerId) -> bool) -> Option<Attempt> {
         for target in &mut self.targets {
-            if !matches!(target.state, State::Waiting(at) if at <= now) {
+            if target.reach.due().is_none_or(|at| at > now) {
                 continue;
             }
             if target.peer.is_some_and(|peer| !may(&peer)) {
-                target.state = State::Resting;
+                target.reach.rest();
                 continue;
             }
-            target.state = State::Dialling;
-            return Some(Attempt { peer: target.peer, addresses: target.addresses.clone() });
+            return Some(Attempt { peer: target.peer, addresses: target.reach.begin(&target.addresses) });
         }
         None
     }
 
     /// When [`Dialler::due`] has something again.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        self.targets.iter().filter_map(|t| if let State::Waiting(at) = t.state { Some(at) } else { None }).min()
+        self.targets.iter().filter_map(|t| t.reach.due()).min()
+    }
+
+    /// Whether a peer is one of these.
+    pub(crate) fn has(&self, peer: &NetPeerId) -> bool {
+        self.targets.iter().any(|t| t.peer.as_ref() == Some(peer))
     }
 
     /// A connection that this side dialled as `attempt` is up.
     pub(crate) fn connected(&mut self, attempt: &Attempt, peer: NetPeerId) {
         let Some(i) = self.find(attempt) else { return };
         let mut target = self.targets.remove(i);
-        target.state = State::Resting;
+        target.reach.connected();
         target.peer = Some(peer);
         match self.targets.iter_mut().find(|t| t.peer == Some(peer)) {
             // The address turned out to be another one of a peer that is a target already.
@@ -160,7 +113,7 @@ impl Dialler {
                 let new = target.addresses.into_iter().filter(|a| !known.addresses.contains(a)).take(room);
                 let new: Vec<_> = new.collect();
                 known.addresses.extend(new);
-                known.state = State::Resting;
+                known.reach.connected();
             }
             None => self.targets.push(target),
         }
@@ -169,7 +122,9 @@ impl Dialler {
     /// An attempt failed.
     pub(crate) fn failed(&mut self, attempt: &Attempt, now: Timestamp) {
         let Some(i) = self.find(attempt) else { return };
-        self.retry(i, now);
+        let target = &mut self.targets[i];
+        let relays = target.addresses.iter().any(route::is_relayed);
+        target.reach.failed(relays, now, self.backoff, &mut self.rng);
     }
 
     /// The address leads to this peer itself, or somewhere that will never answer: forget it.
@@ -181,34 +136,21 @@ impl Dialler {
 
     /// The last connection to a peer is gone after `lived`.
     pub(crate) fn disconnected(&mut self, peer: NetPeerId, lived: Duration, now: Timestamp) {
-        if let Some(i) = self.targets.iter().position(|t| t.peer == Some(peer)) {
-            if lived >= STABLE {
-                self.targets[i].failures = 0;
-            }
-            if self.targets[i].state == State::Resting {
-                self.retry(i, now);
-            }
+        if let Some(target) = self.targets.iter_mut().find(|t| t.peer == Some(peer)) {
+            target.reach.disconnected(lived, now, self.backoff, &mut self.rng);
         }
     }
 
     /// Dials a peer at once, as if it had never failed. Whether an address of it is known.
     pub(crate) fn hurry(&mut self, peer: NetPeerId, now: Timestamp) -> bool {
         let Some(target) = self.targets.iter_mut().find(|t| t.peer == Some(peer)) else { return false };
-        target.failures = 0;
-        if target.state != State::Dialling {
-            target.state = State::Waiting(now);
-        }
+        target.reach.hurry(now);
         true
     }
 
     /// Dials everything that waits, at once: the network came back.
     pub(crate) fn hurry_all(&mut self, now: Timestamp) {
-        for target in &mut self.targets {
-            target.failures = 0;
-            if matches!(target.state, State::Waiting(_)) {
-                target.state = State::Waiting(now);
-            }
-        }
+        self.targets.iter_mut().for_each(|target| target.reach.network_back(now));
     }
 
     fn find(&self, attempt: &Attempt) -> Option<usize> {
@@ -216,16 +158,11 @@ impl Dialler {
             if attempt.peer.is_some() { t.peer == attempt.peer } else { t.addresses == attempt.addresses }
         })
     }
-
-    fn retry(&mut self, i: usize, now: Timestamp) {
-        let target = &mut self.targets[i];
-        target.failures = target.failures.saturating_add(1);
-        target.state = State::Waiting(now + self.backoff.wait(target.failures, &mut self.rng));
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use libp2p::multiaddr::Protocol;
     use rand_core::SeedableRng;
 
     use super::*;
@@ -242,22 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_bound() {
+    fn there_is_one_attempt_at_a_time_and_a_wait_after_each() {
         let mut dialler = dialler();
         assert!(dialler.add(address(1, None), AT(0), |_| false));
         let mut now = AT(0);
-        let mut waits = Vec::new();
         for _ in 0..12 {
             let attempt = dialler.due(now, |_| true).unwrap();
             assert_eq!(dialler.due(now, |_| true), None, "one attempt at a time");
             dialler.failed(&attempt, now);
             let next = dialler.next_at().unwrap();
-            waits.push(next.since(now));
+            assert!(next >= now + Backoff::default().min && next <= now + Backoff::default().max);
             now = next;
-        }
-        for (i, wait) in waits.iter().enumerate() {
-            let full = Duration::from_millis(250 << i).min(Duration::from_secs(30));
-            assert!(*wait >= full / 2 && *wait <= full, "wait {i} is {wait:?} of {full:?}");
         }
     }
 
@@ -273,7 +205,7 @@ mod tests {
         dialler.connected(&attempt, peer);
         assert_eq!(dialler.next_at(), None);
         dialler.disconnected(peer, Duration::from_secs(60), AT(5));
-        assert!(dialler.next_at().unwrap() <= AT(255));
+        assert!(dialler.next_at().unwrap() <= AT(755));
         assert!(dialler.hurry(peer, AT(6)));
         assert_eq!(dialler.due(AT(6), |_| false), None, "blocked or connected: at rest");
         assert_eq!(dialler.next_at(), None);
@@ -304,5 +236,14 @@ mod tests {
             assert!(dialler.add(address(port, None), AT(0), |_| false));
         }
         assert!(!dialler.add(address(60_000, None), AT(0), |_| false));
+    }
+
+    #[test]
+    fn a_circuit_must_say_who_is_at_its_end() {
+        let mut dialler = dialler();
+        let circuit: Multiaddr =
+            format!("/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit", NetPeerId::random()).parse().unwrap();
+        assert!(!dialler.add(circuit.clone(), AT(0), |_| false));
+        assert!(dialler.add(circuit.with(Protocol::P2p(NetPeerId::random())), AT(0), |_| false));
     }
 }

@@ -6,12 +6,14 @@
 //! The swarm starts once the engine says that the store is open, since the store holds the peer's identity. Until then
 //! requests wait in their queue.
 
+mod contacts;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 
 use self::swarm::Net;
@@ -19,7 +21,7 @@ use super::clock::Clock;
 use super::link::LinkEvent;
 use super::runtime::Runtime;
 use super::transport::Transport;
-use super::{Address, CLOSE_TIMEOUT, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
+use super::{Address, CLOSE_TIMEOUT, KnownPeer, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
 use crate::engine::{Command, CommandError, Engine, Event, OpenError, Reply};
 use crate::id::{DeviceId, Incarnation, PeerId};
 use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageWork, Ticket};
@@ -67,7 +69,16 @@ pub(crate) enum Request {
     /// Stay connected to whoever is at this address. `false`: too many addresses.
     Dial { address: Address, done: oneshot::Sender<bool> },
     /// The network may be back: dial now, and compare with everybody.
-    Hurry,
+    Hurry {
+        /// The network changed: links that do not answer soon are dead.
+        probe: bool,
+    },
+    /// Every peer that is known.
+    Known(oneshot::Sender<Vec<KnownPeer>>),
+    /// Dial a known peer now. `false`: no address of it is known.
+    DialPeer { peer: PeerId, done: oneshot::Sender<bool> },
+    /// Drop the links with a peer, and leave it alone. `false`: it is not known.
+    DropPeer { peer: PeerId, done: oneshot::Sender<bool> },
     /// Figures.
     Status(oneshot::Sender<NetStatus>),
     /// Flush, seal, close.
@@ -160,6 +171,8 @@ pub(crate) struct Driver<M> {
     failure: Option<StartError>,
     rng: ChaCha12Rng,
     net: Option<Net>,
+    /// What the store kept of the address book, until the network starts.
+    kept: Option<Vec<u8>>,
     opened: Option<Opened>,
     sinks: BTreeMap<RequestId, Sink>,
     /// Inputs that arose while outputs were carried out.
@@ -205,6 +218,7 @@ impl<M: Machine> Driver<M> {
             failure: None,
             rng: parts.rng,
             net: None,
+            kept: None,
             opened: None,
             sinks: BTreeMap::new(),
             pending: VecDeque::new(),
@@ -312,7 +326,10 @@ impl<M: Machine> Driver<M> {
             Request::Dial { address, done } => {
                 let _ = done.send(self.dial(address.0));
             }
-            Request::Hurry => self.hurry(),
+            Request::Hurry { probe } => self.hurry(probe),
+            Request::Known(done) => drop(done.send(self.known())),
+            Request::DialPeer { peer, done } => drop(done.send(self.dial_peer(peer))),
+            Request::DropPeer { peer, done } => drop(done.send(self.drop_peer(peer))),
             Request::Status(done) => {
                 let _ = done.send(self.status());
             }
@@ -324,6 +341,7 @@ impl<M: Machine> Driver<M> {
         match event {
             // Frames of a link that is gone are not the engine's business any more.
             LinkEvent::Frames { link, frames } => {
+                self.net.iter_mut().for_each(|net| net.contacts.heard(link));
                 for bytes in frames {
                     if !self.net.as_ref().is_some_and(|net| net.links.contains_key(&link)) {
                         break;
@@ -392,6 +410,12 @@ impl<M: Machine> Driver<M> {
                 }
             }
             Event::OpenFailed(error) => self.fail(error.into()),
+            Event::PeersKept { book } => self.kept = Some(book),
+            Event::PeersTold { link, peer, device, peers, .. } => self.on_peers_told(link, peer, device, peers),
+            Event::Joined { link, peer, device, space } => {
+                (self.notices)(Notice::Engine(event));
+                self.on_joined(link, peer, device, space);
+            }
             event => (self.notices)(Notice::Engine(event)),
         }
     }
@@ -431,6 +455,7 @@ impl<M: Machine> Driver<M> {
     }
 
     fn close(&mut self, waiter: Option<oneshot::Sender<Result<(), CommandError>>>) {
+        self.close_book();
         let deadline = self.clock.mono() + SHUTDOWN_TIMEOUT;
         self.closing = Some(Closing { waiters: waiter.into_iter().collect(), result: None, deadline });
         self.feed(Input::Command { request: CLOSE_REQUEST, command: Command::Close });
@@ -483,13 +508,27 @@ impl<M: Machine> Driver<M> {
     }
 }
 
+/// A generator of its own for a part of the driver.
+fn draw(rng: &mut ChaCha12Rng) -> ChaCha12Rng {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    ChaCha12Rng::from_seed(seed)
+}
+
 /// Answers a request that came too late.
 fn refuse(request: Request) {
     match request {
         Request::Command { sink, .. } => sink(Err(CommandError::Closed)),
         Request::Shutdown(done) => drop(done.send(Ok(()))),
         // Whoever waits learns by the dropped sender.
-        Request::Cancel(_) | Request::Block { .. } | Request::Dial { .. } | Request::Hurry | Request::Status(_) => {}
+        Request::Cancel(_)
+        | Request::Block { .. }
+        | Request::Dial { .. }
+        | Request::Hurry { .. }
+        | Request::Known(_)
+        | Request::DialPeer { .. }
+        | Request::DropPeer { .. }
+        | Request::Status(_) => {}
     }
 }
 

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::driver::Machine;
 use super::*;
 use crate::engine::{Command, CommandError, Event, Reply};
-use crate::id::{DeviceId, Incarnation, PeerId};
+use crate::id::{DeviceId, Incarnation, PeerId, SpaceId};
 use crate::io::{CloseReason, Input, LinkId, MAX_FRAME, Output, RequestId, StorageTask};
 use crate::time::Now;
+use crate::wire::v1::exchange::PeerAddresses;
 
 /// Longer than anything here takes on a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,13 +28,24 @@ enum Seen {
     Wake,
 }
 
-/// Says what a script tells it to at a new link that it initiated, answers `?x` with `!x`, closes on `bye`.
+/// Says what a script tells it to at a new link that it initiated, answers `?x` with `!x`, closes on `bye`, takes `join` for
+/// a proof and what follows `tell ` for the addresses of as many peers as it has bytes.
 struct Echo {
     seed: [u8; 32],
     script: Vec<Vec<u8>>,
     seen: mpsc::UnboundedSender<Seen>,
     outputs: VecDeque<Output>,
     open: bool,
+    peers: std::collections::BTreeMap<LinkId, PeerId>,
+}
+
+const SPACE: SpaceId = SpaceId([7; 32]);
+
+/// A peer with a valid key that nobody has.
+fn invented(n: u32) -> PeerId {
+    let mut seed = [9; 32];
+    seed[..4].copy_from_slice(&n.to_le_bytes());
+    identity::from_net(&identity::keypair(seed).public().to_peer_id()).unwrap()
 }
 
 impl Machine for Echo {
@@ -52,12 +64,23 @@ impl Machine for Echo {
             }
             Input::Wake => Seen::Wake,
             Input::Linked { link, peer, initiator } => {
+                self.peers.insert(link, peer);
                 if initiator {
                     self.outputs.extend(self.script.iter().map(|bytes| Output::Send { link, bytes: bytes.clone() }));
                 }
                 Seen::Linked { link, peer, initiator }
             }
             Input::Frame { link, bytes } => {
+                let (peer, device) = (self.peers[&link], DeviceId([2; 32]));
+                if bytes == b"join" {
+                    self.outputs.push_back(Output::Event(Event::Joined { link, peer, device, space: SPACE }));
+                } else if let Some(many) = bytes.strip_prefix(b"tell ") {
+                    let addresses = vec!["/ip4/127.0.0.1/tcp/1".to_owned(), "/unix/x".into(), "\u{0}".into()];
+                    let told = |n: &u8| PeerAddresses { peer: invented((*n).into()), addresses: addresses.clone() };
+                    let me = PeerAddresses { peer: PeerId([0; 32]), addresses: addresses.clone() };
+                    let peers = many.iter().map(told).chain([me]).collect();
+                    self.outputs.push_back(Output::Event(Event::PeersTold { link, peer, device, space: SPACE, peers }));
+                }
                 if bytes == b"bye" {
                     self.outputs.push_back(Output::Send { link, bytes: b"farewell".to_vec() });
                     let reason = CloseReason::Protocol { detail: "it said bye".into() };
@@ -114,7 +137,14 @@ impl Node {
         };
         let script = script.iter().map(|frame| frame.to_vec()).collect();
         let driver = Driver::new(Parts {
-            machine: Echo { seed: [seed; 32], script, seen, outputs: VecDeque::new(), open: false },
+            machine: Echo {
+                seed: [seed; 32],
+                script,
+                seen,
+                outputs: VecDeque::new(),
+                open: false,
+                peers: Default::default(),
+            },
             config,
             runtime: Runtime::new(tokio::runtime::Handle::current()),
             transport: Box::new(native),
@@ -337,4 +367,29 @@ async fn an_empty_frame_costs_the_sender_the_link_and_is_counted() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_member_that_invents_peers_fills_its_share_of_the_book_and_keeps_nobody_from_being_met() {
+    let all: Vec<u8> = (0..=255).collect();
+    let lies = [b"tell ".as_slice(), &all].concat();
+    let server = Node::start(1, &["/ip4/127.0.0.1/tcp/0"], &[], &[]).await.unwrap();
+    let mut liar = Node::start(2, &[], &server.listen, &[b"tell 1", b"join", &lies, &lies, b"?heard"]).await.unwrap();
+    assert_eq!(liar.frame().await, b"!heard");
+    let known = || async {
+        let (done, answer) = oneshot::channel();
+        assert!(server.requests.send(Request::Known(done)).is_ok());
+        soon(answer).await.unwrap()
+    };
+    let book = known().await;
+    assert!(book.len() <= 1 + book::MAX_PER_SOURCE, "{} peers", book.len());
+    assert!(book.iter().any(|known| known.peer == liar.peer && known.standing == Standing::Met));
+    // Nobody is there, and so they are forgotten; who is there stays.
+    soon(async {
+        while known().await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(known().await[0].peer, liar.peer);
 }

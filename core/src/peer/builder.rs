@@ -16,7 +16,7 @@ use super::hub::Hub;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, OpenError};
 use crate::io::Input;
-use crate::net::{self, Address, AddressError, Backoff, Driver, NetConfig, Notice, Parts, Runtime};
+use crate::net::{self, Address, AddressError, Backoff, Driver, NetConfig, Notice, Parts, RelayLimits, Runtime};
 use crate::store::{Answers, Backend, Memory, TaskStore};
 
 /// Why a peer does not start. The store is as it was.
@@ -71,8 +71,8 @@ enum Store {
 /// What a peer is started with. See [`Peer::builder`].
 ///
 /// ## Defaults
-/// No listener, no bootstrap, [`EngineConfig::default`], redial after 250 ms to 30 s, at most 256 connections. Where data
-/// is kept has no default.
+/// No listener, no bootstrap, no relay, no mDNS, [`EngineConfig::default`], redial after 250 ms to 30 s, links with up to 12
+/// members on its own, at most 256 connections. Where data is kept has no default.
 #[must_use = "nothing happens until `spawn`"]
 pub struct Builder {
     store: Option<Store>,
@@ -113,7 +113,46 @@ impl Builder {
     /// Listens on an address, e.g. `/ip4/127.0.0.1/tcp/0`; see [`Address`] for the forms. May be called several times.
     pub fn listen(mut self, address: impl AsRef<str>) -> Self {
         if let Some(address) = self.parse(address.as_ref()) {
+            // `…/p2p-circuit` is how libp2p writes "through this relay"; that it is away does not keep a peer from starting.
+            if address.is_relayed() {
+                return self.relay(address.to_string());
+            }
             self.net.listen.push(address);
+        }
+        self
+    }
+
+    /// Is reachable through a circuit relay, given by an address that ends in `/p2p/` and the relay's id. May be called for
+    /// up to 4 relays.
+    pub fn relay(mut self, address: impl AsRef<str>) -> Self {
+        if let Some(address) = self.parse(address.as_ref()) {
+            match net::is_relay(&address) {
+                true => self.net.relays.push(address),
+                false => drop(self.invalid.get_or_insert(AddressError {
+                    text: address.to_string(),
+                    why: "a relay's address ends in /p2p/ and its id".into(),
+                })),
+            }
+        }
+        self
+    }
+
+    /// Is a circuit relay for whoever reaches this peer, within limits; see [`RelayLimits`](crate::net::RelayLimits).
+    pub fn serve_relay(mut self, limits: RelayLimits) -> Self {
+        self.net.relay = Some(limits);
+        self
+    }
+
+    /// Looks for peers on the local network by multicast DNS, and is found there.
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.net.mdns = on;
+        self
+    }
+
+    /// Is reached at an address on which it does not listen itself: of a router that forwards, of a load balancer.
+    pub fn advertise(mut self, address: impl AsRef<str>) -> Self {
+        if let Some(address) = self.parse(address.as_ref()) {
+            self.net.advertise.push(address);
         }
         self
     }

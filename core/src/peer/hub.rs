@@ -2,7 +2,7 @@
 //!
 //! The driver publishes and never waits. A watcher of a document holds one flag: what happened meanwhile is found by
 //! comparing heads, so any number of changes is one wake-up. Watchers of a prefix and of the peer hold a bounded queue;
-//! past the bound it is emptied and says so.
+//! past the bound it is emptied and says so. Subscribers of topics lose their oldest signals, and are told how many.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
-use crate::engine::{Event, SoftEvent};
+use crate::engine::{Event, SoftEvent, TopicEvent};
 use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::net::Notice;
 
@@ -26,6 +26,7 @@ struct Inner {
     documents: BTreeMap<(SpaceId, Path), Vec<Weak<Flag>>>,
     prefixes: Vec<Weak<PrefixBox>>,
     soft: Vec<Weak<SoftBox>>,
+    topics: Vec<Weak<TopicBox>>,
     peers: Vec<Weak<Mailbox<Notice>>>,
     closed: bool,
 }
@@ -125,6 +126,18 @@ impl<T> Mailbox<T> {
         self.waker.wake();
     }
 
+    /// Adds an item in the place of the oldest where there is no room.
+    pub(crate) fn push_newest(&self, item: T) {
+        let mut queue = self.lock();
+        if queue.items.len() >= self.bound {
+            queue.items.pop_front();
+            queue.missed += 1;
+        }
+        queue.items.push_back(item);
+        drop(queue);
+        self.waker.wake();
+    }
+
     pub(crate) fn poll_mail(&self, cx: &mut Context<'_>) -> Poll<Option<Mail<T>>> {
         self.waker.register(cx.waker());
         let mut queue = self.lock();
@@ -169,6 +182,25 @@ pub(crate) struct SoftBox {
     pub(crate) mail: Mailbox<SoftEvent>,
 }
 
+/// The queue of one subscriber of topics.
+pub(crate) struct TopicBox {
+    space: SpaceId,
+    prefix: Prefix,
+    /// The path that equals the prefix, and none below it.
+    exact: bool,
+    pub(crate) mail: Mailbox<TopicEvent>,
+}
+
+impl TopicBox {
+    fn wants(&self, space: SpaceId, path: &Path) -> bool {
+        let below = !self.exact || path.as_str() == self.prefix.as_str();
+        self.space == space && below && self.prefix.covers(path)
+    }
+}
+
+/// Most signals that wait for a subscriber of topics: about a MiB at most.
+pub const MAX_WAITING_SIGNALS: usize = 256;
+
 /// Most paths that wait in the queue of a watched prefix, and most events in that of a peer.
 pub const MAX_WAITING_EVENTS: usize = 1024;
 
@@ -211,6 +243,17 @@ impl Hub {
         watcher
     }
 
+    pub(crate) fn watch_topics(&self, space: SpaceId, prefix: Prefix, exact: bool) -> Arc<TopicBox> {
+        let watcher = Arc::new(TopicBox { space, prefix, exact, mail: Mailbox::new(MAX_WAITING_SIGNALS) });
+        let mut inner = self.lock();
+        if inner.closed {
+            watcher.mail.close();
+        }
+        inner.topics.retain(|other| other.strong_count() > 0);
+        inner.topics.push(Arc::downgrade(&watcher));
+        watcher
+    }
+
     pub(crate) fn watch_peer(&self) -> Arc<Mailbox<Notice>> {
         let mailbox = Arc::new(Mailbox::new(MAX_WAITING_EVENTS));
         let mut inner = self.lock();
@@ -250,6 +293,9 @@ impl Hub {
         if let Notice::Engine(Event::SoftChanged { space, event }) = &notice {
             return self.publish_soft(*space, event);
         }
+        if let Notice::Engine(Event::Signalled { space, event }) = &notice {
+            return self.publish_signal(*space, event);
+        }
         let closed = matches!(notice, Notice::Closed);
         let mut inner = self.lock();
         inner.closed |= closed;
@@ -265,6 +311,7 @@ impl Hub {
             inner.documents.values().flatten().filter_map(Weak::upgrade).for_each(|flag| flag.close());
             inner.prefixes.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
             inner.soft.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
+            inner.topics.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
         }
     }
 
@@ -274,6 +321,17 @@ impl Hub {
             let Some(watcher) = watcher.upgrade() else { return false };
             if watcher.space == space && watcher.prefix.covers(&event.path) {
                 watcher.mail.push(event.clone(), fold_soft);
+            }
+            true
+        });
+    }
+
+    fn publish_signal(&self, space: SpaceId, event: &TopicEvent) {
+        let mut inner = self.lock();
+        inner.topics.retain(|watcher| {
+            let Some(watcher) = watcher.upgrade() else { return false };
+            if watcher.wants(space, &event.path) {
+                watcher.mail.push_newest(event.clone());
             }
             true
         });

@@ -1,4 +1,5 @@
-//! A service registry on soft state: [`Space::register`], and [`Endpoints`], a live view of who offers a service.
+//! A service registry on soft state: [`Space::register`], [`Space::services`], and [`Endpoints`], a live view of who offers
+//! a service.
 //!
 //! An instance is a soft entry at `/services/<service>/<instance>`, where the instance is a short hash of the endpoint. It
 //! lives with the lease of the peer that registered it. Several peers may register one endpoint; each is an endpoint of
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,9 @@ pub const MAX_ENDPOINT: usize = 256;
 pub const MAX_METADATA: usize = 32;
 /// Most bytes of metadata of an endpoint, keys and values together.
 pub const MAX_METADATA_BYTES: usize = 2_048;
+
+/// Under which path services are.
+const ROOT: &str = "/services";
 
 /// What is said of an endpoint beside its address.
 pub type Metadata = BTreeMap<String, String>;
@@ -87,6 +92,19 @@ pub struct Endpoint {
     pub metadata: Metadata,
     /// Whether this peer registered it.
     pub mine: bool,
+}
+
+/// A service at an endpoint, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The service.
+    pub service: String,
+    /// Where it is offered.
+    pub endpoint: Endpoint,
+    /// Whether its peer has missed a renewal; it may come back.
+    pub away: bool,
+    /// When it lapses unless a renewal comes.
+    pub expires_in: Duration,
 }
 
 /// What happened to the endpoints of a service. One that changes is removed and inserted.
@@ -162,6 +180,30 @@ impl Space {
         Ok(Registration { soft, instance })
     }
 
+    /// Offers a service at an endpoint no more, as [`Registration::deregister`] does without the handle; whether this peer
+    /// offered it until now. Polled once, it happens.
+    pub async fn deregister(&self, service: &str, endpoint: &str) -> Result<bool, ServiceError> {
+        let soft = self.service(service)?;
+        let record = Record { endpoint: endpoint.to_owned(), metadata: Metadata::new() };
+        Ok(soft.delete(&record.instance())?.await?)
+    }
+
+    /// What is offered now, by this peer and others: one service, or all of them; in the order of services and endpoints.
+    /// Entries that no [`Space::register`] would have written are left out. Unbounded but for soft state's own bounds.
+    pub async fn services(&self, service: Option<&str>) -> Result<Vec<Offer>, ServiceError> {
+        if let Some(name) = service {
+            check_name(name)?;
+        }
+        let all = self.soft::<Record>(ROOT)?;
+        let within = match service {
+            Some(name) => self.soft(format!("{ROOT}/{name}").as_str())?,
+            None => all.clone(),
+        };
+        let mut offers: Vec<Offer> = within.entries().await?.into_iter().filter_map(|item| offer(&all, item)).collect();
+        offers.sort_by(|a, b| (&a.service, &a.endpoint.key).cmp(&(&b.service, &b.endpoint.key)));
+        Ok(offers)
+    }
+
     /// A live view of where a service is offered, by this peer and others.
     pub async fn endpoints(&self, service: &str) -> Result<Endpoints, ServiceError> {
         let soft = self.service(service)?;
@@ -174,12 +216,17 @@ impl Space {
     }
 
     fn service(&self, name: &str) -> Result<Soft<Record>, ServiceError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let fits = name.len() <= MAX_SERVICE_NAME && name.chars().all(allowed);
-        if !fits || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(ServiceError::Name(name.to_owned()));
-        }
-        Ok(self.soft(format!("/services/{name}").as_str())?)
+        check_name(name)?;
+        Ok(self.soft(format!("{ROOT}/{name}").as_str())?)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ServiceError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = name.len() <= MAX_SERVICE_NAME && name.chars().all(allowed);
+    match fits && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        true => Ok(()),
+        false => Err(ServiceError::Name(name.to_owned())),
     }
 }
 
@@ -282,4 +329,14 @@ fn endpoint(item: SoftItem<Record>) -> Option<(EndpointKey, Endpoint)> {
     let key = EndpointKey { instance, owner };
     let Record { endpoint, metadata } = record;
     Some((key.clone(), Endpoint { key, endpoint, metadata, mine }))
+}
+
+/// An entry under [`ROOT`] as an offer.
+fn offer(all: &Soft<Record>, item: SoftItem<Record>) -> Option<Offer> {
+    let below = all.key(&item.path);
+    let (service, instance) = below.split_once('/')?;
+    check_name(service).ok()?;
+    let (service, away, expires_in) = (service.to_owned(), item.away, item.expires_in);
+    let (_, endpoint) = endpoint(SoftItem { key: instance.to_owned(), ..item })?;
+    Some(Offer { service, endpoint, away, expires_in })
 }

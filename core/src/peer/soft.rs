@@ -207,7 +207,7 @@ impl<T: Serialize + DeserializeOwned> Soft<T> {
         path.as_str().into_path()
     }
 
-    fn key(&self, path: &Path) -> String {
+    pub(super) fn key(&self, path: &Path) -> String {
         let below = path.as_str().strip_prefix(self.base.as_str()).unwrap_or_default();
         below.trim_start_matches('/').to_owned()
     }

@@ -387,7 +387,8 @@ impl Invite {
         self.expires(WallTime(now.0.saturating_add(millis)))
     }
 
-    /// The addresses that it carries. Default: those that this peer listens on.
+    /// The addresses that it carries. Default: those that this peer listens on or advertises, the farthest-reaching first,
+    /// as many as an invitation holds.
     pub fn addresses(mut self, addresses: Vec<String>) -> Self {
         self.addresses = Some(addresses);
         self
@@ -401,7 +402,7 @@ impl IntoFuture for Invite {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Space { client, id, .. } = self.space;
-            let listen = || client.listen_addresses().iter().map(ToString::to_string).collect();
+            let listen = || crate::net::invited(client.listen_addresses());
             let command = Command::Invite {
                 space: id,
                 role: self.role,

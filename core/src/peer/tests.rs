@@ -9,6 +9,9 @@ use super::*;
 use crate::document::{HotError, Template, Value};
 use crate::trust::Role;
 
+#[cfg(feature = "redb")]
+mod network;
+
 /// Longer than anything here takes on a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -12,6 +12,7 @@
 //! | bounds | frame sizes, outputs an input, inputs an instant, bytes in flight, figures of `status` | every step |
 //! | the driver's contract | tickets only grow, no frame for a closed link, one answer a command | every step |
 //! | honest peers understand each other | no link is closed for a protocol error, no change is refused, nothing is quarantined | every step |
+//! | topics | at most once, in order, gaps told, only authorised; all of it delivered once all is quiet | every signal; at the end |
 //! | session guarantees | a client's read shows what it knows; an edit is never shown without what its author had seen | every read with a bookmark; at the end |
 //! | liveness | converged within a bounded time after the storm | at the end |
 //! | silence | a converged cluster sends next to nothing | at the end |
@@ -201,6 +202,34 @@ pub enum Violation {
         /// Its value.
         value: String,
     },
+    /// A signal was heard twice, out of order, or with the wrong count of what was missed.
+    #[error("{node:?} at {path}: {what}")]
+    TopicBroken {
+        /// Who heard it.
+        node: NodeId,
+        /// Where.
+        path: Path,
+        /// What is wrong.
+        what: String,
+    },
+    /// A signal that its sender never published there, or could not.
+    #[error("{node:?} heard {payload} at {path}, which its sender did not publish")]
+    TopicForeign {
+        /// Who heard it.
+        node: NodeId,
+        /// Where.
+        path: Path,
+        /// What it says.
+        payload: String,
+    },
+    /// A signal that was published when all was connected and quiet has not arrived.
+    #[error("{what}, {seconds} s after it was published and nothing was in the way")]
+    TopicLost {
+        /// Which, and where.
+        what: String,
+        /// How long it had.
+        seconds: u64,
+    },
     /// A store does not open.
     #[error("the store of {node:?} does not open: {error}")]
     StoreUnopenable {
@@ -343,6 +372,8 @@ pub struct Tally {
     pub session_reads: u64,
     /// Edits that clients made after their bookmark was covered.
     pub session_writes: u64,
+    /// Signals of others that were heard.
+    pub signals: u64,
     /// Answers to clients that something is not here yet.
     pub not_yet: u64,
     /// Microseconds of virtual time from the end of the storm to convergence.
@@ -560,6 +591,8 @@ impl Checks {
             ("bytes of loaded logs", report.log_bytes, config.log_budget as u64 + SLACK),
             ("links", report.links.len() as u64, config.max_links as u64),
             ("orphans", report.orphans, 20_000),
+            ("streams of topics", report.topic_streams, crate::topic::MAX_STREAMS as u64),
+            ("bytes of signals", report.topic_bytes, topic_bytes(report)),
         ];
         for (what, got, bound) in bounds {
             if got > bound {
@@ -571,6 +604,11 @@ impl Checks {
             self.fail(Violation::WrongReply { node, what });
         }
     }
+}
+
+/// What an engine with one space may keep of signals.
+fn topic_bytes(report: &StatusReport) -> u64 {
+    (crate::topic::RECENT_BYTES + report.links.len() * crate::topic::QUEUE_BYTES) as u64
 }
 
 /// What must not reach a node: paths it may not hold, their documents, and for a stranger the space itself.

@@ -21,6 +21,7 @@ use super::node::{Factory, Identity, Node, Process, Standing};
 use super::queue::EventQueue;
 use super::scenario::{NodeSpec, Scenario};
 use super::soft::SoftRecord;
+use super::topics::TopicRecord;
 use super::trace::Trace;
 use crate::config::EngineConfig;
 use crate::engine::{Command, Event};
@@ -91,6 +92,8 @@ pub struct Cluster {
     pub checks: Checks,
     /// What is known of soft state.
     pub soft: SoftRecord,
+    /// What is known of topics.
+    pub topics: TopicRecord,
     /// The space, once it is made.
     pub space: Option<SpaceId>,
     pub(super) queue: EventQueue<Happening>,
@@ -128,6 +131,7 @@ impl Cluster {
             trace: Trace::new(echo),
             checks: Checks::new(&scenario),
             soft: SoftRecord::default(),
+            topics: TopicRecord::default(),
             space: None,
             queue: EventQueue::default(),
             dice,

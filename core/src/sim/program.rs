@@ -64,6 +64,7 @@ pub(super) enum Asked {
     SoftList {
         survey: bool,
     },
+    Publish(Path),
     Nothing,
 }
 
@@ -159,6 +160,9 @@ impl Cluster {
         let Some(path) = self.choose_path(id) else { return };
         if self.scenario.soft_per_mille > 0 && self.program_dice.chance(self.scenario.soft_per_mille) {
             return self.act_soft(id, &path);
+        }
+        if self.scenario.topics_per_mille > 0 && self.program_dice.chance(self.scenario.topics_per_mille) {
+            return self.act_topic(id, &path);
         }
         match self.program_dice.below(100) {
             0..58 => self.edit(id, &path),
@@ -313,6 +317,7 @@ impl Cluster {
             (Asked::SoftSet(path, value), Reply::SoftWritten { .. }) => self.on_soft_written(id, path, value),
             (Asked::SoftDelete(path), Reply::Deleted(there)) => self.on_soft_deleted(id, &path, there),
             (Asked::SoftList { survey }, Reply::SoftList { items, .. }) => self.on_soft_list(id, items, survey),
+            (Asked::Publish(path), Reply::Published { .. }) => self.on_published(id, &path),
             (Asked::Interest(_) | Asked::Cancel | Asked::Nothing, _) => {}
             (asked, reply) => {
                 let what = format!("{asked:?} was answered with {}", outline(&reply));
@@ -411,6 +416,7 @@ impl Cluster {
                 self.checks.on_met(id, &device, &self.nodes);
             }
             Event::SoftChanged { event, .. } => self.on_soft_event(id, life, &event),
+            Event::Signalled { event, .. } => self.on_signal(id, life, &event),
             Event::StorageTrouble(trouble) => self.note(format_args!("n{} storage trouble: {trouble:?}", id.0)),
             _ => {}
         }

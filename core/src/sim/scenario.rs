@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "calm",
     "links",
     "partitions",
@@ -39,6 +39,7 @@ pub const NAMES: [&str; 18] = [
     "sleepers",
     "lapses",
     "replays",
+    "topics",
 ];
 
 /// One machine of a scenario.
@@ -98,6 +99,8 @@ pub struct Scenario {
     pub deletes_per_mille: u32,
     /// Actions of a thousand that are about soft state.
     pub soft_per_mille: u32,
+    /// Actions of a thousand, of those that are not about soft state, that publish a signal.
+    pub topics_per_mille: u32,
     /// How far wall clocks are off at first.
     pub wall_error: Duration,
     /// Clients that move between the nodes and carry bookmarks.
@@ -151,6 +154,7 @@ impl Scenario {
             pace: Duration::from_millis(500),
             deletes_per_mille: 0,
             soft_per_mille: 0,
+            topics_per_mille: 0,
             wall_error: Duration::from_secs(3_600),
             movers: 0,
             changing_interests: false,

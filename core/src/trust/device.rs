@@ -39,6 +39,8 @@ pub enum Context {
     SoftLease,
     /// A [`SoftEntry`](crate::soft::SoftEntry).
     SoftEntry,
+    /// A [`Signal`](crate::topic::Signal).
+    TopicSignal,
 }
 
 impl Context {
@@ -52,6 +54,7 @@ impl Context {
             Context::Consent => "foreshore 1 root consent",
             Context::SoftLease => "foreshore 1 soft lease",
             Context::SoftEntry => "foreshore 1 soft entry",
+            Context::TopicSignal => "foreshore 1 topic signal",
         }
     }
 

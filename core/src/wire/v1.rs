@@ -35,7 +35,12 @@
 //! | 30 | [`Message::Reached`] | you have my log up to here: a later cursor may begin there |
 //! | 27 | [`Message::Held`] | an earlier link left this unfinished: do not send it again |
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
+//! | 162 | [`Message::Peers`] | to a proved member, and when it is news |
+//! | 161 | [`Message::Topic`] | signals of topics |
 
+pub mod exchange;
+
+use self::exchange::PeerAddresses;
 use super::{Codec, DecodeError, Reader, Writer};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
 use crate::reconcile::KeyName;
@@ -352,6 +357,13 @@ pub enum Message {
         /// Changes that have come in part, and how many bytes of each.
         parts: Vec<(ChangeHash, u64)>,
     },
+    /// Where members of the space are. Who does not know it finds them otherwise.
+    Peers {
+        /// The space.
+        space: SpaceTag,
+        /// The sender itself, others, or both.
+        peers: Vec<PeerAddresses>,
+    },
     /// What equal roots do and do not say of the sender's arrival log. Who does not know it records nothing of the kind.
     Vouch {
         /// The space.
@@ -360,6 +372,13 @@ pub enum Message {
         former: Vec<(u64, u64)>,
         /// Ranges of arrival numbers, end excluded: points in them may stand for edits that the sender has set aside.
         set_aside: Vec<(u64, u64)>,
+    },
+    /// A signal, or what keeps their trees in order. Who does not know it hears no topics, and passes none on.
+    Topic {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `topic`.
+        body: Vec<u8>,
     },
 }
 
@@ -397,6 +416,8 @@ impl Message {
             Message::Held { .. } => 27,
             Message::Reached { .. } => 30,
             Message::Vouch { .. } => 160,
+            Message::Peers { .. } => 162,
+            Message::Topic { .. } => 161,
         }
     }
 
@@ -436,11 +457,13 @@ impl Message {
             | Message::Part { space, .. }
             | Message::Have { space, .. }
             | Message::Soft { space, .. }
+            | Message::Topic { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
             | Message::Reached { space, .. }
-            | Message::Vouch { space, .. } => Some(space),
+            | Message::Vouch { space, .. }
+            | Message::Peers { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -543,7 +566,7 @@ impl Message {
                     w.array(&d.0);
                 });
             }
-            Message::Soft { space, body } => {
+            Message::Soft { space, body } | Message::Topic { space, body } => {
                 w.array(space).raw(body);
             }
             Message::SoftAck => {}
@@ -555,6 +578,9 @@ impl Message {
                 w.list(parts, |w, (hash, bytes)| {
                     w.array(&hash.0).varint(*bytes);
                 });
+            }
+            Message::Peers { space, peers } => {
+                w.array(space).list(peers, |w, peer| peer.encode(w)).extensions(&[]);
             }
             Message::Vouch { space, former, set_aside } => {
                 w.array(space).list(former, |w, (epoch, arrival)| {
@@ -673,6 +699,13 @@ impl Message {
                 r.extensions()?;
                 Message::Vouch { space, former, set_aside }
             }
+            162 => {
+                let space = r.array("space")?;
+                let peers = r.list(exchange::MAX_TOLD_PEERS, "peers", PeerAddresses::decode)?;
+                r.extensions()?;
+                Message::Peers { space, peers }
+            }
+            161 => Message::Topic { space: r.array("space")?, body: r.rest().to_vec() },
             128.. => {
                 r.rest();
                 return Ok(None);
@@ -777,6 +810,7 @@ fn decode_ids(r: &mut Reader<'_>) -> Result<Vec<u64>, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::PeerId;
     use proptest::prelude::*;
 
     fn samples() -> Vec<Message> {
@@ -846,6 +880,11 @@ mod tests {
                 parts: vec![(ChangeHash([8; 32]), 70_000)],
             },
             Message::Vouch { space, former: vec![(7, 300)], set_aside: vec![(3, 9)] },
+            Message::Peers {
+                space,
+                peers: vec![PeerAddresses { peer: PeerId([3; 32]), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
+            },
+            Message::Topic { space, body: vec![4, 9] },
         ]
     }
 

@@ -5,9 +5,8 @@
 
 use serde_json::Value as Json;
 
-use super::{Context, argument_or_stdin, item};
+use super::{Context, argument_or_stdin, item, running_peer};
 use crate::args::SoftCommand;
-use crate::control::Connection;
 use crate::failure::{Code, Failure};
 use crate::output::{plain, short};
 use crate::request::{Request, SoftEvent, SoftLine, SoftRemoved, SoftSet};
@@ -17,10 +16,7 @@ use crate::service::Opening;
 const MAX_VALUE: u64 = 1 << 20;
 
 pub(super) async fn soft(context: &Context, command: SoftCommand) -> Result<(), Failure> {
-    if Connection::open(&context.config.data.value).await?.is_none() {
-        return Err(Failure::new(Code::Failed, "no peer runs here, and soft entries live with a running peer")
-            .hint("start one with `foreshore run`"));
-    }
+    running_peer(context, "soft entries").await?;
     let space = context.space();
     match command {
         SoftCommand::Set { path, value, text } => {

@@ -135,6 +135,7 @@ fn neighbour(peer: &Neighbour) -> Vec<String> {
         format!("sent {}", size(peer.bytes_sent)),
         format!("received {}", size(peer.bytes_received)),
         count(peer.round_trips, "round trip"),
+        if peer.relayed { "relayed".into() } else { "direct".into() },
         peer.address.as_deref().map(plain).unwrap_or_default(),
     ]
 }

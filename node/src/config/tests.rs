@@ -105,3 +105,14 @@ fn durations_and_sizes() {
     let size = value::bytes(0, u64::MAX);
     assert_eq!((size("3KiB"), size("2 MB"), size("5")), (Ok(3072), Ok(2_000_000), Ok(5)));
 }
+
+#[test]
+fn switches_are_on_or_off_in_every_layer() {
+    let config = load_file("relay = true\nmdns = 'on'\npeer_exchange = 'off'").unwrap();
+    assert_eq!((config.relay.value, config.mdns.value, config.peer_exchange.value), (true, true, false));
+    let mut layers = environment(&[("FORESHORE_MDNS", "yes")]);
+    layers.flag("relay", Some("off"));
+    let config = Config::load(layers).unwrap();
+    assert_eq!((config.relay.value, config.mdns.value, config.peer_exchange.value), (false, true, true));
+    assert!(matches!(load_file("mdns = 'maybe'"), Err(ConfigError::Invalid { key: "mdns", .. })));
+}

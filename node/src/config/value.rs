@@ -59,6 +59,9 @@ impl ListenAddress {
 
     /// The same with a port that the system chooses.
     pub fn with_any_port(&self) -> Self {
+        if self.text.contains("/p2p-circuit") {
+            return self.clone(); // the port is the relay's
+        }
         let text = self.text.replace(&format!("/{PEER_PORT}"), "/0").replace(&format!("/{WEBSOCKET_PORT}"), "/0");
         Self { text, default_port: false }
     }
@@ -112,6 +115,15 @@ pub(super) fn http(text: &str) -> Result<HttpListen, String> {
             .parse()
             .map(HttpListen::At)
             .map_err(|_| "it takes an address and port such as 127.0.0.1:4800, or `off`".into()),
+    }
+}
+
+/// `on` or `off`, and what else people and files write for them.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("it takes `on` or `off`".into()),
     }
 }
 

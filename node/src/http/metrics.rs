@@ -80,7 +80,14 @@ fn process(registry: &mut Registry, status: &Status) {
     level(registry, "soft_owners", "Owners of soft state that live", status.soft_owners);
     bytes(registry, "soft", "Paths and values of soft entries", status.soft_bytes);
     total(registry, "soft_refused", "News of soft state that was dropped", status.soft_refused);
+    level(registry, "topic_streams", "Streams of signals by others that are kept track of", status.topic_streams);
+    bytes(registry, "topic", "Signals that wait for links or are kept a moment for neighbours", status.topic_bytes);
+    total(registry, "topic_delivered", "Signals handed to programs", status.topic_delivered);
+    total(registry, "topic_dropped", "Signals dropped because a link was too slow", status.topic_dropped);
+    total(registry, "topic_refused", "Signals of others not taken", status.topic_refused);
     level(registry, "connections", "Connections to peers", status.connections);
+    level(registry, "known_peers", "Peers in the address book", status.known_peers);
+    level(registry, "relay_reservations", "Reservations at relays that stand", status.relay_reservations);
     total(registry, "refused_connections", "Connections refused", status.refused_connections);
     total(registry, "violations", "Links closed because their bytes were not the protocol", status.violations);
 }

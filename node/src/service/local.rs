@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use foreshore::peer::{Builder, Peer, SpawnError};
+use foreshore::peer::{Builder, Peer, RelayLimits, SpawnError};
 use foreshore::store::{OpenError, Redb, RedbOptions};
 use thiserror::Error;
 
@@ -182,7 +182,7 @@ async fn spawn(config: &Config, opening: Opening, any_port: bool) -> Result<Peer
         }
         StorageKind::Redb => Peer::builder().store(open_store(config).await?),
     };
-    builder = settings(builder, config);
+    builder = settings(builder, config, opening == Opening::Serve);
     if opening == Opening::Serve {
         for address in &config.listen.value {
             builder = match any_port {
@@ -194,13 +194,27 @@ async fn spawn(config: &Config, opening: Opening, any_port: bool) -> Result<Peer
     Ok(builder.spawn().await?)
 }
 
-fn settings(builder: Builder, config: &Config) -> Builder {
+/// `serves`: others may connect here.
+fn settings(builder: Builder, config: &Config, serves: bool) -> Builder {
     let hot = usize::try_from(config.hot_memory.value).unwrap_or(usize::MAX);
     let builder = builder.max_connections(config.max_connections.value).engine(|engine| {
         engine.hot_budget = hot;
         engine.reconcile_period = config.reconcile_period.value;
+        engine.soft_ttl = config.soft_ttl.value;
+        engine.soft_period = config.soft_ttl.value / 3;
     });
-    config.dial.value.iter().fold(builder, |builder, address| builder.bootstrap(address.as_str()))
+    let (mdns, exchange) = (config.mdns.value, config.peer_exchange.value);
+    let builder = builder.mdns(mdns && serves).network(|net| net.peer_exchange = exchange);
+    let builder = config.dial.value.iter().fold(builder, |builder, address| builder.bootstrap(address.as_str()));
+    if !serves {
+        return builder;
+    }
+    let builder = match config.relay.value {
+        true => builder.serve_relay(RelayLimits::default()),
+        false => builder,
+    };
+    let builder = config.relays.value.iter().fold(builder, |builder, address| builder.relay(address.as_str()));
+    config.advertise.value.iter().fold(builder, |builder, address| builder.advertise(address.as_str()))
 }
 
 /// Opening may repair after a crash, which reads the whole file: not on the runtime's threads.

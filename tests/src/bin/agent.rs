@@ -54,6 +54,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let store = Redb::open(&cli.store)?;
     let mut builder = Peer::builder().store(store).listen("/ip4/127.0.0.1/tcp/0");
+    // The cables of the test are the only ways.
+    builder = builder.network(|net| net.peer_exchange = false);
     builder = builder.redial(Duration::from_millis(20), Duration::from_millis(200));
     for address in &cli.dial {
         builder = builder.bootstrap(address);

@@ -7,20 +7,26 @@ use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 #[cfg(not(target_arch = "wasm32"))]
-use libp2p::memory_connection_limits;
-use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, Swarm};
-use libp2p::{Multiaddr, PeerId as NetPeerId, connection_limits, identify, ping};
+use libp2p::{Multiaddr, PeerId as NetPeerId, connection_limits, ping, relay};
+#[cfg(not(target_arch = "wasm32"))]
+use libp2p::{mdns, memory_connection_limits};
 
-use super::{Driver, Machine, Notice, Opened, StartError};
+use super::contacts::{Contacts, shown_address};
+use super::{Driver, Machine, Notice, Opened, StartError, draw};
 use crate::engine::{Command, SpaceInfo};
 use crate::id::{DeviceId, Incarnation, PeerId};
 use crate::io::{CloseReason, Input, LinkId};
+use crate::net::book::Book;
 use crate::net::connections::{Connections, Verdict};
 use crate::net::dial::{Attempt, Dialler};
 use crate::net::link::{Ended, Link};
-use crate::net::sync::{self, SyncEvent};
+use crate::net::quiet::Quiet;
+use crate::net::relay::{self as relays, Relays};
+use crate::net::route::{self, Scope};
+use crate::net::sync::{self, OpenStreamError, SyncEvent};
 use crate::net::{Address, NetConfig, NetLink, NetStatus, identity, transport};
 use crate::time::Timestamp;
 
@@ -40,36 +46,55 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     #[cfg(not(target_arch = "wasm32"))]
     memory: memory_connection_limits::Behaviour,
-    sync: sync::Behaviour,
+    pub(super) sync: sync::Behaviour,
     ping: ping::Behaviour,
-    identify: identify::Behaviour,
+    identify: Quiet,
+    relay_client: relay::client::Behaviour,
+    // A page neither listens nor has UDP.
+    #[cfg(not(target_arch = "wasm32"))]
+    relay_server: Toggle<relay::Behaviour>,
+    #[cfg(not(target_arch = "wasm32"))]
+    mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// Everything that exists once the store has told who this peer is.
 pub(super) struct Net {
-    swarm: Swarm<Behaviour>,
-    me: NetPeerId,
-    connections: Connections,
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) me: NetPeerId,
+    pub(super) connections: Connections,
     pub(super) links: BTreeMap<LinkId, OpenLink>,
     /// Links that the engine closed and whose last frames are on their way out.
     pub(super) draining: BTreeMap<LinkId, ConnectionId>,
     next_link: u64,
-    dialler: Dialler,
-    dials: BTreeMap<ConnectionId, Attempt>,
+    pub(super) dialler: Dialler,
+    pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    pub(super) book: Book,
+    pub(super) relays: Relays,
+    pub(super) contacts: Contacts,
+    /// When something is to be dialled, told or dropped.
     pub(super) dial_at: Option<Timestamp>,
     /// Listeners that have not said where they listen yet.
     awaited: Vec<(ListenerId, Multiaddr)>,
-    listen: BTreeSet<Multiaddr>,
+    /// Without this peer at their ends.
+    pub(super) listen: BTreeSet<Multiaddr>,
     refused: u64,
     violations: u64,
 }
 
+/// Why something is being dialled.
+pub(super) enum Dial {
+    /// It is configured.
+    Target(Attempt),
+    /// The book names it.
+    Known(NetPeerId),
+}
+
 pub(super) struct OpenLink {
     link: Link,
-    peer: PeerId,
-    connection: ConnectionId,
-    address: Multiaddr,
-    dialled: bool,
+    pub(super) peer: PeerId,
+    pub(super) connection: ConnectionId,
+    pub(super) address: Multiaddr,
+    pub(super) dialled: bool,
 }
 
 impl Net {
@@ -77,8 +102,17 @@ impl Net {
         self.swarm.select_next_some().await
     }
 
-    fn addresses(&self) -> Vec<Address> {
-        self.listen.iter().map(|address| Address(address.clone().with(Protocol::P2p(self.me)))).collect()
+    fn addresses(&self, advertised: &[Address]) -> Vec<Address> {
+        let advertised = advertised.iter().map(|Address(address)| address);
+        let named = advertised.chain(&self.listen).map(|address| route::with_peer(address.clone(), self.me));
+        let mut seen = BTreeSet::new();
+        named.filter(|address| seen.insert(address.clone())).map(Address).collect()
+    }
+
+    fn hurry(&mut self, now: Timestamp) {
+        self.dialler.hurry_all(now);
+        self.book.hurry_all(now);
+        self.relays.hurry(now);
     }
 
     fn close_connection(&mut self, id: ConnectionId) {
@@ -88,7 +122,12 @@ impl Net {
     }
 }
 
-fn behaviour(config: &NetConfig, keypair: &libp2p::identity::Keypair) -> Behaviour {
+fn behaviour(
+    config: &NetConfig,
+    keypair: &libp2p::identity::Keypair,
+    relay_client: relay::client::Behaviour,
+) -> std::io::Result<Behaviour> {
+    let me = keypair.public().to_peer_id();
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(config.max_pending))
         .with_max_pending_outgoing(Some(config.max_pending))
@@ -96,20 +135,23 @@ fn behaviour(config: &NetConfig, keypair: &libp2p::identity::Keypair) -> Behavio
         // A quarter stays for whom we dial ourselves, so that strangers cannot take every place.
         .with_max_established_incoming(Some(config.max_connections - config.max_connections / 4))
         .with_max_established_per_peer(Some(MAX_PER_PEER));
-    // Listen addresses are told to members only, in invitations: a page that connects to a loopback port learns none.
-    let identify = identify::Config::new("/foreshore/1".into(), keypair.public())
-        .with_agent_version(concat!("foreshore/", env!("CARGO_PKG_VERSION")).into())
-        .with_hide_listen_addrs(true)
-        .with_push_listen_addr_updates(false)
-        .with_cache_size(0);
-    Behaviour {
+    #[cfg(not(target_arch = "wasm32"))]
+    let relay_server = config.relay.as_ref().map(|limits| relay::Behaviour::new(me, relays::server(limits)));
+    #[cfg(not(target_arch = "wasm32"))]
+    let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose()?;
+    Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         #[cfg(not(target_arch = "wasm32"))]
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
-        sync: sync::Behaviour::new(keypair.public().to_peer_id(), config.open_timeout),
+        sync: sync::Behaviour::new(me, config.open_timeout),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
-        identify: identify::Behaviour::new(identify),
-    }
+        identify: Quiet::new(keypair.public()),
+        relay_client,
+        #[cfg(not(target_arch = "wasm32"))]
+        relay_server: relay_server.into(),
+        #[cfg(not(target_arch = "wasm32"))]
+        mdns: mdns.into(),
+    })
 }
 
 impl<M: Machine> Driver<M> {
@@ -123,9 +165,12 @@ impl<M: Machine> Driver<M> {
         let Some(transport) = self.transport.take() else { return Ok(()) };
         let keypair = identity::keypair(peer_seed);
         let me = keypair.public().to_peer_id();
-        let transport = transport(&keypair).map_err(StartError::Transport)?;
+        let (circuits, relay_client) = relay::client::new(me);
+        let transport = transport(&keypair).and_then(|direct| transport::with_circuits(&keypair, direct, circuits));
+        let transport = transport.map_err(StartError::Transport)?;
+        let behaviour = behaviour(&self.config, &keypair, relay_client).map_err(StartError::Transport)?;
         let config = libp2p::swarm::Config::with_executor(self.runtime.clone()).with_idle_connection_timeout(IDLE);
-        let mut swarm = Swarm::new(transport, behaviour(&self.config, &keypair), me, config);
+        let mut swarm = Swarm::new(transport, behaviour, me, config);
         let mut awaited = Vec::new();
         for Address(address) in &self.config.listen {
             let refused = |why: String| StartError::Listen { address: Address(address.clone()), why };
@@ -140,8 +185,11 @@ impl<M: Machine> Driver<M> {
             links: BTreeMap::new(),
             draining: BTreeMap::new(),
             next_link: 0,
-            dialler: Dialler::new(me, self.config.backoff, self.rng.clone()),
+            dialler: Dialler::new(me, self.config.backoff, draw(&mut self.rng)),
             dials: BTreeMap::new(),
+            book: Book::new(me, self.config.backoff, draw(&mut self.rng)),
+            relays: Relays::new(self.config.backoff, draw(&mut self.rng)),
+            contacts: Contacts::default(),
             dial_at: None,
             awaited,
             listen: BTreeSet::new(),
@@ -149,13 +197,32 @@ impl<M: Machine> Driver<M> {
             violations: 0,
         });
         let peer = identity::from_net(&me).expect("the identity was made as Ed25519");
+        self.restore_book();
+        self.start_relays();
         for Address(address) in self.config.bootstrap.clone() {
             self.dial(address);
         }
         spaces.iter().for_each(|space| self.dial_all(&space.addresses));
         self.opened = Some(Opened { device, peer, incarnation, listen: Vec::new() });
+        self.dial_due();
         self.report_start();
         Ok(())
+    }
+
+    /// Notes the relays to ask, and what a relay of one's own says of itself.
+    fn start_relays(&mut self) {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return };
+        for Address(address) in &self.config.relays {
+            if !net.relays.add(address, now) {
+                tracing::warn!(%address, most = relays::MAX_RELAYS, "not asked for a reservation: too many relays");
+            }
+        }
+        if self.config.relay.is_some() {
+            for Address(address) in &self.config.advertise {
+                net.swarm.add_external_address(route::split_peer(address.clone()).0);
+            }
+        }
     }
 
     /// Says that the peer has started once every listener has its address.
@@ -164,7 +231,8 @@ impl<M: Machine> Driver<M> {
         if net.awaited.is_empty()
             && let Some(started) = self.started.take()
         {
-            let _ = started.send(Ok(Opened { listen: net.addresses(), ..opened.clone() }));
+            let listen = net.addresses(&self.config.advertise);
+            let _ = started.send(Ok(Opened { listen, ..opened.clone() }));
         }
     }
 
@@ -195,7 +263,7 @@ impl<M: Machine> Driver<M> {
                 self.on_unlistening(&addresses);
             }
             SwarmEvent::ListenerError { listener_id, error } => {
-                self.on_listener_failed(listener_id, &error.to_string())
+                self.on_listener_failed(listener_id, &error.to_string());
             }
             _ => {}
         }
@@ -209,8 +277,19 @@ impl<M: Machine> Driver<M> {
             }
             BehaviourEvent::Sync(SyncEvent::Failed { peer, connection, error }) => {
                 tracing::debug!(%peer, %error, "no sync stream");
-                self.net_mut(|net| net.close_connection(connection));
+                // A relay need not be a peer of ours.
+                let relay = matches!(error, OpenStreamError::Unsupported);
+                self.net_mut(|net| {
+                    if !(relay && net.relays.has(&peer)) {
+                        net.close_connection(connection);
+                    }
+                });
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
+            #[cfg(not(target_arch = "wasm32"))]
+            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "circuit"),
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
                 if !matches!(error, ping::Failure::Unsupported) =>
             {
@@ -231,10 +310,11 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         let dialled = endpoint.is_dialer();
-        if let Some(attempt) = net.dials.remove(&id) {
+        if let Some(Dial::Target(attempt)) = net.dials.remove(&id) {
             net.dialler.connected(&attempt, peer);
         }
-        let address = endpoint.get_remote_address().clone();
+        net.book.connected(&peer);
+        let address = shown_address(endpoint, peer);
         match net.connections.established(id, peer, address, dialled, now) {
             Verdict::Close => net.close_connection(id),
             Verdict::Keep(other) => {
@@ -267,6 +347,8 @@ impl<M: Machine> Driver<M> {
             address: address.clone(),
             dialled: connection.dialled,
         };
+        let by_book = connection.dialled && !net.dialler.has(&connection.peer) && !net.relays.has(&connection.peer);
+        net.contacts.linked(link, by_book, self.clock.mono());
         net.links.insert(link, open);
         if let Some(replaced) = replaced {
             self.drop_connection(replaced, "replaced by a newer connection");
@@ -276,7 +358,7 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Closes a connection, and its link at once.
-    fn drop_connection(&mut self, id: ConnectionId, why: &str) {
+    pub(super) fn drop_connection(&mut self, id: ConnectionId, why: &str) {
         let Some(net) = &mut self.net else { return };
         net.close_connection(id);
         if let Some(link) = net.connections.get(id).and_then(|c| c.link) {
@@ -288,6 +370,7 @@ impl<M: Machine> Driver<M> {
     fn unlink(&mut self, link: LinkId, why: &str) {
         let Some(net) = &mut self.net else { return };
         net.connections.unlink(link);
+        net.contacts.unlinked(link);
         let Some(open) = net.links.remove(&link) else { return };
         (self.notices)(Notice::Unlinked { link, peer: open.peer, why: why.into() });
         self.feed(Input::Unlinked { link });
@@ -299,7 +382,9 @@ impl<M: Machine> Driver<M> {
         let Some(connection) = net.connections.closed(id) else { return };
         net.draining.retain(|_, on| *on != id);
         if !net.connections.has(&connection.peer) {
-            net.dialler.disconnected(connection.peer, now.since(connection.since), now);
+            let lived = now.since(connection.since);
+            net.dialler.disconnected(connection.peer, lived, now);
+            net.book.disconnected(&connection.peer, lived, now);
         }
         if let Some(link) = connection.link {
             self.unlink(link, why);
@@ -332,6 +417,7 @@ impl<M: Machine> Driver<M> {
         let Some(net) = &mut self.net else { return };
         let Some(open) = net.links.remove(&link) else { return };
         net.connections.unlink(link);
+        net.contacts.unlinked(link);
         net.connections.mark_closing(Some(open.connection));
         net.draining.insert(link, open.connection);
         net.violations += u64::from(matches!(reason, CloseReason::Protocol { .. }));
@@ -340,23 +426,46 @@ impl<M: Machine> Driver<M> {
     }
 
     fn on_listening(&mut self, listener: ListenerId, address: Multiaddr) {
+        let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         net.awaited.retain(|(id, _)| *id != listener);
+        let circuit = net.relays.reserved(listener, now);
+        let (address, _) = route::split_peer(address);
+        if self.config.relay.is_some() && !circuit {
+            // A relay names its own addresses in every reservation, and grants none while it has no address.
+            net.swarm.add_external_address(address.clone());
+        }
+        let back = self.started.is_none() && !circuit && route::scope(&address) == Some(Scope::Routed);
         net.listen.insert(address);
-        let addresses = net.addresses();
-        (self.notices)(Notice::Listening(addresses));
+        if back {
+            net.hurry(now);
+        }
+        self.tell_listening();
         self.report_start();
     }
 
     fn on_unlistening(&mut self, gone: &[Multiaddr]) {
         let Some(net) = &mut self.net else { return };
-        net.listen.retain(|address| !gone.contains(address));
-        let addresses = net.addresses();
-        (self.notices)(Notice::Listening(addresses));
+        for address in gone {
+            let (address, _) = route::split_peer(address.clone());
+            net.listen.remove(&address);
+            net.swarm.remove_external_address(&address);
+        }
+        self.tell_listening();
+    }
+
+    fn tell_listening(&mut self) {
+        let Some(net) = &self.net else { return };
+        (self.notices)(Notice::Listening(net.addresses(&self.config.advertise)));
+        self.on_own_addresses();
     }
 
     fn on_listener_failed(&mut self, listener: ListenerId, why: &str) {
+        let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
+        if net.relays.closed(listener, now) {
+            return tracing::debug!(%why, "a reservation at a relay is gone");
+        }
         let never = net.awaited.iter().position(|(id, _)| *id == listener).map(|i| net.awaited.remove(i));
         match never {
             // It never listened: the peer does not start half deaf.
@@ -370,7 +479,14 @@ impl<M: Machine> Driver<M> {
     fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
-        let Some(attempt) = net.dials.remove(&id) else { return };
+        let attempt = match net.dials.remove(&id) {
+            Some(Dial::Target(attempt)) => attempt,
+            Some(Dial::Known(peer)) => {
+                tracing::debug!(%peer, %error, "a dial failed");
+                return net.book.failed(&peer, now);
+            }
+            None => return,
+        };
         tracing::debug!(addresses = ?attempt.addresses, %error, "a dial failed");
         match error {
             // The address is this peer's own.
@@ -415,7 +531,7 @@ impl<M: Machine> Driver<M> {
             };
             let id = options.connection_id();
             match net.swarm.dial(options) {
-                Ok(()) => drop(net.dials.insert(id, attempt)),
+                Ok(()) => drop(net.dials.insert(id, Dial::Target(attempt))),
                 Err(DialError::LocalPeerId { .. }) => net.dialler.forget(&attempt),
                 Err(error) => {
                     tracing::debug!(addresses = ?attempt.addresses, %error, "a dial failed");
@@ -423,7 +539,11 @@ impl<M: Machine> Driver<M> {
                 }
             }
         }
-        net.dial_at = net.dialler.next_at();
+        self.contacts_due();
+        let max_dialled = self.config.max_dialled;
+        self.net_mut(|net| {
+            net.dial_at = [net.dialler.next_at(), net.contacts_at(max_dialled)].into_iter().flatten().min();
+        });
     }
 
     pub(super) fn block(&mut self, peer: PeerId, blocked: bool) {
@@ -436,13 +556,18 @@ impl<M: Machine> Driver<M> {
             }
         } else {
             net.dialler.hurry(other, now);
+            net.book.hurry(&other, now);
             self.dial_due();
         }
     }
 
-    pub(super) fn hurry(&mut self) {
+    /// The network may be back. `probe`: it changed, and links may be dead without a sign of it.
+    pub(super) fn hurry(&mut self, probe: bool) {
         let now = self.clock.mono();
-        self.net_mut(|net| net.dialler.hurry_all(now));
+        self.net_mut(|net| net.hurry(now));
+        if probe {
+            self.probe();
+        }
         self.dial_due();
         self.feed(Input::Command { request: super::NOBODY, command: Command::Reconcile });
     }
@@ -454,10 +579,13 @@ impl<M: Machine> Driver<M> {
             peer: open.peer,
             address: Address(open.address.clone()),
             dialled: open.dialled,
+            relayed: route::is_relayed(&open.address),
             queued: open.link.queued(),
         });
         NetStatus {
-            listen: net.addresses(),
+            listen: net.addresses(&self.config.advertise),
+            known: net.book.entries().len(),
+            reservations: net.relays.reservations(),
             connections: net.connections.len(),
             links: links.collect(),
             refused: net.refused,

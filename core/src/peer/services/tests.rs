@@ -52,6 +52,25 @@ async fn malformed_registrations_are_refused_by_name_and_foreign_ones_left_out()
     let foreign = space.soft::<serde_json::Value>("/services/api").unwrap();
     soon(foreign.set("other", &serde_json::json!({ "endpoint": "a:1" })).unwrap()).await.unwrap();
     assert_eq!(soon(space.endpoints("api")).await.unwrap().current().count(), 0);
+    assert_eq!(soon(space.services(None)).await.unwrap(), []);
+    assert!(soon(space.services(Some("a/b"))).await.is_err());
+}
+
+#[tokio::test]
+async fn a_listing_shows_every_service_in_order_or_one_of_them() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    for (service, endpoint) in [("web", "w:1"), ("api", "a:2"), ("api", "a:1")] {
+        soon(space.register(service, endpoint, Metadata::new())).await.unwrap();
+    }
+    let named = |offers: Vec<Offer>| offers.into_iter().map(|o| (o.service, o.endpoint.endpoint)).collect::<Vec<_>>();
+    let all = named(soon(space.services(None)).await.unwrap());
+    assert_eq!(all.iter().map(|(service, _)| service.as_str()).collect::<Vec<_>>(), ["api", "api", "web"]);
+    assert_eq!(named(soon(space.services(Some("web"))).await.unwrap()), [("web".to_owned(), "w:1".to_owned())]);
+    assert_eq!(soon(space.services(Some("no"))).await.unwrap(), []);
+    assert!(soon(space.deregister("web", "w:1")).await.unwrap());
+    assert!(!soon(space.deregister("web", "w:1")).await.unwrap());
+    assert_eq!(soon(space.services(Some("web"))).await.unwrap(), []);
 }
 
 #[cfg(feature = "tower")]

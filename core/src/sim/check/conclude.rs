@@ -48,6 +48,7 @@ impl Cluster {
         self.checks.tally.converged_after = self.now().since(healed).as_micros() as u64;
         self.note(format_args!("converged"));
         self.conclude_soft()?;
+        self.conclude_topics()?;
         self.listen()?;
         self.check_flight()?;
         self.inspect()?;

@@ -34,6 +34,7 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "sleepers" => sleepers(&mut scenario, dice),
         "lapses" => lapses(&mut scenario, dice),
         "replays" => replays(&mut scenario, dice),
+        "topics" => topics(&mut scenario, dice),
         _ => return None,
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
@@ -338,5 +339,40 @@ fn replays(scenario: &mut Scenario, dice: &mut Dice) {
     let mut draw = |most: u64| dice.below(most) as u32;
     let mischief = Mischief { replay: 20 + draw(150), duplicate: draw(100), drop: draw(30), ..Mischief::NONE };
     scenario.faults.push((Duration::from_secs(10), Fault::Mischief(mischief)));
+    crashes(scenario, dice);
+}
+
+/// Signals beside documents and now and then soft state, and one or two kinds of bad days; wall clocks within the age that
+/// signals may have.
+fn topics(scenario: &mut Scenario, dice: &mut Dice) {
+    type Storm = fn(&mut Scenario, &mut Dice);
+    let storms: [Storm; 10] =
+        [links, partitions, crashes, late, interests, roles, takeover, backup, set_back, replayed];
+    scenario.topics_per_mille = dice.between(500, 900) as u32;
+    scenario.soft_per_mille = if dice.chance(200) { 300 } else { 0 };
+    scenario.wall_error = Duration::from_secs(120);
+    scenario.pace = dice.span(Duration::from_millis(30), Duration::from_millis(600));
+    for _ in 0..dice.between(1, 2) {
+        if let Some(storm) = dice.pick(&storms) {
+            storm(scenario, dice);
+        }
+    }
+}
+
+/// Clocks are set back, and processes begin new lives after it.
+fn set_back(scenario: &mut Scenario, dice: &mut Dice) {
+    let node = some_node(scenario, dice);
+    for _ in 0..dice.between(1, 3) {
+        let at = moment(scenario, dice);
+        scenario.faults.push((at, Fault::WallJump(node, -(dice.below(60_000) as i64))));
+        scenario.faults.push((at + Duration::from_millis(50), Fault::Crash(node, Duration::from_millis(100))));
+    }
+}
+
+/// Old frames, from this wire or an earlier one, come again.
+fn replayed(scenario: &mut Scenario, dice: &mut Dice) {
+    let mut draw = |most: u64| dice.below(most) as u32;
+    let mischief = Mischief { replay: 20 + draw(150), duplicate: draw(100), drop: draw(30), ..Mischief::NONE };
+    scenario.faults.push((Duration::from_secs(5), Fault::Mischief(mischief)));
     crashes(scenario, dice);
 }
