@@ -11,8 +11,8 @@ use crate::npm;
 /// Where Debian puts it.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// Builds the package and a native peer, and runs the tests in `wasm/js/test`.
-pub(crate) fn test() -> anyhow::Result<()> {
+/// Builds the package and a native peer, and runs the tests in `wasm/js/test`. `long`: a tab that hosts is killed more often.
+pub(crate) fn test(long: bool) -> anyhow::Result<()> {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
     if !Path::new(&chromium).exists() {
         bail!("no browser at {chromium}: install Debian's chromium, or name one in CHROMIUM");
@@ -33,5 +33,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
     node.args(["--experimental-websocket", "--test", "--test-concurrency=1", "--test-reporter=spec"]);
     node.args(files).current_dir(&package);
     node.env("FORESHORE_BIN", cargo::target_dir().join("debug/foreshore")).env("CHROMIUM", chromium);
+    if long {
+        node.env("FORESHORE_LONG", "1");
+    }
     cargo::run(node)
 }

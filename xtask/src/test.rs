@@ -47,7 +47,7 @@ const STEPS: [Step; 10] = [
     ("doctest", |_| cargo::run(cargo("test --doc"))),
     ("sim", simulator),
     ("tests", tests),
-    ("browser", |_| browser::test()),
+    ("browser", |options| browser::test(options.long)),
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
