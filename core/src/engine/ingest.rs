@@ -304,11 +304,18 @@ impl Engine {
         self.orphans.wanted(id, working.log.as_ref().unwrap_or(&empty), &tips, MAX_FETCH)
     }
 
-    fn hold_endorsements(&mut self, id: DocumentId, mut unfinished: Vec<Endorsement>) {
-        if let Some(working) = self.documents.get_mut(&id) {
-            unfinished.truncate(MAX_HELD);
-            working.held = unfinished;
+    /// Of each actor the two newest: the newest may be one that is never complete.
+    fn hold_endorsements(&mut self, id: DocumentId, unfinished: Vec<Endorsement>) {
+        let Some(working) = self.documents.get_mut(&id) else { return };
+        let mut kept: BTreeMap<Vec<u8>, Vec<Endorsement>> = BTreeMap::new();
+        for endorsement in unfinished {
+            kept.entry(endorsement.storage_key()).or_default().push(endorsement);
         }
+        let newest = |mut of_one: Vec<Endorsement>| {
+            of_one.sort_by_key(|e| std::cmp::Reverse(e.seq));
+            of_one.into_iter().take(2)
+        };
+        working.held = kept.into_values().flat_map(newest).take(MAX_HELD).collect();
     }
 
     /// The log's verdict. Changes that this batch admits already count as known: local commits come first in a batch.
@@ -333,7 +340,7 @@ impl Engine {
         self.documents.get(id).and_then(|w| w.log.as_ref()).is_some_and(|log| log.contains(hash))
     }
 
-    /// The newest endorsement of each actor that holds, a bounded number tried for each.
+    /// What is held, and the newest new endorsement of each actor that is valid, a bounded number tried for each.
     fn verify_endorsements(
         &mut self,
         space: SpaceId,
@@ -350,12 +357,16 @@ impl Engine {
                 by_actor.entry(endorsement.storage_key()).or_default().push(endorsement);
             }
         }
-        let mut verified: BTreeMap<Vec<u8>, Endorsement> = held.into_iter().map(|e| (e.storage_key(), e)).collect();
+        // What is held waits for changes that may never come, if their author lost them: it says nothing about an older
+        // endorsement whose changes are here. Ascending, so that the newest of those that are complete is the one kept.
+        let mut verified: BTreeMap<(Vec<u8>, u64), Endorsement> =
+            held.into_iter().map(|e| ((e.storage_key(), e.seq), e)).collect();
         for (key, mut candidates) in by_actor {
             candidates.sort_by_key(|e| std::cmp::Reverse(e.seq));
             candidates.dedup();
             for candidate in candidates.into_iter().take(MAX_TRIES) {
-                if verified.get(&key).is_some_and(|best| best.seq >= candidate.seq) {
+                let place = (key.clone(), candidate.seq);
+                if verified.get(&place).is_some_and(|known| known.hash == candidate.hash) {
                     break;
                 }
                 if !roster.can_write(&candidate.device, path) {
@@ -363,7 +374,7 @@ impl Engine {
                 }
                 self.counters.signatures_checked += 1;
                 if candidate.verify(&space).is_ok() {
-                    verified.insert(key.clone(), candidate);
+                    verified.insert(place, candidate);
                     break;
                 }
             }
