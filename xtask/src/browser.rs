@@ -14,6 +14,9 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 /// Builds the package and a native peer, and runs the tests in `wasm/js/test`. `long`: a tab that hosts is killed more often.
 pub(crate) fn test(long: bool) -> anyhow::Result<()> {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| CHROMIUM.into());
+    if !Path::new(&chromium).exists() && chromium == CHROMIUM {
+        install();
+    }
     if !Path::new(&chromium).exists() {
         bail!("no browser at {chromium}: install Debian's chromium, or name one in CHROMIUM");
     }
@@ -37,4 +40,14 @@ pub(crate) fn test(long: bool) -> anyhow::Result<()> {
         node.env("FORESHORE_LONG", "1");
     }
     cargo::run(node)
+}
+
+/// Tries to get the browser from Debian, which takes root; whoever asked looks whether it is there.
+fn install() {
+    println!("installing Debian's chromium for the tests in a browser");
+    for arguments in
+        [&["update", "--quiet"][..], &["install", "--yes", "--quiet", "--no-install-recommends", "chromium"]]
+    {
+        let _ = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
+    }
 }
