@@ -1,7 +1,7 @@
 //! Storage backends: the native and in-memory homes of the six tables of [`crate::io::Table`].
 //!
 //! A backend is a plain ordered key-value store. It knows tables and bytes and nothing of documents: row formats belong
-//! to the modules that write them. The engine never calls a backend; it emits [`StorageTask`](crate::io::StorageTask)s,
+//! to the modules that write them. The engine never calls a backend; it emits [`StorageTask`]s,
 //! and a driver carries them out, natively on a [`StorageThread`] of its own so that an fsync never holds up a runtime.
 //!
 //! Invariants of every backend:

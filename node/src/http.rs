@@ -4,7 +4,7 @@
 //! if its `Host` is an IP address, `localhost` or a configured name (a page that points its own name at 127.0.0.1 has
 //! none of these), and, where a browser adds an `Origin`, only if that is the port's own.
 //!
-//! Nothing here changes anything, but for [`well_known`], which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
+//! Nothing here changes anything, but for `well_known`, which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
 
 mod guard;
 mod metrics;
