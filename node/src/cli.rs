@@ -195,6 +195,19 @@ fn item<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, F
     serde_json::from_value(value).map_err(|e| Failure::new(Code::Failed, e))
 }
 
+/// A value for soft state or a topic: JSON, or text if that is said.
+fn small_value(argument: Option<String>, text: bool) -> Result<serde_json::Value, Failure> {
+    /// The peer's own bound is far below and says so.
+    const MAX: u64 = 1 << 20;
+    let given = argument_or_stdin(argument, "value", MAX)?;
+    if text {
+        return Ok(serde_json::Value::String(given));
+    }
+    serde_json::from_str(&given).map_err(|e| {
+        Failure::invalid("value", format_args!("not JSON: {e}")).hint("quote a string as '\"text\"', or use --text")
+    })
+}
+
 /// An argument, or standard input for `-` and for nothing.
 fn argument_or_stdin(argument: Option<String>, what: &str, max: u64) -> Result<String, Failure> {
     use std::io::{IsTerminal, Read};

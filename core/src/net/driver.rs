@@ -264,7 +264,14 @@ impl<M: Machine> Driver<M> {
         self.feed(done);
     }
 
-    /// Hands the engine the edits that wait.
+    /// Hands the engine every edit that waits, whatever is being written.
+    fn take_edits(&mut self) {
+        while !self.edits.is_empty() {
+            self.on_edits(None);
+        }
+    }
+
+    /// Hands the engine the edits that wait, as many as go at once.
     fn on_edits(&mut self, first: Option<Edit>) {
         let mut commands = Vec::new();
         let mut next = first.or_else(|| self.edits.try_recv().ok());
@@ -289,9 +296,7 @@ impl<M: Machine> Driver<M> {
     fn on_requests(&mut self, first: Option<Request>) {
         let Some(first) = first else {
             // The last handle is gone: close as if asked to.
-            while !self.edits.is_empty() {
-                self.on_edits(None);
-            }
+            self.take_edits();
             return self.close(None);
         };
         self.on_request(first);
@@ -306,9 +311,7 @@ impl<M: Machine> Driver<M> {
 
     fn on_request(&mut self, request: Request) {
         // Whoever asks finds the edits that it made before.
-        while !self.edits.is_empty() {
-            self.on_edits(None);
-        }
+        self.take_edits();
         match request {
             Request::Command { request, command, sink } => {
                 self.sinks.insert(request, sink);

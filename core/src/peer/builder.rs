@@ -137,13 +137,14 @@ impl Builder {
         self
     }
 
-    /// Is a circuit relay for whoever reaches this peer, within limits; see [`RelayLimits`](crate::net::RelayLimits).
+    /// Is a circuit relay for whoever reaches this peer, within limits; see [`RelayLimits`](crate::net::RelayLimits). Without
+    /// effect in a browser, which nobody can reach.
     pub fn serve_relay(mut self, limits: RelayLimits) -> Self {
         self.net.relay = Some(limits);
         self
     }
 
-    /// Looks for peers on the local network by multicast DNS, and is found there.
+    /// Looks for peers on the local network by multicast DNS, and is found there. Without effect in a browser.
     pub fn mdns(mut self, on: bool) -> Self {
         self.net.mdns = on;
         self

@@ -5,29 +5,19 @@
 
 use serde_json::Value as Json;
 
-use super::{Context, argument_or_stdin, item, running_peer};
+use super::{Context, item, running_peer, small_value};
 use crate::args::SoftCommand;
 use crate::failure::{Code, Failure};
 use crate::output::{plain, short};
 use crate::request::{Request, SoftEvent, SoftLine, SoftRemoved, SoftSet};
 use crate::service::Opening;
 
-/// Largest value that is read; the peer's own bound is far below and says so.
-const MAX_VALUE: u64 = 1 << 20;
-
 pub(super) async fn soft(context: &Context, command: SoftCommand) -> Result<(), Failure> {
     running_peer(context, "soft entries").await?;
     let space = context.space();
     match command {
         SoftCommand::Set { path, value, text } => {
-            let given = argument_or_stdin(value, "value", MAX_VALUE)?;
-            let value = match text {
-                true => Json::String(given),
-                false => serde_json::from_str(&given).map_err(|e| {
-                    Failure::invalid("value", format_args!("not JSON: {e}"))
-                        .hint("quote a string as '\"text\"', or use --text")
-                })?,
-            };
+            let value = small_value(value, text)?;
             let request = Request::SoftSet { space, path, value };
             let set: SoftSet = context.answer(request, Opening::Existing).await?;
             context.out.value(&set, |s| format!("{} set", plain(&s.path)))

@@ -5,33 +5,19 @@
 
 use serde_json::Value as Json;
 
-use super::{Context, argument_or_stdin, item};
+use super::{Context, item, running_peer, small_value};
 use crate::args::TopicCommand;
-use crate::control::Connection;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output::{plain, short};
 use crate::request::{Published, Request, SignalLine};
 use crate::service::Opening;
 
-/// Largest value that is read; the peer's own bound is far below and says so.
-const MAX_VALUE: u64 = 1 << 20;
-
 pub(super) async fn topic(context: &Context, command: TopicCommand) -> Result<(), Failure> {
-    if Connection::open(&context.config.data.value).await?.is_none() {
-        return Err(Failure::new(Code::Failed, "no peer runs here, and signals are for who is connected")
-            .hint("start one with `foreshore run`"));
-    }
+    running_peer(context, "signals").await?;
     let space = context.space();
     match command {
         TopicCommand::Pub { path, value, text } => {
-            let given = argument_or_stdin(value, "value", MAX_VALUE)?;
-            let value = match text {
-                true => Json::String(given),
-                false => serde_json::from_str(&given).map_err(|e| {
-                    Failure::invalid("value", format_args!("not JSON: {e}"))
-                        .hint("quote a string as '\"text\"', or use --text")
-                })?,
-            };
+            let value = small_value(value, text)?;
             let request = Request::Publish { space, path, value };
             let published: Published = context.answer(request, Opening::Existing).await?;
             context.out.value(&published, |p| match p.peers {
