@@ -94,7 +94,8 @@ async function choose(engine: Engine, options: OpenOptions, create: boolean): Pr
     }).catch(() => {});
     return { id: remembered.id, peers: [], dials: true };
   }
-  const said = await wellKnown(engine.me.device);
+  // Whoever brings a grant needs none of the peer behind the page, which gives them on its own machine only.
+  const said = await wellKnown(options.grant === undefined ? engine.me.device : null);
   if (!said) {
     const made = (await engine.call({ do: 'createSpace', name: OWN })) as { id: string };
     return { id: made.id, peers: [], dials: false };

@@ -11,7 +11,7 @@ import { decode, type Json, snapshot } from './values.js';
 const ASYNC_DISPOSE: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? (Symbol.for('Symbol.asyncDispose') as typeof Symbol.asyncDispose);
 const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose);
 
-interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; inStep: boolean; member: boolean }[]; offline: boolean }
+interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
 
 /** A path as the engine parses it; what is plainly none is refused here. */
@@ -33,6 +33,7 @@ export class PageSpace implements Space, Home {
   readonly #softs = new Map<number, PageSoft<never>>();
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
+  #lastSync: Status['lastSync'];
   #looking = false;
   #lookAgain = false;
   #dials: boolean;
@@ -85,7 +86,9 @@ export class PageSpace implements Space, Home {
   /** An event of the engine. */
   hear(event: EngineEvent): void {
     switch (event.event) {
-      case 'doc': return this.#byId.get(event.doc as number)?.hear(event as never);
+      case 'doc':
+        this.#byId.get(event.doc as number)?.hear(event as never);
+        return void this.#look();
       case 'made': return this.#byId.get(event.doc as number)?.made(event.seq as number, event.hash as string | null);
       case 'moved': return this.#moved();
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
@@ -98,6 +101,9 @@ export class PageSpace implements Space, Home {
         this.fail(ForeshoreError.make('CRASHED', String(event.message), { hint: 'open the space again', retryable: true }));
         return this.#end();
       case 'closed': return this.#end();
+      case 'status':
+        if (event.lastSync) this.#lastSync = Object.freeze(event.lastSync) as unknown as Status['lastSync'];
+        return void this.#look();
       default: return void this.#look();
     }
   }
@@ -124,8 +130,8 @@ export class PageSpace implements Space, Home {
         const cut = wire.offline || (typeof navigator !== 'undefined' && navigator.onLine === false) || !this.#dials;
         const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
         const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
-        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const) }));
-        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers });
+        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const), ...(link.rtt === null ? {} : { rttMs: link.rtt }) }));
+        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
         this.#events.status.emit(this.#status);
       } while (this.#lookAgain);
     } catch {

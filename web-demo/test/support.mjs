@@ -1,0 +1,89 @@
+// What the demo's tests stand on: the stage with its three native peers, and pages in a real Chromium.
+import { spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { chromium } from 'playwright-core';
+
+/** Longer than anything takes on a busy machine. */
+export const PATIENCE = 60_000;
+
+const STAGE = process.env.FORESHORE_STAGE;
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const SHOTS = process.env.FORESHORE_SHOTS ?? 'shots';
+const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+export async function until(what, ask) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const value = await ask();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`waited in vain until ${typeof what === 'function' ? await what() : what}`);
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
+
+/** The three native peers. */
+export async function stage(t, ...options) {
+  const child = spawn(STAGE, ['--json', '--port', '0', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  child.stderr.on('data', bytes => { log += bytes; });
+  const exited = new Promise(resolve => child.on('exit', resolve));
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+    await exited;
+  });
+  return new Promise((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', line => resolve(JSON.parse(line)));
+    void exited.then(code => reject(new Error(`the stage ended with ${code}:\n${log}`)));
+  });
+}
+
+/** Sums up what moves on a page without anybody having asked for it. */
+const WATCH_SHIFTS = () => {
+  globalThis.shifts = { sum: 0, worst: [] };
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) {
+      if (entry.hadRecentInput) continue;
+      shifts.sum += entry.value;
+      shifts.worst.push(`${entry.value.toFixed(4)} ${entry.sources.map(source => source.node?.className ?? source.node?.nodeName).join(' ')}`);
+    }
+  }).observe({ type: 'layout-shift', buffered: true });
+};
+
+/** A browser of its own with one page in it, and whatever that complains about collected. */
+export async function open(t, url, options = {}) {
+  const profile = await mkdtemp(join(tmpdir(), 'foreshore-demo-'));
+  const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, headless: true, args: FLAGS, viewport: { width: 1280, height: 900 }, ...options });
+  t.after(async () => {
+    await context.close().catch(() => {});
+    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+  });
+  context.setDefaultTimeout(PATIENCE);
+  await context.addInitScript(WATCH_SHIFTS);
+  const page = context.pages()[0] ?? (await context.newPage());
+  page.complaints = [];
+  page.on('pageerror', error => page.complaints.push(String(error)));
+  page.on('console', message => { if (message.type() !== 'info' && message.type() !== 'log') page.complaints.push(`${message.type()}: ${message.text()}`); });
+  await page.goto(url);
+  await ready(page);
+  return page;
+}
+
+/** The page's peer is open and in step. */
+export async function ready(page) {
+  await page.locator('.cm-content').waitFor();
+  await until(async () => `${await page.locator('main').innerText()}`, async () => (await verdict(page)) === 'Equal' && (await page.getByRole('switch').innerText()).startsWith('Online'));
+}
+
+export const verdict = page => page.locator('.figures .big dd').innerText();
+
+export const text = page => page.locator('.cm-content').evaluate(content => [...content.querySelectorAll('.cm-line')].map(line => line.textContent).join('\n'));
+
+/** A screenshot, kept. */
+export async function shot(page, name, options = {}) {
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true, ...options });
+}
