@@ -16,6 +16,9 @@ export interface Lane {
 /** How much of the past is kept, in milliseconds. */
 export const PAST = 30_000;
 
+/** A difference is spoken of when it has lasted this long: while somebody types there is always one, for a moment. */
+const LASTING = 250;
+
 /** Most lanes that are shown; of more pages, those that came first. */
 const MAX_LANES = 12;
 
@@ -33,6 +36,8 @@ export function record(app: App): void {
   let since: number | null = null;
   let after: 'edit' | 'heal' = 'edit';
   let cuts = 0;
+  let states = 1;
+  const speak = (): void => { if (since !== null) verdict.value = { state: 'differ', since, states }; };
 
   const note = (id: string, name: string, kind: Lane['kind'], root: string | null, now: number): void => {
     let lane = known.get(id);
@@ -79,19 +84,19 @@ export function record(app: App): void {
     const healed = cut < cuts;
     cuts = cut;
     if (roots.length < 2 || roots.includes(null)) return;
-    const states = new Set(roots).size;
+    states = new Set(roots).size;
     if (states > 1) {
       if (since === null || healed) {
         after = healed ? 'heal' : 'edit';
         since = now;
+        setTimeout(speak, LASTING);
       }
-      const shown = verdict.value;
-      if (shown.state !== 'differ' || shown.states !== states || shown.since !== since) verdict.value = { state: 'differ', since, states };
+      if (verdict.value.state === 'differ') speak();
     } else if (since !== null) {
       verdict.value = { state: 'equal', took: now - since, after };
       since = null;
-    } else if (verdict.value.state === 'unknown') {
-      verdict.value = { state: 'equal', took: null, after };
+    } else if (verdict.value.state === 'unknown' || healed) {
+      verdict.value = { state: 'equal', took: null, after: healed ? 'heal' : after };
     }
   };
 

@@ -1,10 +1,14 @@
 // A value that changes, and a hook that shows it.
 import { useEffect, useReducer } from 'preact/hooks';
 
-/** Whatever has a current value and tells when it is another. */
-export interface Source<T> {
-  readonly value: T;
+/** Whatever tells that something about it is another. */
+export interface Subject {
   subscribe(listener: () => void): () => void;
+}
+
+/** Whatever has a current value and tells when it is another. */
+export interface Source<T> extends Subject {
+  readonly value: T;
 }
 
 export class Live<T> implements Source<T> {
@@ -31,12 +35,18 @@ export class Live<T> implements Source<T> {
   }
 }
 
-export function useLive<T>(source: Source<T>): T {
+/** Shows a component again whenever a subject tells so. */
+export function useChanges(subject: Subject): void {
   const [, again] = useReducer<number, void>(n => n + 1, 0);
   useEffect(() => {
+    // What changed between the first showing and now.
     again();
-    return source.subscribe(() => again());
-  }, [source]);
+    return subject.subscribe(() => again());
+  }, [subject]);
+}
+
+export function useLive<T>(source: Source<T>): T {
+  useChanges(source);
   return source.value;
 }
 

@@ -1,5 +1,5 @@
 // What the demo's tests stand on: the stage with its three native peers, and pages in a real Chromium.
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { chromium } from 'playwright-core';
 export const PATIENCE = 60_000;
 
 const STAGE = process.env.FORESHORE_STAGE;
+const NODE = process.env.FORESHORE_BIN;
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const SHOTS = process.env.FORESHORE_SHOTS ?? 'shots';
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -39,6 +40,28 @@ export async function stage(t, ...options) {
     createInterface({ input: child.stdout }).on('line', line => resolve(JSON.parse(line)));
     void exited.then(code => reject(new Error(`the stage ended with ${code}:\n${log}`)));
   });
+}
+
+/** A native peer as anybody runs one: `foreshore run` over a directory, and the commands that talk to it. */
+export async function peer(t) {
+  const data = await mkdtemp(join(tmpdir(), 'foreshore-demo-'));
+  const child = spawn(NODE, ['run', '--data', data, '--listen', '/ip4/127.0.0.1/tcp/0/ws', '--http', '127.0.0.1:0', '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  child.stderr.on('data', bytes => { log += bytes; });
+  const exited = new Promise(resolve => child.on('exit', resolve));
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+    await exited;
+    await rm(data, { recursive: true, force: true });
+  });
+  const status = await new Promise((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', line => resolve(JSON.parse(line).status));
+    void exited.then(code => reject(new Error(`the peer ended with ${code}:\n${log}`)));
+  });
+  const run = (...words) => new Promise((resolve, reject) => {
+    execFile(NODE, ['--data', data, ...words], (error, out, err) => (error ? reject(new Error(`${words.join(' ')}: ${err}`)) : resolve(out)));
+  });
+  return { url: `http://${status.http}/`, run };
 }
 
 /** Sums up what moves on a page without anybody having asked for it. */

@@ -31,14 +31,20 @@ pub(crate) fn test(long: bool) -> anyhow::Result<()> {
 pub(crate) fn demo() -> anyhow::Result<()> {
     let chromium = chromium()?;
     let page = web::build(true)?;
-    for what in ["clippy --quiet --package foreshore-node --all-targets", "build --quiet --package foreshore-tests --bin stage"] {
+    for what in [
+        "clippy --quiet --package foreshore-node --all-targets",
+        "build --quiet --package foreshore-node",
+        "build --quiet --package foreshore-tests --bin stage",
+    ] {
         let mut build = cargo(what);
         build.args(["--features", "web"]).env("FORESHORE_WEB", &page);
         cargo::run(build)?;
     }
     let shots = cargo::target_dir().join("demo");
     let mut node = node_tests(page.parent().context("the page lies in its package")?)?;
-    node.env("FORESHORE_STAGE", cargo::target_dir().join("debug/stage")).env("CHROMIUM", chromium);
+    let built = cargo::target_dir().join("debug");
+    node.env("FORESHORE_STAGE", built.join("stage")).env("FORESHORE_BIN", built.join("foreshore"));
+    node.env("CHROMIUM", chromium);
     node.env("FORESHORE_SHOTS", &shots);
     let outcome = cargo::run(node);
     println!("what the demo looked like: {}", shots.display());

@@ -58,6 +58,26 @@ async fn health_readiness_and_status_are_told() {
 }
 
 #[tokio::test]
+async fn the_demo_is_served_or_how_to_get_it() {
+    let page = ask(healthy(), "/", LOCAL).await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'self'"), "{page}");
+    match has_demo() {
+        true => {
+            let script = page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a script");
+            let plain = ask(healthy(), script, LOCAL).await;
+            assert!(plain.contains("text/javascript") && plain.contains("immutable"), "{script}");
+            assert!(!plain.contains("content-encoding"), "unpacked for who does not take gzip");
+        }
+        false => assert!(page.contains("cargo xtask demo"), "{page}"),
+    }
+    for path in ["/assets/nothing.js", "/assets/", "/assets/../index.html", "/index.html"] {
+        assert!(ask(healthy(), path, LOCAL).await.starts_with("HTTP/1.1 404"), "{path}");
+    }
+    assert!(ask(healthy(), STAGE, LOCAL).await.starts_with("HTTP/1.1 204"), "a peer by itself is on no stage");
+}
+
+#[tokio::test]
 async fn a_peer_that_cannot_write_is_alive_and_not_ready() {
     let full = Fixed(Ok(Status { trouble: Some("the disk is full".into()), ..Status::default() }));
     let answer = ask(full.clone(), "/readyz", LOCAL).await;

@@ -2,7 +2,7 @@
 import { between } from 'foreshore';
 import type { JSX } from 'preact';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { throttle, useLive } from '../live.js';
+import { throttle, useChanges } from '../live.js';
 import type { App } from '../peer.js';
 import { type Card, type Column, COLUMNS } from '../templates.js';
 import { Icon } from './icons.js';
@@ -57,8 +57,10 @@ export function Board({ app }: { app: App | null }): JSX.Element {
 }
 
 function Live({ app }: { app: App }): JSX.Element {
-  const { cards } = useLive(useMemo(() => ({ get value() { return app.board.value; }, subscribe: (l: () => void) => app.board.subscribe(l) }), [app]));
-  const pointers = useLive(useMemo(() => ({ get value() { return app.pointers.others; }, subscribe: (l: () => void) => app.pointers.subscribe(l) }), [app]));
+  useChanges(app.board);
+  useChanges(app.pointers);
+  const { cards } = app.board.value;
+  const pointers = app.pointers.others;
   const [drag, setDrag] = useState<Drag | null>(null);
   const [held, setHeld] = useState('');
   const [editing, setEditing] = useState('');
@@ -78,7 +80,14 @@ function Live({ app }: { app: App }): JSX.Element {
   }, [app]);
   const touch = (card: string): void => { if (app.pointers.mine.card !== card) app.pointers.set({ card }); };
 
-  const focus = (id: string): void => { requestAnimationFrame(() => board.current?.querySelector<HTMLElement>(`[data-card="${CSS.escape(id)}"]`)?.focus()); };
+  // A card that goes to another column is another element there: what had the focus gets it again before the next key comes.
+  const wanted = useRef('');
+  const focus = (id: string): void => board.current?.querySelector<HTMLElement>(`[data-card="${CSS.escape(id)}"]`)?.focus();
+  useLayoutEffect(() => {
+    if (!wanted.current) return;
+    focus(wanted.current);
+    wanted.current = '';
+  });
 
   /** Where a card is now. */
   const find = (id: string): { column: number; index: number } => {
@@ -99,9 +108,9 @@ function Live({ app }: { app: App }): JSX.Element {
       const [across = 0, along = 0] = step;
       const to = COLUMNS[Math.max(0, Math.min(column + across, COLUMNS.length - 1))] as (typeof COLUMNS)[number];
       if (held === card.id) {
+        wanted.current = card.id;
         move(app, card.id, to.id, across === 0 ? index + along : index);
         setSaid(`${card.title}: ${to.title}.`);
-        focus(card.id);
       } else {
         const list = placed[to.id];
         const next = across === 0 ? list[index + along] : list[Math.min(index, list.length - 1)];
@@ -148,11 +157,11 @@ function Live({ app }: { app: App }): JSX.Element {
     setEditing(id);
   };
 
-  const rename = (id: string, title: string): void => {
+  const rename = (id: string, title: string, byKey: boolean): void => {
     setEditing('');
-    const wanted = title.trim().slice(0, MAX_TITLE);
-    if (wanted && cards[id] && cards[id].title !== wanted) app.board.change(draft => { const card = draft.cards[id]; if (card) card.title = wanted; });
-    focus(id);
+    if (byKey) wanted.current = id;
+    const next = title.trim().slice(0, MAX_TITLE);
+    if (next && cards[id] && cards[id].title !== next) app.board.change(draft => { const card = draft.cards[id]; if (card) card.title = next; });
   };
 
   const remove = (card: Placed): void => {
@@ -171,8 +180,8 @@ function Live({ app }: { app: App }): JSX.Element {
                 key={card.id} card={card} drag={drag?.id === card.id ? drag : null} held={held === card.id} editing={editing === card.id}
                 by={pointers.find(({ value }) => value.card === card.id)?.value}
                 onKey={event => onKey(event, card)} onPress={event => onPress(event, card)} onEdit={() => setEditing(card.id)}
-                onTitle={title => rename(card.id, title)} onRemove={() => remove(card)}
-                onFocus={() => touch(card.id)} onBlur={() => { touch(''); if (held === card.id) setHeld(''); }}
+                onTitle={(title, byKey) => rename(card.id, title, byKey)} onRemove={() => remove(card)}
+                onFocus={() => touch(card.id)} onBlur={() => { touch(''); if (held === card.id && !wanted.current) setHeld(''); }}
               />
             ))}
           </ul>
@@ -201,7 +210,7 @@ interface CardProps {
   readonly onKey: (event: KeyboardEvent) => void;
   readonly onPress: (event: PointerEvent) => void;
   readonly onEdit: () => void;
-  readonly onTitle: (title: string) => void;
+  readonly onTitle: (title: string, byKey: boolean) => void;
   readonly onRemove: () => void;
   readonly onFocus: () => void;
   readonly onBlur: () => void;
@@ -223,15 +232,22 @@ function CardView({ card, drag, held, editing, by, onKey, onPress, onEdit, onTit
   );
 }
 
-function Title({ title, onDone }: { title: string; onDone: (title: string) => void }): JSX.Element {
+function Title({ title, onDone }: { title: string; onDone: (title: string, byKey: boolean) => void }): JSX.Element {
   const input = useRef<HTMLInputElement>(null);
+  const done = useRef(false);
   useEffect(() => input.current?.select(), []);
+  const end = (next: string | undefined, byKey: boolean): void => {
+    // An input that goes away loses the focus, too.
+    if (done.current) return;
+    done.current = true;
+    onDone(next ?? title, byKey);
+  };
   const onKey = (event: KeyboardEvent): void => {
     event.stopPropagation();
-    if (event.key === 'Enter') onDone(input.current?.value ?? title);
-    if (event.key === 'Escape') onDone(title);
+    if (event.key === 'Enter') end(input.current?.value, true);
+    if (event.key === 'Escape') end(title, true);
   };
-  return <input ref={input} class="title" aria-label="Title" value={title} maxLength={MAX_TITLE} onKeyDown={onKey} onBlur={() => onDone(input.current?.value ?? title)} />;
+  return <input ref={input} class="title" aria-label="Title" defaultValue={title} maxLength={MAX_TITLE} onKeyDown={onKey} onBlur={() => end(input.current?.value, false)} />;
 }
 
 /** The column and index under a pointer. */

@@ -24,7 +24,7 @@ export function Guide({ app }: { app: App | null }): JSX.Element {
     return () => stops.forEach(stop => stop());
   }, [app]);
   useEffect(() => { if (off || seen.cut.length > 0) setCut(true); }, [off, seen]);
-  useEffect(() => { if (now.state === 'equal' && now.after === 'heal' && now.took !== null) setHealed(now.took); }, [now]);
+  useEffect(() => { if (now.state === 'equal' && now.after === 'heal') setHealed(now.took ?? 0); }, [now]);
   const own = home(seen);
   const other = seen.peers.find(native => native !== own) ?? own;
   const page = other ? `${location.protocol}//${location.hostname}:${other.port}/` : location.pathname;
@@ -33,7 +33,7 @@ export function Guide({ app }: { app: App | null }): JSX.Element {
       <Step done={wrote} title="Type, or move a card" says="Everything here is shared." />
       <Step done={met} title="Open a second page" says={<a href={page} target="_blank" rel="noopener">{other && other !== own ? `at the peer ${other.name}` : 'beside this one'} <Icon name="open" size={14} /></a>} />
       <Step done={cut} title="Cut a link" says={seen.controls ? 'A click on any line will do.' : 'Or go offline, up there.'} />
-      <Step done={healed !== null} title="Heal it" says={healed === null ? 'And watch both sides meet.' : `Equal again in ${milliseconds(healed)}.`} />
+      <Step done={healed !== null} title="Heal it" says={healed === null ? 'And watch both sides meet.' : healed === 0 ? 'Both sides held the same.' : `Equal again in ${milliseconds(healed)}.`} />
     </ol>
   );
 }

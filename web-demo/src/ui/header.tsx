@@ -1,7 +1,7 @@
 // The top of the page: who is here, the offline switch, light and dark, and the tide that goes out when the page is offline.
 import type { JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
-import { Live, useLive } from '../live.js';
+import { Live, useChanges, useLive } from '../live.js';
 import { me } from '../me.js';
 import { type App, offline, setOffline, status } from '../peer.js';
 import { Icon, type IconName } from './icons.js';
@@ -68,7 +68,7 @@ function Brand(): JSX.Element {
 }
 
 function Faces({ app }: { app: App }): JSX.Element {
-  useLive({ value: app.crew.others, subscribe: l => app.crew.subscribe(l) });
+  useChanges(app.crew);
   const tabs = new Map(app.crew.others.map(entry => [entry.value.tab, entry]));
   const crew = [...tabs.values()];
   const names = crew.map(entry => entry.value.name).join(', ');

@@ -1,7 +1,7 @@
 // Who is linked to whom, with round-trip times. A click cuts a link, or heals it.
 import type { JSX } from 'preact';
-import { useMemo, useRef, useState } from 'preact/hooks';
-import { type Source, useLive } from '../live.js';
+import { useRef, useState } from 'preact/hooks';
+import { type Source, useChanges, useLive } from '../live.js';
 import { colorOf, lanes } from '../lanes.js';
 import { me } from '../me.js';
 import { type App, explain, offline, setOffline, status, trouble } from '../peer.js';
@@ -47,7 +47,8 @@ function Graph({ app }: { app: App }): JSX.Element {
   const isDark = useLive(dark);
   const recorded = useLive(lanes);
   const own = useLive(status);
-  const crew = useLive(useMemo(() => ({ get value() { return app.crew.others; }, subscribe: (l: () => void) => app.crew.subscribe(l) }), [app]));
+  useChanges(app.crew);
+  const crew = app.crew.others;
   const [busy, setBusy] = useState('');
   const upright = useLive(narrow);
   const homes = useRef(new Map<string, string>());

@@ -1,8 +1,7 @@
 // Soft state: what lives as long as its owner's lease. Marks that pages leave, and the service registry.
 import type { SoftEntry } from 'foreshore';
 import type { JSX } from 'preact';
-import { useMemo } from 'preact/hooks';
-import { useLive } from '../live.js';
+import { useChanges } from '../live.js';
 import { me } from '../me.js';
 import type { App, Mark, Offer } from '../peer.js';
 import { Icon, type IconName } from './icons.js';
@@ -22,7 +21,8 @@ export function Marks({ app }: { app: App | null }): JSX.Element {
 }
 
 function Sand({ app }: { app: App }): JSX.Element {
-  const entries = useLive(useMemo(() => ({ get value() { return app.marks.entries(); }, subscribe: (l: () => void) => app.marks.subscribe(l) }), [app]));
+  useChanges(app.marks);
+  const entries = app.marks.entries();
   const mine = entries.find(entry => entry.key === me.tab)?.value.shape;
   const leave = (shape: string): void => {
     if (shape === mine) app.marks.delete(me.tab);
@@ -65,7 +65,8 @@ export function Services({ app }: { app: App | null }): JSX.Element {
 }
 
 function Registry({ app }: { app: App }): JSX.Element {
-  const entries = useLive(useMemo(() => ({ get value() { return app.services.entries(); }, subscribe: (l: () => void) => app.services.subscribe(l) }), [app]));
+  useChanges(app.services);
+  const entries = app.services.entries();
   const offers = [...entries].filter(entry => typeof entry.value?.endpoint === 'string').sort((a, b) => (service(a) < service(b) ? -1 : service(a) > service(b) ? 1 : label(a) < label(b) ? -1 : 1));
   return (
     <ul class="offers" tabIndex={0} aria-label="Services">
