@@ -69,8 +69,9 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::new(natives.iter().map(|(native, ..)| native.clone()).collect(), stopped.clone());
     let mut doors = Vec::new();
     for (native, listener, control) in natives {
-        doors.push(tokio::spawn(control.serve(native.service.clone(), until(stopped.clone()))));
-        let serve = http::serve(listener, native.service, Vec::new(), Some(stage.router()), until(stopped.clone()));
+        let service = native.service.clone();
+        doors.push(tokio::spawn(control.serve(service.clone(), until(stopped.clone()))));
+        let serve = http::serve(listener, service, Vec::new(), Some(stage.router()), until(stopped.clone()));
         doors.push(tokio::spawn(async move {
             if let Err(error) = serve.await {
                 eprintln!("HTTP port: {error}");
@@ -155,11 +156,11 @@ async fn listen(cli: &Cli, host: IpAddr, index: usize) -> anyhow::Result<TcpList
 /// Registers what a peer offers; whoever is in the space sees it for as long as the peer lives.
 async fn offer(space: &Space, name: &str, peer: &Peer, http: SocketAddr) -> anyhow::Result<()> {
     let said = || Metadata::from([("peer".to_owned(), name.to_owned())]);
-    space.register("page", format!("http://127.0.0.1:{}/", http.port()), said()).await?;
+    space.register("page", &format!("http://127.0.0.1:{}/", http.port()), said()).await?;
     let listening = peer.listen_addresses();
     let ws = listening.iter().map(ToString::to_string).find(|address| address.contains("/ws"));
     let port = ws.as_deref().and_then(|address| address.split('/').nth(4)).context("a WebSocket listener")?.to_owned();
-    space.register("sync", format!("ws://127.0.0.1:{port}"), said()).await?;
+    space.register("sync", &format!("ws://127.0.0.1:{port}"), said()).await?;
     Ok(())
 }
 
