@@ -126,7 +126,8 @@ async fn start(cli: &Cli, stores: &Path) -> anyhow::Result<Vec<(Arc<Native>, Tcp
         let space = match natives.first() {
             None => peer.create_space("default").await?,
             Some((first, ..)) => {
-                let invitation = first.space.invite(Role::Writer).addresses(Vec::new()).await?;
+                // Each lets in the pages that it serves, which takes an admin.
+                let invitation = first.space.invite(Role::Admin).addresses(Vec::new()).await?;
                 peer.join_as(&invitation, "default").await?
             }
         };

@@ -121,7 +121,7 @@ type Spot = readonly [number, number];
 
 /** Native peers lie in the middle, the first one at the left. */
 function spotOfNative(i: number, count: number): Spot {
-  const three: readonly Spot[] = [[37, 50], [60, 21], [60, 79]];
+  const three: readonly Spot[] = [[40, 50], [62, 20], [62, 80]];
   if (count === 3) return three[i] as Spot;
   if (count === 1) return [50, 50];
   const angle = Math.PI + (i / count) * 2 * Math.PI;
@@ -131,6 +131,8 @@ function spotOfNative(i: number, count: number): Spot {
 /** Pages lie outside: those of the first of three at the left edge, those of the others at the right one. */
 function spotOfPage(native: number, count: number, i: number, pages: number): Spot {
   const along = (from: number, to: number): number => from + ((i + 0.5) / pages) * (to - from);
+  // A page alone does not lie on one line with its peer: the figure between them wants room.
+  if (count === 3 && pages === 1) return native === 0 ? [12, 22] : [88, native === 1 ? 41 : 59];
   if (count === 3) return native === 0 ? [12, along(2, 98)] : [88, native === 1 ? along(2, 46) : along(54, 98)];
   const angle = Math.PI + (count === 1 ? i / pages : native / count + (i - (pages - 1) / 2) * 0.09) * 2 * Math.PI;
   return [50 + 37 * Math.cos(angle), 50 + 40 * Math.sin(angle)];

@@ -31,7 +31,9 @@ export function Strip(): JSX.Element {
 
 function Said(): JSX.Element {
   const now = useLive(verdict);
-  const { lastSync } = useLive(status);
+  const synced = useLive(status).lastSync;
+  // A comparison that found nothing is none to speak of.
+  const lastSync = synced && synced.bytes > 0 ? synced : undefined;
   return (
     <dl class="figures">
       <div class={now.state === 'differ' ? 'big differ' : 'big'} role="status">
