@@ -126,9 +126,12 @@ async fn start(cli: &Cli, stores: &Path) -> anyhow::Result<Vec<(Arc<Native>, Tcp
         let space = match natives.first() {
             None => peer.create_space("default").await?,
             Some((first, ..)) => {
-                // Each lets in the pages that it serves, which takes an admin.
-                let invitation = first.space.invite(Role::Admin).addresses(Vec::new()).await?;
-                peer.join_as(&invitation, "default").await?
+                // Each writes, and as an admin lets in the pages that it serves.
+                for role in [Role::Writer, Role::Admin] {
+                    let invitation = first.space.invite(role).addresses(Vec::new()).await?;
+                    peer.join_as(&invitation, "default").await?;
+                }
+                peer.space("default").await?.context("it has joined")?
             }
         };
         let listener = listen(cli, IpAddr::V4(host), index).await?;
