@@ -31,13 +31,13 @@ pub(crate) fn test(long: bool) -> anyhow::Result<()> {
 pub(crate) fn demo() -> anyhow::Result<()> {
     let chromium = chromium()?;
     let page = web::build(true)?;
-    for what in [
-        "clippy --quiet --package foreshore-node --all-targets",
-        "build --quiet --package foreshore-node",
-        "build --quiet --package foreshore-tests --bin stage",
-    ] {
+    // Over the same members as the other steps, so that what they share is compiled once.
+    for what in ["clippy --quiet --workspace --all-targets", "build --quiet --bins"] {
         let mut build = cargo(what);
-        build.args(["--features", "web"]).env("FORESHORE_WEB", &page);
+        build.args(["--features", "foreshore-node/web"]).env("FORESHORE_WEB", &page);
+        if what.starts_with("clippy") {
+            build.args(["--", "-D", "warnings"]);
+        }
         cargo::run(build)?;
     }
     let shots = cargo::target_dir().join("demo");

@@ -24,7 +24,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.terminal || options.once {
-        let mut command = cargo("run --quiet --package foreshore-tests --bin demo --");
+        let mut command = cargo("run --quiet --bin demo --");
         if options.once {
             command.arg("--once");
         }
@@ -35,9 +35,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let page = web::build(!options.release)?;
     // The node too: what is shown is what `foreshore run` serves.
-    for program in ["build --quiet --package foreshore-node", "run --quiet --package foreshore-tests --bin stage"] {
+    for program in ["build --quiet --bin foreshore", "run --quiet --bin stage"] {
         let mut command = cargo(program);
-        command.args(["--features", "web"]).env("FORESHORE_WEB", &page);
+        command.args(["--features", "foreshore-node/web"]).env("FORESHORE_WEB", &page);
         if options.release {
             command.arg("--release");
         }
