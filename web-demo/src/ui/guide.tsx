@@ -51,5 +51,5 @@ function Step({ done, title, says }: { done: boolean; title: string; says: JSX.E
 }
 
 export function milliseconds(ms: number): string {
-  return ms < 1 ? 'under 1 ms' : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  return ms < 1 ? 'under 1 ms' : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

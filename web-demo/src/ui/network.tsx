@@ -53,15 +53,18 @@ function Graph({ app }: { app: App }): JSX.Element {
   const upright = useLive(narrow);
   const homes = useRef(new Map<string, string>());
   const mine = app.space.me.peer;
+  const called = useRef(new Map<string, string>());
   const names = new Map<string, string>();
   for (const { value, owner } of crew) {
     if (value.tab !== me.tab) names.set(owner.peer, owner.peer === mine ? me.name : [names.get(owner.peer), value.name].filter(Boolean).join(', '));
   }
+  // Who cannot be heard is still called what it was.
+  for (const [peer, name] of names) called.current.set(peer, name);
   const root = (id: string, tab?: string): string | null => {
     const lane = recorded.find(lane => lane.id === id || lane.id === tab);
     return lane?.spans[lane.spans.length - 1]?.root ?? null;
   };
-  const { nodes, edges } = draw(seen, mine, names, homes.current, peer => (peer === mine ? root('you') : root(peer, crew.find(c => c.owner.peer === peer)?.value.tab)), off, upright, own.peers);
+  const { nodes, edges } = draw(seen, mine, names, called.current, homes.current, peer => (peer === mine ? root('you') : root(peer, crew.find(c => c.owner.peer === peer)?.value.tab)), off, upright, own.peers);
 
   const act = async (ends: string, links: readonly (readonly [string, string, boolean])[]): Promise<void> => {
     setBusy(ends);
@@ -139,7 +142,7 @@ function spotOfPage(native: number, count: number, i: number, pages: number): Sp
 }
 
 /** Places everybody: native peers in the middle, pages outside of the one that they are linked to. */
-function draw(seen: Scene, mine: string, names: ReadonlyMap<string, string>, homes: Map<string, string>, root: (peer: string) => string | null, off: boolean, upright: boolean, own: readonly { readonly id: string; readonly rttMs?: number }[]): { nodes: Node[]; edges: Edge[] } {
+function draw(seen: Scene, mine: string, here: ReadonlyMap<string, string>, names: ReadonlyMap<string, string>, homes: Map<string, string>, root: (peer: string) => string | null, off: boolean, upright: boolean, own: readonly { readonly id: string; readonly rttMs?: number }[]): { nodes: Node[]; edges: Edge[] } {
   const natives = new Map<string, Node>();
   const count = seen.peers.length;
   const turn = ([x, y]: Spot): { x: number; y: number } => (upright ? { x: y, y: x } : { x, y });
@@ -159,7 +162,7 @@ function draw(seen: Scene, mine: string, names: ReadonlyMap<string, string>, hom
     const [native, page] = natives.has(a) ? [a, b] : [b, a];
     if (!natives.has(page) && !homes.has(page)) homes.set(page, native);
   }
-  const pages = [...new Set([mine, ...names.keys(), ...linked.keys()])].filter(page => homes.has(page) && natives.has(homes.get(page) ?? ''));
+  const pages = [...new Set([mine, ...here.keys(), ...linked.keys()])].filter(page => homes.has(page) && natives.has(homes.get(page) ?? ''));
   const nodes: Node[] = [...natives.values()];
   const edges: Edge[] = [];
   for (const [id, native] of natives) {

@@ -48,7 +48,7 @@ function Said(): JSX.Element {
       <div>
         <dt>Last reconciliation</dt>
         <dd>{lastSync ? bytes(lastSync.bytes) : '…'}</dd>
-        <dd class="sub">{lastSync ? `${lastSync.roundTrips} round trip${lastSync.roundTrips === 1 ? '' : 's'}, ${milliseconds(lastSync.ms)}` : 'nothing to make up for yet'}</dd>
+        <dd class="sub">{lastSync ? `${lastSync.roundTrips} round trip${lastSync.roundTrips === 1 ? '' : 's'}, ${milliseconds(lastSync.ms)}` : 'this page has missed nothing yet'}</dd>
       </div>
     </dl>
   );
