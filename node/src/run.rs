@@ -62,7 +62,8 @@ struct Running {
 
 impl Running {
     async fn start(config: &Config) -> Result<Self, Failure> {
-        let mut words = FirstWords { created: !Local::has_store(config), demo: http::has_demo(), ..FirstWords::default() };
+        let mut words =
+            FirstWords { created: !Local::has_store(config), demo: http::has_demo(), ..FirstWords::default() };
         let progress = Progress::start("opening the store");
         let http = bind_http(config, &mut words).await?;
         let local = Local::open(config, Opening::Serve).await?;

@@ -134,7 +134,8 @@ impl Stage {
         let others = self.natives.len() - 1;
         let whole = |scene: &Option<Scene>| {
             scene.as_ref().is_some_and(|scene| {
-                let roots: Vec<_> = scene.peers.iter().map(|seen| seen.status.spaces.first().map(|s| &s.root)).collect();
+                let roots: Vec<_> =
+                    scene.peers.iter().map(|seen| seen.status.spaces.first().map(|s| &s.root)).collect();
                 let linked = |seen: &Seen| seen.status.peers.iter().filter(|peer| peer.in_step).count() >= others;
                 scene.peers.iter().all(linked) && roots.windows(2).all(|pair| pair[0] == pair[1])
             })

@@ -14,7 +14,7 @@ async function quiet(...pages) {
   for (const page of pages) {
     assert.deepEqual(page.complaints, []);
     const shifts = await page.evaluate(() => globalThis.shifts);
-    assert.ok(shifts.sum < 0.1, `layout shifts of ${shifts.sum}: ${shifts.worst.join('; ')}`);
+    assert.ok(shifts.sum < 0.1, `layout shifts of ${shifts.sum} on ${page.viewportSize()?.width}: ${shifts.worst.join('; ')}`);
   }
 }
 

@@ -71,7 +71,7 @@ const WATCH_SHIFTS = () => {
     for (const entry of list.getEntries()) {
       if (entry.hadRecentInput) continue;
       shifts.sum += entry.value;
-      shifts.worst.push(`${entry.value.toFixed(4)} ${entry.sources.map(source => source.node?.className ?? source.node?.nodeName).join(' ')}`);
+      shifts.worst.push(`${entry.value.toFixed(4)} ${entry.sources.map(({ node, previousRect: from, currentRect: to }) => `${node?.getAttribute?.('class') ?? node?.nodeName} ${[from.x, from.y, from.width, from.height]} to ${[to.x, to.y, to.width, to.height]}`).join(' and ')}`);
     }
   }).observe({ type: 'layout-shift', buffered: true });
 };

@@ -53,9 +53,10 @@ pub fn has_demo() -> bool {
 
 /// The page and its files.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(|headers: HeaderMap| async move { index(&headers) }))
-        .route("/assets/{name}", get(|Path(name): Path<String>, headers: HeaderMap| async move { asset(&name, &headers) }))
+    Router::new().route("/", get(|headers: HeaderMap| async move { index(&headers) })).route(
+        "/assets/{name}",
+        get(|Path(name): Path<String>, headers: HeaderMap| async move { asset(&name, &headers) }),
+    )
 }
 
 /// The answer of a peer that is on no stage.

@@ -229,7 +229,8 @@ async fn check(http: SocketAddr) -> anyhow::Result<()> {
     let page = get(port, "/").await?;
     ensure!(page.starts_with("HTTP/1.1 200") && page.contains("text/html"), "the page is not served: {page:.200}");
     ensure!(http::has_demo(), "this program was built without the page");
-    let script = page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).context("the page names no script")?;
+    let script =
+        page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).context("the page names no script")?;
     let served = get(port, script).await?;
     ensure!(served.starts_with("HTTP/1.1 200") && served.contains("text/javascript"), "{script} is not served");
     println!("the page is served: / and {script} ({} kB)", served.len() / 1000);

@@ -20,6 +20,9 @@ export function Editor({ app }: { app: App | null }): JSX.Element {
         EditorView.contentAttributes.of({ 'aria-label': 'The shared note', spellcheck: 'false' }), collab(ref, app.carets),
       ],
     });
+    // Its first frame is a draft: it has not measured itself yet.
+    view.dom.style.visibility = 'hidden';
+    view.requestMeasure({ read: () => {}, write: () => requestAnimationFrame(() => { view.dom.style.visibility = ''; }) });
     return () => {
       view.destroy();
       ref[Symbol.dispose]();
