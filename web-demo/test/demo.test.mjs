@@ -66,7 +66,7 @@ test('two pages type and move cards, and see each other do so', async t => {
   await b.locator('.card.theirs').waitFor();
   await a.mouse.move(to.x + to.width / 2, to.y + to.height / 2, { steps: 10 });
   await a.locator('.column.over', { hasText: 'Afloat' }).waitFor();
-  await shot(a, 'drag');
+  await shot(a, 'drag', false);
   await a.mouse.up();
   await column(b, 'Afloat').locator('.card', { hasText: 'Chart the channel' }).waitFor();
 

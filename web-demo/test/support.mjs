@@ -105,8 +105,10 @@ export const verdict = page => page.locator('.figures .big dd').innerText();
 
 export const text = page => page.locator('.cm-content').evaluate(content => [...content.querySelectorAll('.cm-line')].map(line => line.textContent).join('\n'));
 
-/** A screenshot, kept. */
-export async function shot(page, name, options = {}) {
+/** A screenshot, kept: of the whole page, or of what is seen of it now. */
+export async function shot(page, name, whole = true) {
   mkdirSync(SHOTS, { recursive: true });
-  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true, ...options });
+  // What sticks to the top is drawn where the page is scrolled to.
+  if (whole) await page.evaluate(() => scrollTo({ top: 0, behavior: 'instant' }));
+  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: whole });
 }
