@@ -48,17 +48,29 @@ pub(crate) struct Inner {
     softs: RefCell<BTreeMap<u32, soft::Followed>>,
     /// Whether the page wants to be cut off, and who has been cut off for it.
     offline: RefCell<Option<BTreeSet<PeerId>>>,
+    /// Single peers that are cut off, by their names.
+    cut: RefCell<BTreeMap<String, PeerId>>,
 }
 
 /// Opens a peer over a store (none: in memory). `identity` is fresh random bytes: a browser's store may be copied or
-/// rolled back unseen, so every opening is a life of its own. `notify` is called with JSON text for every event.
+/// rolled back unseen, so every opening is a life of its own. `notify` is called with JSON text for every event. `listen` is
+/// an address in memory, for tests.
 ///
 /// # Errors
 /// A JSON text of a [`Failure`].
 #[wasm_bindgen]
-pub async fn open(store: Option<JsStore>, identity: Vec<u8>, notify: Function) -> Result<Host, JsValue> {
+pub async fn open(
+    store: Option<JsStore>,
+    identity: Vec<u8>,
+    notify: Function,
+    listen: Option<String>,
+) -> Result<Host, JsValue> {
     report_panics(&notify);
     let builder = Peer::builder().redial(REDIAL.0, REDIAL.1).network(|net| net.ping_interval = PING);
+    let builder = match &listen {
+        Some(address) => builder.listen(address),
+        None => builder,
+    };
     let builder = match store {
         None => builder.in_memory(),
         Some(js) => {
@@ -83,6 +95,7 @@ pub async fn open(store: Option<JsStore>, identity: Vec<u8>, notify: Function) -
         undos: RefCell::default(),
         softs: RefCell::default(),
         offline: RefCell::default(),
+        cut: RefCell::default(),
     });
     spawn_local(follow_peer(inner.clone()));
     Ok(Host(inner))
@@ -205,6 +218,7 @@ impl Inner {
             | Request::Join { .. }
             | Request::Inspect { .. }
             | Request::Dial { .. }
+            | Request::Cut { .. }
             | Request::Hurry) => self.answer_peer(request).await,
             request @ (Request::At { .. }
             | Request::Diff { .. }
@@ -213,6 +227,7 @@ impl Inner {
             | Request::Cursor { .. }
             | Request::Locate { .. }
             | Request::Synced { .. }
+            | Request::Fence { .. }
             | Request::UndoManager { .. }
             | Request::Undo { .. }
             | Request::UndoBoundary { .. }
@@ -249,6 +264,22 @@ impl Inner {
             Request::Dial { address } => {
                 let address = address.parse().map_err(|error| Failure::invalid("peers", error))?;
                 Ok(self.peer.dial(address).await?.into())
+            }
+            Request::Cut { peer, cut } => {
+                let status = self.peer.status().await?;
+                let link = status.network.links.iter().find(|link| peer_text(&link.peer) == peer);
+                match (link.map(|link| link.peer).or_else(|| self.cut.borrow().get(&peer).copied()), cut) {
+                    (Some(id), true) => {
+                        self.cut.borrow_mut().insert(peer, id);
+                        self.peer.block(id).await?;
+                    }
+                    (Some(id), false) => {
+                        self.cut.borrow_mut().remove(&peer);
+                        self.peer.unblock(id).await?;
+                    }
+                    (None, _) => return Err(Failure::new("NOT_FOUND", format!("no link with {peer}"))),
+                }
+                Ok(Json::Null)
             }
             Request::Hurry => {
                 self.peer.hurry();

@@ -24,6 +24,8 @@ pub(crate) enum Request {
     Join { invitation: String, name: Option<String> },
     /// Stays connected to an address.
     Dial { address: String },
+    /// Cuts one linked peer off, or lets it in again.
+    Cut { peer: String, cut: bool },
     /// The network may be back.
     Hurry,
     /// Cuts every peer off, or lets them in again.
@@ -62,6 +64,8 @@ pub(crate) enum Request {
     Cursor { doc: u32, at: Vec<At>, index: usize, before: bool },
     /// Where cursors are.
     Locate { doc: u32, at: Vec<At>, cursors: Vec<String> },
+    /// Answered once the page has been told of everything that the engine has.
+    Fence { doc: u32 },
     /// Waits until others have stored what is here.
     Synced { doc: u32, peers: usize },
     /// Takes note of edits from now on.

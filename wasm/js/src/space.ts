@@ -1,4 +1,5 @@
 // Spaces on a page.
+import { ASYNC_DISPOSE, DISPOSE } from './dispose.js';
 import { Mirror, PageDoc, type Home } from './doc.js';
 import { Emitter } from './emitter.js';
 import type { Engine, EngineEvent } from './engine.js';
@@ -7,9 +8,6 @@ import { PagePresence, PageSoft } from './soft.js';
 import { hasMoved } from './tabs.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, snapshot } from './values.js';
-
-const ASYNC_DISPOSE: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? (Symbol.for('Symbol.asyncDispose') as typeof Symbol.asyncDispose);
-const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose);
 
 interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
@@ -82,10 +80,19 @@ export class PageSpace implements Space, Home {
     void this.#look();
   }
 
+  follow(mirror: Mirror): void {
+    this.#byId.set(mirror.id, mirror);
+  }
+
+  unfollow(mirror: Mirror): void {
+    this.#byId.delete(mirror.id);
+  }
+
   /** An event of the engine. */
   hear(event: EngineEvent): void {
     switch (event.event) {
       case 'doc': return this.#byId.get(event.doc as number)?.hear(event as never);
+      case 'piece': return this.#byId.get(event.doc as number)?.piece(event.piece as string);
       case 'made': return this.#byId.get(event.doc as number)?.made(event.seq as number, event.hash as string | null);
       case 'moved': return this.#moved();
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
@@ -185,9 +192,7 @@ export class PageSpace implements Space, Home {
     const opening = Mirror.open(this, path, template);
     this.#mirrors.set(path, opening);
     try {
-      const mirror = await opening;
-      this.#byId.set(mirror.id, mirror);
-      return mirror;
+      return await opening;
     } catch (error) {
       if (this.#mirrors.get(path) === opening) this.#mirrors.delete(path);
       throw error;
@@ -307,6 +312,16 @@ export class PageSpace implements Space, Home {
     if (this.closed.aborted) return;
     for (const stop of this.#stops) stop();
     this.#close.abort(ForeshoreError.make('CLOSED', 'the space was closed'));
+  }
+
+  /** Waits until every edit made here is stored. */
+  async flushed(): Promise<void> {
+    await Promise.all([...this.#byId.values()].map(mirror => mirror.flushed()));
+  }
+
+  /** Waits until every open document shows all that the engine has. */
+  async told(): Promise<void> {
+    await Promise.all([...this.#byId.values()].map(mirror => this.engine.call({ do: 'fence', doc: mirror.id })));
   }
 
   async close(): Promise<void> {

@@ -115,6 +115,13 @@ impl Inner {
                 self.undos.borrow_mut().insert(undo, manager);
                 Ok(state)
             }
+            Request::Fence { doc } => {
+                let served = self.served(doc)?;
+                // The first has what was there told, the second is behind that.
+                served.fence().await?;
+                served.fence().await?;
+                Ok(Json::Null)
+            }
             Request::Synced { doc, peers } => {
                 let served = self.served(doc)?;
                 served.fence().await?;
