@@ -4,6 +4,7 @@
 //! else is answered as it comes.
 
 mod document;
+mod live;
 mod soft;
 
 use std::cell::RefCell;
@@ -46,6 +47,9 @@ pub(crate) struct Inner {
     documents: RefCell<BTreeMap<u32, Served>>,
     undos: RefCell<BTreeMap<u32, foreshore::peer::Undo>>,
     softs: RefCell<BTreeMap<u32, soft::Followed>>,
+    lives: RefCell<BTreeMap<u32, live::Followed>>,
+    /// By the ids of spaces.
+    wanted: RefCell<BTreeMap<String, live::Wanted>>,
     /// Whether the page wants to be cut off, and who has been cut off for it.
     offline: RefCell<Option<BTreeSet<PeerId>>>,
     /// Single peers that are cut off, by their names.
@@ -94,6 +98,8 @@ pub async fn open(
         documents: RefCell::default(),
         undos: RefCell::default(),
         softs: RefCell::default(),
+        lives: RefCell::default(),
+        wanted: RefCell::default(),
         offline: RefCell::default(),
         cut: RefCell::default(),
     });
@@ -191,6 +197,7 @@ impl Inner {
             }
             Request::CloseDoc { doc } => {
                 self.documents.borrow_mut().remove(&doc);
+                self.unwant(doc).await?;
                 Ok(Json::Null)
             }
             Request::Edit { doc, seq, base, ops, message } => {
@@ -205,12 +212,18 @@ impl Inner {
                 // Every task that watches ends with its stream; those that hold documents end here.
                 self.documents.borrow_mut().clear();
                 self.softs.borrow_mut().clear();
+                self.lives.borrow_mut().clear();
                 self.peer.shutdown().await?;
                 Ok(Json::Null)
             }
             Request::Soft { .. } | Request::SoftSet { .. } | Request::SoftDelete { .. } | Request::SoftClose { .. } => {
                 self.answer_soft(request).await
             }
+            Request::Topic { .. }
+            | Request::Publish { .. }
+            | Request::Window { .. }
+            | Request::Keep { .. }
+            | Request::CloseLive { .. } => self.answer_live(request).await,
             Request::Status { space } => self.status(&space).await,
             Request::Offline { offline } => self.set_offline(offline).await,
             request @ (Request::Spaces
@@ -291,11 +304,6 @@ impl Inner {
 
     async fn answer_space(&self, request: Request) -> Answer {
         match request {
-            Request::Interest { space, prefixes } => {
-                let prefixes = prefixes.iter().map(|text| parse("prefix", text)).collect::<Result<Vec<_>, _>>()?;
-                self.space(&space).await?.interest(prefixes).await?;
-                Ok(Json::Null)
-            }
             Request::Read { space, path, bookmark, wait } => self.read(&space, &path, bookmark, wait).await,
             Request::List { space, prefix, after, limit } => {
                 let after = after.map(|text| parse("path", &text)).transpose()?;

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -124,6 +124,37 @@ fn embed(dist: &Path, level: Compression) -> anyhow::Result<()> {
     packed.write_all(&wasm)?;
     let script = format!("export default\"{}\";\n", STANDARD.encode(packed.finish()?));
     std::fs::write(dist.join("core-base64.js"), script).context("embedding the wasm")
+}
+
+/// Whether the packed package is what npm, TypeScript and bundlers take it for.
+pub(crate) fn check(package: &Path, tarball: &Path) -> anyhow::Result<()> {
+    let tool = |script: &str| {
+        let mut tool = Command::new("node");
+        tool.arg(script).current_dir(package);
+        tool
+    };
+    let mut publint = tool("node_modules/publint/src/cli.js");
+    publint.args(["--strict", "--pack", "npm"]);
+    cargo::run(publint)?;
+    let mut attw = tool("node_modules/@arethetypeswrong/cli/dist/index.js");
+    // Modules only: what cannot import them is told so by Node itself.
+    attw.arg(tarball).args(["--profile", "esm-only", "--exclude-entrypoints", "core.wasm", "--format", "ascii"]);
+    cargo::run(attw)?;
+    let declarations = std::fs::read_dir(package.join("dist"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    for path in declarations.filter(|path| path.to_string_lossy().ends_with(".d.ts")) {
+        let text = std::fs::read_to_string(&path)?;
+        if let Some(line) = text.lines().find(|line| has_any(line)) {
+            bail!("{} says `any`: {line}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a line of TypeScript has the type `any`, outside of comments.
+fn has_any(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or(line);
+    let comment = code.trim_start().starts_with(['*', '/']);
+    !comment && code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "any")
 }
 
 /// What npm has to bring, by the lock file; nothing if that is here already.

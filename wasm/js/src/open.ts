@@ -38,7 +38,7 @@ async function begin(platform: Platform, options: OpenOptions, create: boolean):
     const peers = [...(options.peers ?? []), ...found.peers];
     space = new PageSpace(engine, found.id, storage, peers.length > 0 || found.dials);
     for (const peer of peers) await engine.call({ do: 'dial', address: address(peer) });
-    await space.ready();
+    await space.ready(options.replicate);
     for (const event of early) space.hear(event);
     if (storage === 'indexeddb' && typeof navigator !== 'undefined') void navigator.storage?.persist?.().catch(() => false);
     return space;
@@ -100,7 +100,8 @@ async function choose(engine: Engine, options: OpenOptions, create: boolean): Pr
     }).catch(() => {});
     return { id: remembered.id, peers: [], dials: true };
   }
-  const said = await wellKnown(engine.me.device);
+  // Whoever brings a grant asks for none.
+  const said = await wellKnown(options.grant === undefined ? engine.me.device : null);
   if (!said) {
     const made = (await engine.call({ do: 'createSpace', name: OWN })) as { id: string };
     return { id: made.id, peers: [], dials: false };
@@ -138,8 +139,7 @@ async function wellKnown(device: string | null): Promise<WellKnown | null> {
 
 /** A peer's address as the engine dials it: `wss://host:port` or a multiaddr. */
 function address(peer: string): string {
-  if (typeof WebSocket === 'undefined') throw ForeshoreError.make('UNSUPPORTED', 'there are no WebSockets here, and peers are reached by them', { hint: 'in Node 20 pass --experimental-websocket; Node 22 needs nothing' });
-  if (peer.startsWith('/')) return peer;
+  if (peer.startsWith('/')) return reachable(peer);
   let url: URL;
   try {
     url = new URL(peer);
@@ -150,5 +150,10 @@ function address(peer: string): string {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const kind = host.includes(':') ? 'ip6' : /^\d+(\.\d+){3}$/.test(host) ? 'ip4' : 'dns';
   const port = url.port || (url.protocol === 'wss:' ? '443' : '80');
-  return `/${kind}/${host}/tcp/${port}${url.protocol === 'wss:' ? '/tls' : ''}/ws`;
+  return reachable(`/${kind}/${host}/tcp/${port}${url.protocol === 'wss:' ? '/tls' : ''}/ws`);
+}
+
+function reachable(address: string): string {
+  if (typeof WebSocket === 'undefined') throw ForeshoreError.make('UNSUPPORTED', 'there are no WebSockets here, and peers are reached by them', { hint: 'in Node 20 pass --experimental-websocket; Node 22 needs nothing' });
+  return address;
 }

@@ -4,6 +4,7 @@ import { Mirror, PageDoc, type Home } from './doc.js';
 import { Emitter } from './emitter.js';
 import type { Engine, EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { Kept, type Live, PageCollection, PageTopic } from './live.js';
 import { PagePresence, PageSoft } from './soft.js';
 import { hasMoved } from './tabs.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
@@ -29,6 +30,7 @@ export class PageSpace implements Space, Home {
   readonly #mirrors = new Map<Path, Promise<Mirror>>();
   readonly #byId = new Map<number, Mirror>();
   readonly #softs = new Map<number, PageSoft<never>>();
+  readonly #lives = new Map<number, Live>();
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
   #looking = false;
@@ -42,8 +44,9 @@ export class PageSpace implements Space, Home {
     this.#member = { id: engine.me.device, role: 'writer', prefix: '/' };
   }
 
-  /** Looks at who is who before the space is handed out. */
-  async ready(): Promise<this> {
+  /** Looks at who is who before the space is handed out, and says what is kept here. */
+  async ready(keep: readonly Path[] = ['/']): Promise<this> {
+    await Promise.all(keep.map(prefix => this.replicate(prefix)));
     await this.#lookAtMembers();
     await this.#look();
     this.#listen();
@@ -88,6 +91,14 @@ export class PageSpace implements Space, Home {
     this.#byId.delete(mirror.id);
   }
 
+  register(live: Live): void {
+    this.#lives.set(live.live, live);
+  }
+
+  forget(live: Live): void {
+    this.#lives.delete(live.live);
+  }
+
   /** An event of the engine. */
   hear(event: EngineEvent): void {
     switch (event.event) {
@@ -97,6 +108,7 @@ export class PageSpace implements Space, Home {
       case 'moved': return this.#moved();
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
       case 'soft': return this.#softs.get(event.soft as number)?.hear(event.entries as never);
+      case 'signal': case 'window': return this.#lives.get(event.live as number)?.hear(event);
       case 'members': return void this.#lookAtMembers().catch(() => {});
       case 'storage':
         if (event.failure) this.fail(fromEngine(JSON.stringify(event.failure)));
@@ -112,7 +124,9 @@ export class PageSpace implements Space, Home {
   /** Another tab hosts the engine from here on. */
   #moved(): void {
     for (const mirror of this.#byId.values()) void mirror.moved();
-    for (const soft of this.#softs.values()) void soft.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
+    for (const other of [...this.#softs.values(), ...this.#lives.values()]) {
+      other.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
+    }
     void this.#look();
   }
 
@@ -171,14 +185,18 @@ export class PageSpace implements Space, Home {
     return events.on(listener);
   }
 
-  async #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+  #open(): void {
     if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+  }
+
+  async #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+    this.#open();
     return abortable(this.engine.call({ ...request, space: this.id }), options?.signal);
   }
 
   async document<T>(path: Path, template: Template<T>, options: Wait & { wait?: 'local' | 'caught-up' } = {}): Promise<Doc<T>> {
     checked(path);
-    if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+    this.#open();
     if (options.wait === 'caught-up') await this.#caughtUp(options);
     const mirror = await abortable(this.#mirror(path, template as unknown as Template<never>), options.signal);
     mirror.users++;
@@ -231,8 +249,9 @@ export class PageSpace implements Space, Home {
     return (await this.#call({ do: 'list', prefix: checked(prefix), after: options.after ?? null, limit: options.limit ?? 1000 }, options)) as never;
   }
 
-  collection<T>(_prefix: Path, _template: Template<T>, _options?: Wait & { limit?: number }): Promise<Collection<T>> {
-    return Promise.reject(unsupported('collections'));
+  async collection<T>(prefix: Path, _template: Template<T>, options: Wait & { limit?: number } = {}): Promise<Collection<T>> {
+    this.#open();
+    return abortable(PageCollection.open<T>(this, checked(prefix), options.limit ?? 100), options.signal);
   }
 
   async remove(path: Path, options?: Wait): Promise<void> {
@@ -242,9 +261,15 @@ export class PageSpace implements Space, Home {
   }
 
   async replicate(prefix: Path, options?: Wait): Promise<Disposable> {
-    checked(prefix);
-    await this.#call({ do: 'interest', prefixes: ['/'] }, options);
-    return { [DISPOSE]: () => {} };
+    this.#open();
+    const kept = new Kept(this, checked(prefix));
+    try {
+      await abortable(kept.ask(), options?.signal);
+    } catch (error) {
+      kept[DISPOSE]();
+      throw error;
+    }
+    return kept;
   }
 
   batch(_body: () => void): Commit {
@@ -266,8 +291,9 @@ export class PageSpace implements Space, Home {
     return new PagePresence<T>(this.#soft<T>(checked(path)), initial, error => this.fail(error));
   }
 
-  topic<T extends Storable<T>>(_path: Path): Topic<T> {
-    throw unsupported('topics');
+  topic<T extends Storable<T>>(path: Path): Topic<T> {
+    this.#open();
+    return new PageTopic<T>(this, checked(path));
   }
 
   async bookmark(): Promise<string> {

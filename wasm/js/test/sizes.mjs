@@ -1,5 +1,6 @@
 // What a page downloads: `node test/sizes.mjs` prints it as JSON.
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
 const dist = new URL('../dist/', import.meta.url);
@@ -13,10 +14,16 @@ function graph(entry, found = new Set()) {
   return found;
 }
 
-const wasm = read('core.wasm');
-const brotli = brotliCompressSync(wasm, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length } });
-// The page's scripts and the worker's, as a bundler puts them together.
-const scripts = new Set([...graph('index.js'), ...graph('worker.js')]);
-const gzip = gzipSync(Buffer.concat([...scripts].map(read)), { level: 9 });
 const kb = bytes => Math.round(bytes / 100) / 10;
-console.log(JSON.stringify({ wasm_raw_kb: kb(wasm.length), wasm_brotli_kb: kb(brotli.length), js_gzip_kb: kb(gzip.length), scripts: [...scripts].sort() }));
+
+/** In kB of 1,000 bytes, as a server compresses at its best. */
+export function sizes() {
+  const wasm = read('core.wasm');
+  const brotli = brotliCompressSync(wasm, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length } });
+  // The page's scripts and the worker's, as a bundler puts them together.
+  const scripts = new Set([...graph('index.js'), ...graph('worker.js')]);
+  const gzip = gzipSync(Buffer.concat([...scripts].map(read)), { level: 9 });
+  return { wasm_raw_kb: kb(wasm.length), wasm_brotli_kb: kb(brotli.length), js_gzip_kb: kb(gzip.length) };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(JSON.stringify(sizes()));
