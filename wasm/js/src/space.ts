@@ -116,6 +116,9 @@ export class PageSpace implements Space, Home {
       case 'panic':
         this.fail(ForeshoreError.make('CRASHED', String(event.message), { hint: 'open the space again', retryable: true }));
         return this.#end();
+      case 'outdated':
+        this.fail(ForeshoreError.make('INCOMPATIBLE', 'a newer version of this app is open in another tab', { hint: 'reload this tab' }));
+        return this.#end();
       case 'closed': return this.#end();
       default: return void this.#look();
     }

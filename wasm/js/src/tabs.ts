@@ -8,7 +8,7 @@ import { ForeshoreError } from './errors.js';
 import type { Status } from './types.js';
 import type { Json } from './values.js';
 
-/** Raised with the messages below: tabs of another version have a channel of their own. */
+/** Raised with the messages below: tabs of another version have a channel of their own, and the newest one keeps the store. */
 const PROTOCOL = 2;
 
 /** A host that says nothing for this long is asked whether it lives, and after as long again is robbed. */
@@ -37,6 +37,8 @@ const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join', 'publish']);
 export class Tabs implements Engine {
   readonly #id = crypto.randomUUID();
   readonly #channel: BroadcastChannel;
+  /** Where tabs of every version say which is theirs, as a number. */
+  readonly #versions: BroadcastChannel;
   readonly #calls = new Map<number, Call>();
   readonly #guests = new Map<string, Guest>();
   readonly #owners = new Map<number, string>();
@@ -54,6 +56,20 @@ export class Tabs implements Engine {
   private constructor(private readonly name: string, private readonly start: (listen: (event: EngineEvent) => void) => Promise<Engine>, private readonly listen: (event: EngineEvent) => void) {
     this.#channel = new BroadcastChannel(`foreshore:${name}:${PROTOCOL}`);
     this.#channel.onmessage = ({ data }: MessageEvent<Message>) => this.#hear(data);
+    this.#versions = new BroadcastChannel(`foreshore:${name}:version`);
+    this.#versions.onmessage = ({ data }: MessageEvent<number>) => {
+      if (data > PROTOCOL) this.#retire();
+      else if (data < PROTOCOL) this.#versions.postMessage(PROTOCOL);
+    };
+    this.#versions.postMessage(PROTOCOL);
+  }
+
+  /** A newer version of the package is open on this origin: it takes the store over, and this tab has to be reloaded. */
+  #retire(): void {
+    const outdated = ForeshoreError.make('INCOMPATIBLE', 'a newer version of this app is open in another tab', { hint: 'reload this tab' });
+    const opening = this.#opened;
+    this.#opened = null;
+    void this.close().catch(() => {}).finally(() => (opening ? opening(outdated) : this.listen({ event: 'outdated' })));
   }
 
   static get possible(): boolean {
@@ -183,6 +199,7 @@ export class Tabs implements Engine {
     for (const call of this.#calls.values()) call.reject(ForeshoreError.make('CLOSED', 'the space is closed'));
     this.#calls.clear();
     this.#channel.close();
+    this.#versions.close();
   }
 
   // ── between tabs ──
