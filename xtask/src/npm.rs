@@ -87,7 +87,19 @@ fn bind(wasm: &Path, dist: &Path) -> anyhow::Result<()> {
         .out_name("core")
         .generate(dist)
         .map_err(|error| anyhow!("wasm-bindgen: {error:#}"))?;
-    std::fs::rename(dist.join("core_bg.wasm"), dist.join("core.wasm")).context("naming the wasm")
+    std::fs::rename(dist.join("core_bg.wasm"), dist.join("core.wasm")).context("naming the wasm")?;
+    serve_anywhere(&dist.join("core.js"))
+}
+
+/// libp2p's WebSockets take their timers from a window or a worker's scope and panic where there is neither, as in Node,
+/// whose timers serve as well: it is told of a scope there, by the one place that asks for it.
+fn serve_anywhere(script: &Path) -> anyhow::Result<()> {
+    const ASKS: &str = ".WorkerGlobalScope;";
+    let text = std::fs::read_to_string(script)?;
+    if text.matches(ASKS).count() != 1 {
+        bail!("{} does not ask for a worker's scope in one place any more", script.display());
+    }
+    std::fs::write(script, text.replace(ASKS, ".WorkerGlobalScope ?? true;")).context("writing core.js")
 }
 
 /// WebAssembly as every browser of the last years takes it, which is what the compiler makes as well.
