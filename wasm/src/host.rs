@@ -168,8 +168,11 @@ async fn follow_peer(inner: Rc<Inner>) {
                 inner.tell(&json!({ "event": "members", "space": space.to_bech32() }));
             }
             PeerEvent::InStep { stats, .. } => {
-                let stats =
-                    json!({ "bytes": stats.bytes_sent + stats.bytes_received, "roundTrips": stats.round_trips });
+                let stats = json!({
+                    "bytes": stats.bytes_sent + stats.bytes_received,
+                    "roundTrips": stats.round_trips,
+                    "ms": stats.micros as f64 / 1e3,
+                });
                 inner.tell(&json!({ "event": "status", "lastSync": stats }));
             }
             PeerEvent::Closed => inner.tell(&json!({ "event": "closed" })),
@@ -365,6 +368,7 @@ impl Inner {
             json!({
                 "id": peer_text(&link.peer),
                 "address": link.address.to_string(),
+                "rtt": link.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                 "inStep": known.is_some_and(|l| l.in_step),
                 "member": known.is_some_and(|l| l.spaces.iter().any(|id| id.to_bech32() == space)),
             })

@@ -1,5 +1,5 @@
 //! The steps of `cargo xtask test` that take a real Chromium: the package in it, against real native peers, as it is built and
-//! as bundlers leave it.
+//! as bundlers leave it, and the demo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use crate::cargo::{self, cargo};
-use crate::npm;
+use crate::{npm, web};
 
 /// Where Debian puts it.
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -18,15 +18,43 @@ pub(crate) fn test(long: bool) -> anyhow::Result<()> {
     let mut types = Command::new("node");
     types.args(["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json"]).current_dir(&package);
     cargo::run(types).context("the public types, as programs use them")?;
+    let mut node = tests(&package, long)?;
+    node.args(test_files(&package)?);
+    cargo::run(node)
+}
+
+/// Builds the demo and its native peers, and clicks it through. What it looked like is kept.
+pub(crate) fn demo() -> anyhow::Result<()> {
+    chromium()?;
+    let page = web::build(true)?;
+    // Over the same members as the other steps, so that what they share is compiled once.
+    for what in ["clippy --quiet --workspace --all-targets", "build --quiet --bins"] {
+        let mut build = cargo(what);
+        build.args(["--features", "foreshore-node/web"]).env("FORESHORE_WEB", &page);
+        if what.starts_with("clippy") {
+            build.args(["--", "-D", "warnings"]);
+        }
+        cargo::run(build)?;
+    }
+    let shots = cargo::target_dir().join("demo");
+    let package = page.parent().context("the page lies in its package")?;
+    let mut node = tests(package, false)?;
+    node.args(test_files(package)?);
+    node.env("FORESHORE_STAGE", cargo::target_dir().join("debug/stage")).env("FORESHORE_SHOTS", &shots);
+    let outcome = cargo::run(node);
+    println!("what the demo looked like: {}", shots.display());
+    outcome
+}
+
+/// The test files of a package, in the order of their names.
+fn test_files(package: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files: Vec<_> = std::fs::read_dir(package.join("test"))
         .context("the package has tests")?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     files.sort();
-    let mut node = tests(&package, long)?;
-    node.args(files);
-    cargo::run(node)
+    Ok(files)
 }
 
 /// Packs the package, looks whether it is one, and installs it into small apps: bundlers, Node, and without either.

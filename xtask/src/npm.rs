@@ -170,7 +170,7 @@ fn has_any(line: &str) -> bool {
 }
 
 /// What npm has to bring, by the lock file; nothing if that is here already.
-fn install(package: &Path) -> anyhow::Result<()> {
+pub(crate) fn install(package: &Path) -> anyhow::Result<()> {
     let lock = std::fs::read(package.join("package-lock.json")).context("the package has a lock file")?;
     let stamp = package.join("node_modules/.installed");
     if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
@@ -189,7 +189,7 @@ pub(crate) fn npm(package: &Path) -> Command {
 }
 
 /// Copies what is in the clone; what only the copy has (installed packages, built files) stays.
-fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
     for directory in ["src", "test", "dist"] {
         let old = to.join(directory);
         if old.exists() {
@@ -199,7 +199,7 @@ fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
     copy_directory(from, to)
 }
 
-fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
     for entry in std::fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
         let entry = entry?;

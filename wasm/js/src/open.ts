@@ -100,7 +100,7 @@ async function choose(engine: Engine, options: OpenOptions, create: boolean): Pr
     }).catch(() => {});
     return { id: remembered.id, peers: [], dials: true };
   }
-  // Whoever brings a grant asks for none.
+  // Whoever brings a grant needs none of the peer behind the page, which gives them on its own machine only.
   const said = await wellKnown(options.grant === undefined ? engine.me.device : null);
   if (!said) {
     const made = (await engine.call({ do: 'createSpace', name: OWN })) as { id: string };

@@ -60,7 +60,7 @@ export class PageSoft<T> implements Soft<T> {
       events.push({ type: 'set', entry });
       return entry;
     });
-    for (const entry of before.values()) events.push({ type: entry.expiresAt <= now ? 'expire' : 'delete', entry });
+    for (const entry of before.values()) events.push({ type: entry.away ? 'expire' : 'delete', entry });
     this.#byKey.clear();
     if (events.length > 0) this.#events.emit(events);
   }

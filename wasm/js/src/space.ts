@@ -10,7 +10,7 @@ import { hasMoved } from './tabs.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, snapshot } from './values.js';
 
-interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; inStep: boolean; member: boolean }[]; offline: boolean }
+interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
 
 /** A path as the engine parses it; what is plainly none is refused here. */
@@ -33,6 +33,7 @@ export class PageSpace implements Space, Home {
   readonly #lives = new Map<number, Live>();
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
+  #lastSync: Status['lastSync'];
   #looking = false;
   #lookAgain = false;
   #dials: boolean;
@@ -102,7 +103,9 @@ export class PageSpace implements Space, Home {
   /** An event of the engine. */
   hear(event: EngineEvent): void {
     switch (event.event) {
-      case 'doc': return this.#byId.get(event.doc as number)?.hear(event as never);
+      case 'doc':
+        this.#byId.get(event.doc as number)?.hear(event as never);
+        return void this.#look();
       case 'piece': return this.#byId.get(event.doc as number)?.piece(event.piece as string);
       case 'made': return this.#byId.get(event.doc as number)?.made(event.seq as number, event.hash as string | null);
       case 'moved': return this.#moved();
@@ -120,6 +123,9 @@ export class PageSpace implements Space, Home {
         this.fail(ForeshoreError.make('INCOMPATIBLE', 'a newer version of this app is open in another tab', { hint: 'reload this tab' }));
         return this.#end();
       case 'closed': return this.#end();
+      case 'status':
+        if (event.lastSync) this.#lastSync = Object.freeze(event.lastSync) as unknown as Status['lastSync'];
+        return void this.#look();
       default: return void this.#look();
     }
   }
@@ -148,8 +154,8 @@ export class PageSpace implements Space, Home {
         const cut = wire.offline || (typeof navigator !== 'undefined' && navigator.onLine === false) || !this.#dials;
         const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
         const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
-        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const) }));
-        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers });
+        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const), ...(link.rtt === null ? {} : { rttMs: link.rtt }) }));
+        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
         this.#events.status.emit(this.#status);
       } while (this.#lookAgain);
     } catch {
