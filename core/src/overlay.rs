@@ -77,6 +77,8 @@ pub const MAX_ADDRESSES: usize = 4;
 pub const MAX_ADDRESS: usize = 128;
 /// Most links that are asked for at once.
 const MAX_ATTEMPTS: usize = 3;
+/// The same for who has next to no neighbour: many of those known may be long gone, and each attempt at one takes its time.
+const LONELY_ATTEMPTS: usize = 12;
 
 /// How long a link is up before its ends introduce themselves: one that is used for one question costs nothing.
 const INTRODUCE_AFTER: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::known::{Known, below, bounded, jittered};
 use super::message::{Message, Wish};
 use super::{
     ANSWER_EVERY, ASK_AGAIN, ATTEMPT, BACK_TO_MESH, DEGREE, EXPLORE, FULL_MESH, INTRODUCE_AFTER, LONELY, MAX_ATTEMPTS,
-    MAX_DEGREE, MAX_SAMPLE, PARTED, PROVEN, SHUFFLE, SHUFFLE_IN_MESH, SURPLUS_AFTER, TRIM_EVERY, YOUNG,
+    LONELY_ATTEMPTS, MAX_DEGREE, MAX_SAMPLE, PARTED, PROVEN, SHUFFLE, SHUFFLE_IN_MESH, SURPLUS_AFTER, TRIM_EVERY, YOUNG,
 };
 use crate::id::PeerId;
 use crate::io::LinkId;
@@ -377,8 +377,9 @@ impl State {
             self.effects.push_back(Effect::Send(link, Message::Neighbour { wish, neighbours }));
             missing -= 1;
         }
-        let mut attempts = missing.min(MAX_ATTEMPTS).max(usize::from(explores));
-        while attempts > 0 && self.attempts.len() < MAX_ATTEMPTS {
+        let most = self.most_attempts();
+        let mut attempts = missing.min(most).max(usize::from(explores));
+        while attempts > 0 && self.attempts.len() < most {
             let Some((peer, addresses)) = self.known.candidate(now, &self.taken(), rng) else { break };
             self.attempts.insert(peer, now + ATTEMPT);
             self.effects.push_back(Effect::Link { peer, addresses });
@@ -421,6 +422,11 @@ impl State {
         self.spoken_with().count()
     }
 
+    /// How many links are asked for at once.
+    fn most_attempts(&self) -> usize {
+        if self.neighbours().count() <= LONELY { LONELY_ATTEMPTS } else { MAX_ATTEMPTS }
+    }
+
     /// How many neighbours are looked for.
     fn wanted(&self) -> usize {
         if self.bounded { DEGREE } else { usize::MAX }
@@ -457,7 +463,7 @@ impl State {
         let introductions = ties.clone().filter(|tie| tie.awaits_introduction()).map(|tie| tie.since + INTRODUCE_AFTER);
         let surplus = ties.clone().filter(|tie| tie.quiet).map(|tie| tie.surplus_at);
         let asks = ties.filter(|tie| tie.asked || tie.is_equal() && tie.quiet && lacks).map(|tie| tie.ask_at);
-        let known = lacks && self.attempts.len() < MAX_ATTEMPTS;
+        let known = lacks && self.attempts.len() < self.most_attempts();
         let known = if known { self.known.next_at(&self.taken()) } else { None };
         let trim = Some(self.trim_at).filter(|_| self.bounded && self.degree() > MAX_DEGREE);
         let explore = Some(self.explore_at).filter(|_| self.bounded);
