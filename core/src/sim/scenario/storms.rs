@@ -379,7 +379,9 @@ fn crowd(scenario: &mut Scenario, dice: &mut Dice) {
     // As many edits in all as elsewhere, so that a run takes its time for links.
     scenario.pace = Duration::from_millis(700) * u32::from(nodes);
     scenario.soft_per_mille = if dice.chance(300) { 200 } else { 0 };
-    scenario.topics_per_mille = if dice.chance(300) { 200 } else { 0 };
+    // What everybody publishes at once in the end has to fit a link's queue.
+    scenario.topics_per_mille = if nodes <= 40 && dice.chance(300) { 200 } else { 0 };
+    scenario.paths.truncate(if scenario.topics_per_mille > 0 { 2 } else { 6 });
     scenario.wall_error = Duration::from_secs(60);
     scenario.patience = Duration::from_secs(300);
     for spec in scenario.nodes.iter_mut().skip(1) {
