@@ -2,7 +2,7 @@
 //!
 //! | check | |
 //! |---|---|
-//! | bounded | next to nobody has more neighbours than an engine keeps, and nobody many more; links are not many more than that |
+//! | bounded | next to nobody has more neighbours than an engine keeps, and nobody many more; of other links there are few |
 //! | mutual | whoever takes a link for a neighbour is one at its other end |
 //! | connected | everybody is reached from everybody over neighbours |
 
@@ -64,9 +64,10 @@ impl Cluster {
         let crowd = neighbours.len() > FULL_MESH + 1;
         let (mut over, total) = (0, neighbours.len());
         for (id, near) in &neighbours {
-            let links = self.checks.links.get(id).map_or(0, Vec::len);
+            let given = self.edges.iter().filter(|edge| edge.ends.contains(id)).count();
+            let links = self.checks.links.get(id).map_or(0, Vec::len).saturating_sub(given);
             if crowd && (near.len() > MAX_DEGREE + COMING || links > MAX_DEGREE + COMING + QUIET) {
-                return Some(format!("n{} has {} neighbours and {links} links", id.0, near.len()));
+                return Some(format!("n{} has {} neighbours and {links} links beside those given", id.0, near.len()));
             }
             over += usize::from(near.len() > MAX_DEGREE);
             if let Some(other) = near.iter().find(|other| !neighbours.get(other).is_some_and(|of| of.contains(id))) {

@@ -106,7 +106,7 @@ pub struct Scenario {
     pub wall_error: Duration,
     /// Clients that move between the nodes and carry bookmarks.
     pub movers: usize,
-    /// Whether engines choose whom to link with; edges are then addresses that nodes were given at first.
+    /// Whether engines choose whom to link with beside the edges, which are then addresses that nodes were given.
     pub wished: bool,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,

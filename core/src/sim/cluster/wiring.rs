@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Happening};
+use super::{Cluster, Edge, Happening};
 use crate::id::PeerId;
 use crate::io::{Input, LinkId};
 use crate::sim::network::{Item, NodeId, Profile, Side, WireId};
@@ -15,11 +15,7 @@ impl Cluster {
         self.queue.at(self.queue.now() + again, Happening::Dial(edge));
         let [a, b] = self.edges[edge].ends;
         let (from, to) = if self.net_dice.chance(500) { (a, b) } else { (b, a) };
-        // Where engines choose, an edge is an address that a node was given: it is used by who has no link at all.
-        let alone = self.node(from).process.as_ref().is_some_and(|process| process.ends.is_empty());
-        if !self.scenario.wished || alone {
-            self.connect(from, to, self.edges[edge].profile);
-        }
+        self.connect(from, to, self.edges[edge].profile);
     }
 
     /// Connects two nodes, unless the one that dials believes that they are. Whether they are, or will be.
@@ -58,8 +54,7 @@ impl Cluster {
         if self.process(id).is_none_or(|process| process.life != life) {
             return;
         }
-        let edge = self.edges.iter().find(|edge| edge.ends == [id, other] || edge.ends == [other, id]);
-        let profile = match (edge, self.scenario.wished) {
+        let profile = match (self.edge_between(id, other), self.scenario.wished) {
             (Some(edge), _) => edge.profile,
             (None, true) => Profile::LAN,
             (None, false) => return self.feed(id, life, Input::Unreachable { peer }),
@@ -69,10 +64,14 @@ impl Cluster {
         }
     }
 
-    /// An engine needs no link with a node. It ends a moment later: what the engine says in the same breath still leaves.
+    fn edge_between(&self, a: NodeId, b: NodeId) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.ends == [a, b] || edge.ends == [b, a])
+    }
+
+    /// An engine needs no link with a node. One that is configured stays; another one ends a moment later: what the engine says in the same breath still leaves.
     pub(super) fn on_surplus(&mut self, id: NodeId, life: u64, peer: PeerId) {
         let known = self.nodes.iter().find(|node| node.known.is_some_and(|known| known.peer == peer));
-        if let Some(other) = known.map(|node| node.id).filter(|_| self.scenario.wished) {
+        if let Some(other) = known.map(|node| node.id).filter(|other| self.edge_between(id, *other).is_none()) {
             self.queue.at(self.queue.now() + Duration::from_millis(5), Happening::Surplus(id, life, other));
         }
     }
