@@ -12,7 +12,8 @@ use foreshore::config::EngineConfig;
 use foreshore::engine::{Command, Engine, Event, Reply, StatusReport};
 use foreshore::id::{PeerId, Prefix, SpaceId};
 use foreshore::io::{
-    CloseReason, Input, LinkId, Output, RequestId, StorageFailure, StorageReply, StorageTask, StorageWork, Table, WriteOp,
+    CloseReason, Input, LinkId, Output, RequestId, StorageFailure, StorageReply, StorageTask, StorageWork, Table,
+    WriteOp,
 };
 use foreshore::store::{Backend, Memory};
 use foreshore::time::{Now, Timestamp, WallTime};
@@ -139,8 +140,7 @@ impl Crowd {
             let store = Memory::new(u128::to_le_bytes(n as u128));
             crowd.add(store, config(n))?;
             let (role, prefix) = role(n);
-            let invite =
-                Command::Invite { space: space.id, role, prefix, not_after: None, addresses: Vec::new() };
+            let invite = Command::Invite { space: space.id, role, prefix, not_after: None, addresses: Vec::new() };
             let Reply::Invitation(text) = crowd.ask(0, invite)? else { bail!("an invitation") };
             crowd.ask(n, Command::Join { invitation: text, name: None })?;
             crowd.connect(n, 0);
@@ -245,8 +245,12 @@ impl Crowd {
 
     /// Ends every link between two peers; each learns of it at once.
     pub(crate) fn disconnect(&mut self, a: usize, b: usize) {
-        let ends: Vec<(LinkId, LinkId)> =
-            self.members[a].links.iter().filter(|(_, far)| far.node == b).map(|(link, far)| (*link, far.link)).collect();
+        let ends: Vec<(LinkId, LinkId)> = self.members[a]
+            .links
+            .iter()
+            .filter(|(_, far)| far.node == b)
+            .map(|(link, far)| (*link, far.link))
+            .collect();
         for (near, far) in ends {
             self.members[a].links.remove(&near);
             self.members[b].links.remove(&far);
@@ -268,7 +272,8 @@ impl Crowd {
         self.cut = Some(first);
         let mut pairs = Vec::new();
         for a in 0..first {
-            let others: Vec<usize> = self.members[a].links.values().map(|far| far.node).filter(|b| *b >= first).collect();
+            let others: Vec<usize> =
+                self.members[a].links.values().map(|far| far.node).filter(|b| *b >= first).collect();
             for b in others {
                 pairs.push((a, b));
                 self.disconnect(a, b);

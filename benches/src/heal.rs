@@ -72,7 +72,9 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
     report.figure("links_across", cut.len() as f64, "");
     let bytes = (crowd.carried.bytes - before.bytes) as f64;
     report.figure("bytes_ratio", bytes / (payload as f64 / 2.0 * PEERS as f64), "x");
-    report.note("bound: what a peer lacks at 100 Mbit/s, 3 round trips of 40 ms, 4 gossip rounds of 40 ms; time is virtual");
+    report.note(
+        "bound: what a peer lacks at 100 Mbit/s, 3 round trips of 40 ms, 4 gossip rounds of 40 ms; time is virtual",
+    );
     report.note("the links that were cut are back together at the beginning; heads are byte-identical at the end");
     Ok(())
 }

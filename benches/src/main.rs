@@ -21,6 +21,7 @@ mod rig;
 mod soft_day;
 mod spread;
 mod text;
+mod wasm;
 
 use std::path::PathBuf;
 
@@ -65,7 +66,7 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
@@ -76,6 +77,7 @@ const BENCHES: [(&str, Bench); 10] = [
     ("soft_day", soft_day::run),
     ("spread", spread::run),
     ("heal", heal::run),
+    ("wasm", wasm::run),
 ];
 
 fn main() -> anyhow::Result<()> {

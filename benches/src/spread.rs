@@ -91,7 +91,8 @@ struct Spread {
 /// Writes on one peer and sees when everybody shows it.
 fn measure(crowd: &mut Crowd, space: SpaceId) -> anyhow::Result<Spread> {
     let path = DocumentPath::parse("/spread/one")?;
-    let Reply::Document { cell, .. } = crowd.ask(0, Command::Open { space, path, template: Template::default() })? else {
+    let Reply::Document { cell, .. } = crowd.ask(0, Command::Open { space, path, template: Template::default() })?
+    else {
         anyhow::bail!("the document opens")
     };
     let receivers = crowd.len() - 1;

@@ -167,7 +167,14 @@ impl State {
     /// When [`State::tick`] has something to do.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let suspect = self.suspects.first_key_value().map(|((at, ..), _)| *at);
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.own.due()).chain(suspect).chain(self.calm_until).min()
+        self.timers
+            .first()
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(self.own.due())
+            .chain(suspect)
+            .chain(self.calm_until)
+            .min()
     }
 
     /// Living entries under a prefix in path order, those after `after` only, at most `limit`, never a part of a path's.
