@@ -25,6 +25,7 @@
 //! | `exchange` | where members are, told to members |
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
+//! | `overlay` | with whom to link, and which links are neighbours |
 //! | `broadcast` | fresh changes, pushed along trees |
 //! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
@@ -60,6 +61,7 @@ mod ingest;
 pub mod keys;
 mod link;
 mod marker;
+mod overlay;
 mod resolve;
 mod resume;
 mod session;
@@ -164,6 +166,7 @@ pub struct Engine {
     markers: marker::Markers,
     soft: soft::SoftSide,
     topics: topic::TopicSide,
+    overlay: overlay::OverlaySide,
     sessions: session::Sessions,
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
@@ -208,6 +211,7 @@ impl Engine {
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
             topics: topic::TopicSide::default(),
+            overlay: overlay::OverlaySide::default(),
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,
@@ -230,6 +234,8 @@ impl Engine {
             Input::Frame { link, bytes } => self.on_frame(link, &bytes),
             Input::Unlinked { link } => self.on_unlinked(link),
             Input::StorageDone { ticket, result } => self.on_storage(ticket, result),
+            Input::Unreachable { peer } => self.on_unreachable(&peer),
+            Input::Reachable { peer, space, source } => self.on_reachable(peer, space, source),
             Input::Command { request, command } => self.on_command(request, command),
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
@@ -250,6 +256,7 @@ impl Engine {
             self.start_loads();
             self.commit_batch();
             self.tick_soft();
+            self.tick_overlay();
             self.pump_links();
             self.evict();
         }

@@ -9,7 +9,7 @@
 //! The engine itself holds back every frame and acknowledgement that depends on a write until [`Input::StorageDone`]
 //! says that the write is durable, so a driver may carry outputs out in any order that keeps the order per link.
 
-use crate::id::PeerId;
+use crate::id::{PeerId, SpaceId};
 use crate::time::Timestamp;
 
 /// One open sync stream to a peer. Numbers are never reused while an engine lives.
@@ -65,6 +65,20 @@ pub enum Input {
     },
     /// Several commands at once, in order: what they commit goes into the store as one write.
     Commands(Vec<(RequestId, crate::engine::Command)>),
+    /// A link that [`Output::Link`] asked for cannot be had.
+    Unreachable {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// The driver has learnt where a peer is.
+    Reachable {
+        /// The peer.
+        peer: PeerId,
+        /// The space of which it is said to be a member; `None`: of any.
+        space: Option<SpaceId>,
+        /// Whose peer's word that is; `None`: this peer's own experience.
+        source: Option<PeerId>,
+    },
     /// Time has passed.
     Wake,
 }
@@ -93,6 +107,18 @@ pub enum Output {
     Wake {
         /// When.
         at: Timestamp,
+    },
+    /// Link with a peer, if that can be had; otherwise [`Input::Unreachable`] is to say so. A driver that dials whomever it
+    /// likes may take no notice.
+    Link {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// Nobody here needs the links with a peer: they may be closed, not before what was sent has left. One that is
+    /// configured stays.
+    Surplus {
+        /// With whom.
+        peer: PeerId,
     },
     /// Tell local programs.
     Event(crate::engine::Event),

@@ -472,6 +472,15 @@ pub enum Event {
         /// What it tells.
         peers: Vec<PeerAddresses>,
     },
+    /// For drivers: a member was told that these are members too; it may be told where they are.
+    PeersNamed {
+        /// Its stream.
+        link: LinkId,
+        /// The space.
+        space: SpaceId,
+        /// The peers.
+        peers: Vec<PeerId>,
+    },
     /// A link and a space came back in step after a difference.
     InStep {
         /// Its stream.
@@ -583,6 +592,8 @@ pub struct LinkStatus {
     pub spaces: Vec<SpaceId>,
     /// Whether every domain's roots were equal when last compared.
     pub in_step: bool,
+    /// Whether fresh changes go over it: in a space of many peers only some links are neighbours.
+    pub neighbour: bool,
     /// Bytes of frames sent.
     pub bytes_sent: u64,
     /// Bytes of frames received.

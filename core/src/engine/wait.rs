@@ -81,7 +81,8 @@ impl Engine {
             .into_iter()
             .chain(self.compaction_timer())
             .chain(self.soft_timer())
-            .chain(self.topic_timer());
+            .chain(self.topic_timer())
+            .chain(self.overlay_timer());
         links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

@@ -134,6 +134,8 @@ pub(crate) type MakeTransport = Box<dyn FnOnce(&libp2p::identity::Keypair) -> st
 pub(crate) struct Parts<M> {
     pub(crate) machine: M,
     pub(crate) config: NetConfig,
+    /// Whether the engine chooses neighbours.
+    pub(crate) overlay: bool,
     pub(crate) runtime: Runtime,
     pub(crate) transport: MakeTransport,
     pub(crate) storage: Box<dyn Storage>,
@@ -153,6 +155,7 @@ pub(crate) struct Driver<M> {
     machine: M,
     clock: Clock,
     config: NetConfig,
+    overlay: bool,
     runtime: Runtime,
     transport: Option<MakeTransport>,
     storage: Option<Box<dyn Storage>>,
@@ -204,6 +207,7 @@ impl<M: Machine> Driver<M> {
             machine: parts.machine,
             clock: Clock::new(),
             config: parts.config,
+            overlay: parts.overlay,
             runtime: parts.runtime,
             transport: Some(parts.transport),
             storage: Some(parts.storage),
@@ -400,6 +404,8 @@ impl<M: Machine> Driver<M> {
                 }
             }
             Output::Wake { at } => self.wake = Some(at),
+            Output::Link { peer } => self.wish(peer),
+            Output::Surplus { peer } => self.give_up(peer),
             Output::Event(event) => self.on_event(event),
         }
     }
@@ -414,7 +420,10 @@ impl<M: Machine> Driver<M> {
             }
             Event::OpenFailed(error) => self.fail(error.into()),
             Event::PeersKept { book } => self.kept = Some(book),
-            Event::PeersTold { link, peer, device, peers, .. } => self.on_peers_told(link, peer, device, peers),
+            Event::PeersTold { link, peer, device, space, peers } => {
+                self.on_peers_told(link, (peer, device), space, peers);
+            }
+            Event::PeersNamed { link, space, peers } => self.tell_named(link, space, &peers),
             Event::Joined { link, peer, device, space } => {
                 (self.notices)(Notice::Engine(event));
                 self.on_joined(link, peer, device, space);

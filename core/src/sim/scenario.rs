@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "calm",
     "links",
     "partitions",
@@ -40,6 +40,7 @@ pub const NAMES: [&str; 19] = [
     "lapses",
     "replays",
     "topics",
+    "crowd",
 ];
 
 /// One machine of a scenario.
@@ -105,6 +106,8 @@ pub struct Scenario {
     pub wall_error: Duration,
     /// Clients that move between the nodes and carry bookmarks.
     pub movers: usize,
+    /// Whether engines choose whom to link with beside the edges, which are then addresses that nodes were given.
+    pub wished: bool,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,
     /// Whether every document begins with [`super::program::template`].
@@ -157,6 +160,7 @@ impl Scenario {
             topics_per_mille: 0,
             wall_error: Duration::from_secs(3_600),
             movers: 0,
+            wished: false,
             changing_interests: false,
             shared_template: true,
             faults: Vec::new(),

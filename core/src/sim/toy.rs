@@ -342,7 +342,7 @@ impl Machine for Toy {
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
             }
-            Input::Wake => {}
+            Input::Wake | Input::Unreachable { .. } | Input::Reachable { .. } => {}
         }
         if self.opened && self.next_period.is_none_or(|at| at <= now.mono) {
             let links: Vec<LinkId> = self.links.keys().copied().collect();

@@ -1,5 +1,7 @@
 //! The swarm's side of the driver: listeners, connections, links and dials.
 
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -68,6 +70,8 @@ pub(super) struct Net {
     next_link: u64,
     pub(super) dialler: Dialler,
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    /// Peers of the book that the engine wants a link with, until an attempt has an end.
+    pub(super) wishes: BTreeSet<NetPeerId>,
     pub(super) book: Book,
     pub(super) relays: Relays,
     pub(super) contacts: Contacts,
@@ -187,6 +191,7 @@ impl<M: Machine> Driver<M> {
             next_link: 0,
             dialler: Dialler::new(me, self.config.backoff, draw(&mut self.rng)),
             dials: BTreeMap::new(),
+            wishes: BTreeSet::new(),
             book: Book::new(me, self.config.backoff, draw(&mut self.rng)),
             relays: Relays::new(self.config.backoff, draw(&mut self.rng)),
             contacts: Contacts::default(),
@@ -317,6 +322,7 @@ impl<M: Machine> Driver<M> {
             net.dialler.connected(&attempt, peer);
         }
         net.book.connected(&peer);
+        net.wishes.remove(&peer);
         let address = shown_address(endpoint, peer);
         match net.connections.established(id, peer, address, dialled, now) {
             Verdict::Close => net.close_connection(id),
@@ -486,7 +492,7 @@ impl<M: Machine> Driver<M> {
             Some(Dial::Target(attempt)) => attempt,
             Some(Dial::Known(peer)) => {
                 tracing::debug!(%peer, %error, "a dial failed");
-                return net.book.failed(&peer, now);
+                return self.on_known_failed(&peer);
             }
             None => return,
         };
@@ -543,7 +549,7 @@ impl<M: Machine> Driver<M> {
             }
         }
         self.contacts_due();
-        let max_dialled = self.config.max_dialled;
+        let max_dialled = self.book_dials();
         self.net_mut(|net| {
             net.dial_at = [net.dialler.next_at(), net.contacts_at(max_dialled)].into_iter().flatten().min();
         });
@@ -560,6 +566,7 @@ impl<M: Machine> Driver<M> {
         } else {
             net.dialler.hurry(other, now);
             net.book.hurry(&other, now);
+            self.reachable(peer, None, Some(peer));
             self.dial_due();
         }
     }
@@ -571,6 +578,7 @@ impl<M: Machine> Driver<M> {
         if probe {
             self.probe();
         }
+        self.all_reachable();
         self.dial_due();
         self.feed(Input::Command { request: super::NOBODY, command: Command::Reconcile });
     }
