@@ -2,6 +2,8 @@
 #![deny(missing_docs)]
 
 pub mod config;
+#[cfg(feature = "coord")]
+pub mod coord;
 pub mod doctor;
 pub mod document;
 pub mod engine;
