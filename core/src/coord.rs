@@ -24,6 +24,10 @@ pub mod snapshot;
 pub mod stat;
 pub mod token;
 pub mod tree;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::CoordError;
 pub use machine::Machine;

@@ -195,10 +195,6 @@ impl Claims {
         self.sessions.get(&session)?.get(&seq).map(|(kind, path)| (*kind, path))
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &Resource)> {
-        self.resources.iter()
-    }
-
     /// Asks for a resource.
     pub(crate) fn acquire(&mut self, ask: Ask, generation: u32, out: &mut Output) -> Reply {
         if ask.delay_ms > MAX_DELAY_MS {
