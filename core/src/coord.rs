@@ -17,6 +17,7 @@ pub mod machine;
 pub mod op;
 pub mod path;
 pub mod queue;
+pub mod raft;
 pub mod replicated;
 pub mod reply;
 pub mod session;

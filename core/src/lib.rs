@@ -25,7 +25,7 @@ pub mod wire;
 pub mod net;
 #[cfg(feature = "net")]
 pub mod peer;
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", all(test, feature = "coord")))]
 pub mod sim;
 pub mod store;
 
