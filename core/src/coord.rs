@@ -20,6 +20,7 @@ pub mod queue;
 pub mod raft;
 pub mod replicated;
 pub mod reply;
+pub mod serve;
 pub mod session;
 pub mod snapshot;
 pub mod stat;

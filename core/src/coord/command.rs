@@ -3,7 +3,7 @@
 //! ```text
 //! entry      version u8 (1) · stamp zigzag (ms) · type u8, then
 //!   0 open         session u64 · password[16] · ttl varint (ms)
-//!   1 attach       session u64 · password[16]
+//!   1 attach       session u64 · password[16] · nonce u64
 //!   2 renew        session u64
 //!   3 request      session u64 · attachment varint · seq varint · acked varint · identities list(≤ 16) · command
 //!   4 expire       session u64 · renewal varint
@@ -70,6 +70,8 @@ pub enum Body {
         session: SessionId,
         /// Its password.
         password: [u8; PASSWORD_LEN],
+        /// The voter's name for the attempt: of two voters that try at once, each knows its own.
+        nonce: u64,
     },
     /// Renews a session: an expiry that was proposed before has no effect.
     Renew {
@@ -279,13 +281,29 @@ impl Command {
 
 impl Codec for Entry {
     fn encode(&self, w: &mut Writer) {
-        w.u8(ENTRY_VERSION).zigzag(self.stamp.0);
-        match &self.body {
+        self.body.encode(w.u8(ENTRY_VERSION).zigzag(self.stamp.0));
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if r.remaining() > MAX_ENTRY_BYTES {
+            let got = r.remaining() as u64;
+            return Err(DecodeError::TooLarge { field: "entry", got, max: MAX_ENTRY_BYTES as u64 });
+        }
+        if r.u8("version of the entry")? != ENTRY_VERSION {
+            return Err(DecodeError::Invalid { field: "version of the entry" });
+        }
+        Ok(Self { stamp: WallTime(r.zigzag("stamp")?), body: Body::decode(r)? })
+    }
+}
+
+impl Codec for Body {
+    fn encode(&self, w: &mut Writer) {
+        match self {
             Body::Open { session, password, ttl_ms } => {
                 w.u8(0).u64_le(session.0).array(password).varint(*ttl_ms);
             }
-            Body::Attach { session, password } => {
-                w.u8(1).u64_le(session.0).array(password);
+            Body::Attach { session, password, nonce } => {
+                w.u8(1).u64_le(session.0).array(password).u64_le(*nonce);
             }
             Body::Renew { session } => {
                 w.u8(2).u64_le(session.0);
@@ -315,19 +333,15 @@ impl Codec for Entry {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        if r.remaining() > MAX_ENTRY_BYTES {
-            let got = r.remaining() as u64;
-            return Err(DecodeError::TooLarge { field: "entry", got, max: MAX_ENTRY_BYTES as u64 });
-        }
-        if r.u8("version of the entry")? != ENTRY_VERSION {
-            return Err(DecodeError::Invalid { field: "version of the entry" });
-        }
-        let stamp = WallTime(r.zigzag("stamp")?);
-        let body = match r.u8("entry")? {
+        Ok(match r.u8("entry")? {
             0 => {
                 Body::Open { session: SessionId::decode(r)?, password: r.array("password")?, ttl_ms: r.varint("ttl")? }
             }
-            1 => Body::Attach { session: SessionId::decode(r)?, password: r.array("password")? },
+            1 => Body::Attach {
+                session: SessionId::decode(r)?,
+                password: r.array("password")?,
+                nonce: r.u64_le("nonce")?,
+            },
             2 => Body::Renew { session: SessionId::decode(r)? },
             3 => Body::Request(Request::decode(r)?),
             4 => Body::Expire { session: SessionId::decode(r)?, renewal: r.varint("renewal")? },
@@ -342,8 +356,7 @@ impl Codec for Entry {
             8 => Body::Redeliver { path: decode_path(r)?, item: r.varint("item")?, claim: r.varint("claim")? },
             9 => Body::Generation { generation: decode_u32(r, "generation")? },
             _ => return Err(DecodeError::Invalid { field: "entry" }),
-        };
-        Ok(Self { stamp, body })
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::op::Op;
 use super::path::NodePath;
 use super::queue::Queues;
 use super::replicated::{Replicated, SnapshotError};
-use super::reply::{Answer, Change, Output, Reply};
+use super::reply::{Answer, Change, Origin, Output, Reply};
 use super::session::{Admission, SessionId, Sessions};
 use super::snapshot;
 use super::tree::{Actor, Tree};
@@ -83,10 +83,12 @@ impl Machine {
     fn on_body(&mut self, body: Body, out: &mut Output) {
         match body {
             Body::Open { session, password, ttl_ms } => {
+                out.origin = Some(Origin::Open(session));
                 out.reply = Some(self.sessions.open(session, password, ttl_ms));
                 self.count_session(session, out);
             }
-            Body::Attach { session, password } => {
+            Body::Attach { session, password, nonce } => {
+                out.origin = Some(Origin::Attach(session, nonce));
                 out.reply = Some(self.sessions.attach(session, &password));
                 self.count_session(session, out);
             }
@@ -95,7 +97,8 @@ impl Machine {
                 self.count_session(session, out);
             }
             Body::Request(request) => {
-                let session = request.session;
+                let Request { session, attachment, seq, .. } = request;
+                out.origin = Some(Origin::Request { session, attachment, seq });
                 out.reply = Some(self.on_request(&request, out));
                 self.count_session(session, out);
             }

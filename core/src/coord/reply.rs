@@ -120,11 +120,31 @@ pub enum Change {
     },
 }
 
+/// Whose entry it was, so that the voter that serves the client knows its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It opened this session.
+    Open(SessionId),
+    /// It attached to this session, under this name of the attempt.
+    Attach(SessionId, u64),
+    /// A request.
+    Request {
+        /// Of this session.
+        session: SessionId,
+        /// Sent while the session had changed its connection so often.
+        attachment: u64,
+        /// Its number.
+        seq: u64,
+    },
+}
+
 /// What one entry gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// The entry.
     pub index: u64,
+    /// Who asked, if a client did.
+    pub origin: Option<Origin>,
     /// The answer to the client that asked, if one did.
     pub reply: Option<Reply>,
     /// Earlier requests whose wait ended.
