@@ -256,7 +256,7 @@ impl Entry {
         // Identities and texts have bounds of their own, which the reader knows.
         match Self::from_bytes(&bytes) {
             Ok(_) => Ok(bytes),
-            Err(_) => Err(CoordError::TooLarge { what: Bounded::Data, max: MAX_DATA_BYTES as u64 }),
+            Err(_) => Err(CoordError::TooLarge { what: Bounded::Entry, max: MAX_ENTRY_BYTES as u64 }),
         }
     }
 }

@@ -34,9 +34,11 @@ pub enum Bounded {
     Watches,
     /// Fencing tokens: the log is too long for their numbers.
     Tokens,
+    /// One entry of the log, in bytes; or one of its identities, names or lists.
+    Entry,
 }
 
-const BOUNDED: [Bounded; 11] = [
+const BOUNDED: [Bounded; 12] = [
     Bounded::Data,
     Bounded::Value,
     Bounded::Body,
@@ -48,6 +50,7 @@ const BOUNDED: [Bounded; 11] = [
     Bounded::InFlight,
     Bounded::Watches,
     Bounded::Tokens,
+    Bounded::Entry,
 ];
 
 impl std::fmt::Display for Bounded {
@@ -64,6 +67,7 @@ impl std::fmt::Display for Bounded {
             Bounded::InFlight => "unacknowledged requests of a session",
             Bounded::Watches => "watches of a session",
             Bounded::Tokens => "fencing tokens",
+            Bounded::Entry => "bytes of a request",
         })
     }
 }

@@ -16,7 +16,6 @@ use super::op::decode_path;
 use super::path::NodePath;
 use super::reply::{Answer, Change, Output, Reply};
 use super::session::SessionId;
-use super::stat::decode_u32;
 use super::token::{FencingToken, MAX_TOKEN_INDEX};
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
@@ -369,10 +368,10 @@ impl Codec for Item {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+        let item = Self {
             body: r.bytes(MAX_BODY_BYTES, "body")?.into(),
-            attempts: decode_u32(r, "attempts")?,
-            max_attempts: decode_u32(r, "attempts")?,
+            attempts: r.varint_max(MAX_ATTEMPTS.into(), "attempts")? as u32,
+            max_attempts: r.varint_max(MAX_ATTEMPTS.into(), "attempts")? as u32,
             state: match r.u8("state of an item")? {
                 0 => State::Ready,
                 1 => State::Claimed {
@@ -383,6 +382,14 @@ impl Codec for Item {
                 2 => State::Dead,
                 _ => return Err(DecodeError::Invalid { field: "state of an item" }),
             },
-        })
+        };
+        let tries_left = item.attempts < item.max_attempts;
+        match item.state {
+            State::Ready if !tries_left => Err(DecodeError::Invalid { field: "attempts" }),
+            State::Claimed { .. } if item.attempts > item.max_attempts => {
+                Err(DecodeError::Invalid { field: "attempts" })
+            }
+            _ => Ok(item),
+        }
     }
 }

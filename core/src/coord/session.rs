@@ -39,6 +39,9 @@ pub const MAX_SESSIONS: usize = 65_536;
 /// How many ended sessions are remembered, so that a late copy of the entry that opened one does not open it again.
 pub const ENDED_REMEMBERED: usize = 4_096;
 
+/// What a counter that begins at zero and goes up by one will never reach.
+const MAX_COUNT: u64 = 1 << 62;
+
 /// A session's name: 64 bits, drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
@@ -277,9 +280,9 @@ impl Codec for Session {
         let mut session = Self {
             password: r.array("password")?,
             ttl_ms: r.varint_max(MAX_TTL_MS, "ttl")?,
-            renewal: r.varint("renewal")?,
-            attachment: r.varint("attachment")?,
-            next_seq: r.varint("next request")?,
+            renewal: r.varint_max(MAX_COUNT, "renewal")?,
+            attachment: r.varint_max(MAX_COUNT, "attachment")?,
+            next_seq: r.varint_max(MAX_COUNT, "next request")?,
             acked_below: r.varint("acked below")?,
             replies: BTreeMap::new(),
         };

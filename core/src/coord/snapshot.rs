@@ -127,7 +127,9 @@ fn decode_tree(r: &mut Reader<'_>) -> Result<Tree, DecodeError> {
     let mut last = None;
     for _ in 0..r.varint("nodes")? {
         let path = decode_path(r)?;
-        let has_parent = path.parent().is_none_or(|parent| tree.node(parent.as_str()).is_ok());
+        let has_parent = path.parent().is_none_or(|parent| {
+            tree.node(parent.as_str()).is_ok_and(|node| !matches!(node.core.life, Life::Ephemeral(_)))
+        });
         if last.as_ref().is_some_and(|last| *last >= path) || !has_parent {
             return Err(DecodeError::Invalid { field: "order of nodes" });
         }

@@ -59,8 +59,7 @@ struct Kinds(u8);
 
 impl Kinds {
     const ONCE_ON_NODE: Self = Self(Self::of(Watch::Data).0 | Self::of(Watch::Exists).0);
-    const ON_NODE: Self =
-        Self(Self::ONCE_ON_NODE.0 | Self::of(Watch::Persistent).0 | Self::of(Watch::Recursive).0);
+    const ON_NODE: Self = Self(Self::ONCE_ON_NODE.0 | Self::of(Watch::Persistent).0 | Self::of(Watch::Recursive).0);
     const ON_CHILDREN: Self = Self(Self::of(Watch::Children).0 | Self::of(Watch::Persistent).0);
     const ONCE: Self = Self(Self::ONCE_ON_NODE.0 | Self::of(Watch::Children).0);
 
@@ -89,15 +88,8 @@ impl Kinds {
     }
 }
 
-const ALL: [Watch; 7] = [
-    Watch::Data,
-    Watch::Exists,
-    Watch::Children,
-    Watch::Persistent,
-    Watch::Recursive,
-    Watch::Leader,
-    Watch::Queue,
-];
+const ALL: [Watch; 7] =
+    [Watch::Data, Watch::Exists, Watch::Children, Watch::Persistent, Watch::Recursive, Watch::Leader, Watch::Queue];
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -371,9 +363,8 @@ impl Watches {
 
 /// Whom a change concerns: the path that is watched, how, what its watcher is told, and the list that permits it.
 fn targets(change: &Change) -> Vec<(NodePath, Kinds, EventKind, Option<&Acl>)> {
-    let parent = |path: &NodePath, acl| {
-        path.parent().map(|parent| (parent, Kinds::ON_CHILDREN, EventKind::Children, Some(acl)))
-    };
+    let parent =
+        |path: &NodePath, acl| path.parent().map(|parent| (parent, Kinds::ON_CHILDREN, EventKind::Children, Some(acl)));
     match change {
         Change::Created { path, acl, parent_acl } => {
             let own = (path.clone(), Kinds::ON_NODE, EventKind::Created, Some(acl));
@@ -381,8 +372,7 @@ fn targets(change: &Change) -> Vec<(NodePath, Kinds, EventKind, Option<&Acl>)> {
         }
         Change::Set { path, acl } => vec![(path.clone(), Kinds::ON_NODE, EventKind::Changed, Some(acl))],
         Change::Deleted { path, acl, parent_acl } => {
-            let own =
-                (path.clone(), Kinds::ON_NODE.with(Kinds::of(Watch::Children)), EventKind::Deleted, Some(acl));
+            let own = (path.clone(), Kinds::ON_NODE.with(Kinds::of(Watch::Children)), EventKind::Deleted, Some(acl));
             std::iter::once(own).chain(parent(path, parent_acl)).collect()
         }
         Change::Leader { path } => vec![(path.clone(), Kinds::of(Watch::Leader), EventKind::Leader, None)],

@@ -55,10 +55,7 @@ fn waiters_get_it_in_the_order_in_which_they_asked() {
     assert_eq!(rig.last.settled, [granted(3, 0, rig.index)]);
     // The grant is the answer to the request that waited, from now on.
     let at = rig.index;
-    assert_eq!(
-        rig.request(3, 0, 0, Command::Close),
-        Ok(Answer::Granted(FencingToken { generation: 0, index: at }))
-    );
+    assert_eq!(rig.request(3, 0, 0, Command::Close), Ok(Answer::Granted(FencingToken { generation: 0, index: at })));
     let output = rig.expire(3);
     assert_eq!(output.settled, [granted(2, 0, output.index)]);
     assert_eq!(rig.ask(2, Command::Close), Ok(Answer::Closed));
@@ -142,8 +139,7 @@ fn a_timed_out_exclusive_waiter_lets_the_shared_ones_behind_it_in() {
     let held = token(&rig.acquire(1, "/l", SHARED, Wait::Try));
     rig.acquire(2, "/l", EXCLUSIVE, Wait::Deadline(50)).unwrap();
     rig.acquire(3, "/l", SHARED, Wait::Forever).unwrap();
-    let output =
-        rig.apply(Body::Timeout { kind: Kind::Lock, path: path("/l"), session: SessionId(2), seq: 0 });
+    let output = rig.apply(Body::Timeout { kind: Kind::Lock, path: path("/l"), session: SessionId(2), seq: 0 });
     assert_eq!(output.settled[1..], [granted(3, 0, output.index)]);
     assert!(output.index > held.index);
 }
@@ -155,10 +151,7 @@ fn cancelling_takes_back_a_wait_or_a_grant_that_raced_it() {
     rig.acquire(2, "/l", EXCLUSIVE, Wait::Forever).unwrap();
     rig.acquire(3, "/l", EXCLUSIVE, Wait::Forever).unwrap();
     assert_eq!(rig.ask(2, Command::Cancel { seq: 0 }), Ok(Answer::Done));
-    assert_eq!(
-        rig.last.settled,
-        [Settled { session: SessionId(2), seq: 0, reply: Err(CoordError::Cancelled) }]
-    );
+    assert_eq!(rig.last.settled, [Settled { session: SessionId(2), seq: 0, reply: Err(CoordError::Cancelled) }]);
     rig.release(1, "/l", first).unwrap();
     assert_eq!(rig.last.settled, [granted(3, 0, rig.index)]);
     // Granted, but its client gave up at the same time.

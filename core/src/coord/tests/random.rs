@@ -9,6 +9,7 @@ use super::model::any_op;
 use super::*;
 use crate::coord::duty::Duties;
 use crate::coord::watch::{Event, Watch, Watches};
+use crate::wire::Codec;
 
 const SLOTS: usize = 4;
 const NAMES: [(Kind, &str); 3] = [(Kind::Lock, "/l"), (Kind::Lock, "/m"), (Kind::Election, "/l")];
@@ -36,7 +37,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let slot = 0..SLOTS;
     let share = prop::sample::select(vec![Share::Exclusive, Share::Shared]);
-    let wait = prop_oneof![Just(Wait::Try), 3 => Just(Wait::Forever), (1..900u64).prop_map(Wait::Deadline)];
+    let wait = prop_oneof![1 => Just(Wait::Try), 3 => Just(Wait::Forever), 1 => (1..900u64).prop_map(Wait::Deadline)];
     let acquire = (slot.clone(), 0..NAMES.len(), share, wait, prop::sample::select(vec![0, 400]));
     prop_oneof![
         1 => (slot.clone(), any::<bool>()).prop_map(|(slot, clean)| Step::Reopen(slot, clean)),

@@ -133,12 +133,12 @@ fn the_window_of_unacknowledged_answers_is_bounded() {
 #[test]
 fn an_answer_that_is_too_long_is_kept_as_a_note_that_it_was_done() {
     let mut rig = Rig::with_sessions(1);
-    let many: Vec<Op> = (0..100).map(|n| create(&format!("/a-long-name-of-a-node-{n}"), Mode::Persistent)).collect();
+    let many: Vec<Op> = (0..200).map(|n| create(&format!("/a-long-name-of-a-node-{n}"), Mode::Persistent)).collect();
     let first = rig.request(1, 0, 0, Command::Multi(many.clone()));
-    assert!(matches!(&first, Ok(Answer::Multi(answers)) if answers.len() == 100));
+    assert!(matches!(&first, Ok(Answer::Multi(answers)) if answers.len() == 200));
     let done = rig.index;
     assert_eq!(rig.request(1, 0, 0, Command::Multi(many)), Ok(Answer::Elided { index: done }));
-    assert_eq!(rig.machine.tree().len(), 101);
+    assert_eq!(rig.machine.tree().len(), 201);
     assert!(MAX_REPLY_BYTES >= crate::coord::path::MAX_PATH_BYTES + 128, "a path and a Stat fit");
 }
 

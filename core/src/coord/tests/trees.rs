@@ -12,7 +12,13 @@ fn a_new_node_has_the_stat_of_its_entry() {
     let mut rig = Rig::with_sessions(1);
     let Ok(OpAnswer::Created { path: at, stat }) = rig.op(
         1,
-        Op::Create { path: "/a".into(), data: data("xyz"), acl: Acl::open(), mode: Mode::Persistent, sequential: false },
+        Op::Create {
+            path: "/a".into(),
+            data: data("xyz"),
+            acl: Acl::open(),
+            mode: Mode::Persistent,
+            sequential: false,
+        },
     ) else {
         panic!("not created")
     };
@@ -296,21 +302,26 @@ fn stamps_never_run_backwards() {
 
 #[test]
 fn what_is_too_large_is_refused_before_the_log() {
-    let request = |command| Body::Request(Request {
-        session: SessionId(1),
-        attachment: 0,
-        seq: 0,
-        acked_below: 0,
-        identities: vec![],
-        command,
-    });
+    let request = |command| {
+        Body::Request(Request {
+            session: SessionId(1),
+            attachment: 0,
+            seq: 0,
+            acked_below: 0,
+            identities: vec![],
+            command,
+        })
+    };
     let large: Arc<[u8]> = vec![0; MAX_DATA_BYTES + 1].into();
     let op = Op::Set { path: "/a".into(), data: large.clone(), version: 0 };
     for (command, what) in [
         (Command::Op(op.clone()), Bounded::Data),
         (Command::Multi(vec![op]), Bounded::Data),
         (Command::Enqueue { path: "/q".into(), body: large.clone(), max_attempts: 1 }, Bounded::Body),
-        (Command::Proclaim { path: "/q".into(), token: FencingToken { generation: 0, index: 0 }, value: large }, Bounded::Value),
+        (
+            Command::Proclaim { path: "/q".into(), token: FencingToken { generation: 0, index: 0 }, value: large },
+            Bounded::Value,
+        ),
     ] {
         let refused = Entry { stamp: WallTime(0), body: request(command) }.to_log();
         assert!(matches!(&refused, Err(CoordError::TooLarge { what: found, .. }) if *found == what), "{refused:?}");

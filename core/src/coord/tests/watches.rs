@@ -102,12 +102,15 @@ fn a_multi_is_told_in_its_order_under_its_index() {
     let mut voter = Voter::new();
     voter.watch(Watch::Recursive, "/");
     let ops = vec![made("/a"), made("/a/b"), set("/a", "x", -1), delete("/a/b", -1)];
-    assert_eq!(voter.does(Command::Multi(ops)), [
-        is(EventKind::Created, "/a"),
-        is(EventKind::Created, "/a/b"),
-        is(EventKind::Changed, "/a"),
-        is(EventKind::Deleted, "/a/b"),
-    ]);
+    assert_eq!(
+        voter.does(Command::Multi(ops)),
+        [
+            is(EventKind::Created, "/a"),
+            is(EventKind::Created, "/a/b"),
+            is(EventKind::Changed, "/a"),
+            is(EventKind::Deleted, "/a/b"),
+        ]
+    );
 }
 
 #[test]
@@ -135,13 +138,16 @@ fn watches_set_again_fire_at_once_when_they_were_overtaken() {
         seen,
     );
     events.sort();
-    assert_eq!(events, [
-        is(EventKind::Created, "/new"),
-        is(EventKind::Changed, "/changed"),
-        is(EventKind::Deleted, "/deleted"),
-        is(EventKind::Deleted, "/deleted"),
-        is(EventKind::Children, "/parent"),
-    ]);
+    assert_eq!(
+        events,
+        [
+            is(EventKind::Created, "/new"),
+            is(EventKind::Changed, "/changed"),
+            is(EventKind::Deleted, "/deleted"),
+            is(EventKind::Deleted, "/deleted"),
+            is(EventKind::Children, "/parent"),
+        ]
+    );
     assert_eq!(voter.watches.len(), 3, "what fired is not watched any more");
     assert_eq!(voter.op(set("/same", "", -1)), [is(EventKind::Changed, "/same")]);
 }
