@@ -263,7 +263,7 @@ impl Entry {
 
 impl Command {
     /// Whether what it carries is within the bounds that an entry has.
-    fn check(&self) -> Result<(), CoordError> {
+    pub(crate) fn check(&self) -> Result<(), CoordError> {
         let bound = |len: usize, max: usize, what| {
             if len > max { Err(CoordError::TooLarge { what, max: max as u64 }) } else { Ok(()) }
         };

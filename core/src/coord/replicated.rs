@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::wire::DecodeError;
+
 /// What a group agrees on: a deterministic machine over a log of entries.
 pub trait Replicated {
     /// What applying one entry gives.
@@ -34,4 +36,15 @@ pub enum SnapshotError {
         /// The part that does not hold.
         place: &'static str,
     },
+}
+
+impl From<DecodeError> for SnapshotError {
+    fn from(error: DecodeError) -> Self {
+        let (DecodeError::Truncated { field } | DecodeError::TooLarge { field, .. } | DecodeError::Invalid { field }) =
+            error
+        else {
+            return SnapshotError::Malformed { place: "end" };
+        };
+        SnapshotError::Malformed { place: field }
+    }
 }

@@ -162,6 +162,8 @@ pub enum Query {
     Item(String, u64),
     /// Several, at one state.
     Many(Vec<Query>),
+    /// Where an earlier request of the session that waited stands: what a client asks that may have missed the outcome.
+    Standing(u64),
 }
 
 /// What was read.
@@ -194,6 +196,19 @@ pub enum Found {
     Item(Arc<[u8]>, u32),
     /// To [`Query::Many`], each for itself.
     Many(Vec<Result<Found, CoordError>>),
+    /// To [`Query::Standing`].
+    Standing(Standing),
+}
+
+/// Where a request for a lock or for leadership stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds under this token.
+    Holds(FencingToken),
+    /// It waits.
+    Waits,
+    /// Neither: it was refused, released, or its deadline came.
+    Over,
 }
 
 /// A leader of an election.
@@ -240,6 +255,21 @@ pub enum Refusal {
     /// This peer is no voter of the space.
     #[error("this peer serves no coordination in this space")]
     NotServing,
+}
+
+/// What a refusal is about, by the name that the client gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Opening or attaching, by its nonce.
+    Entry(u64),
+    /// A request, by its number.
+    Call(u64),
+    /// A read, a watch or an authentication, by its id.
+    Read(u64),
+    /// A sign of life.
+    Ping(u64),
+    /// Watches of before.
+    Rearm,
 }
 
 /// What a voter tells a client.
@@ -300,8 +330,8 @@ pub enum Tell {
     },
     /// What was not even tried.
     Refused {
-        /// The client's name for it: a read's id, a request's number, a nonce.
-        id: u64,
+        /// What of.
+        of: Subject,
         /// Why.
         why: Refusal,
     },
@@ -328,6 +358,8 @@ pub enum Tell {
         /// Peers that serve clients.
         voters: Vec<PeerId>,
     },
+    /// The voter's state jumped ahead by a snapshot: outcomes of requests that waited may have been missed.
+    Skipped,
 }
 
 /// What a voter passes on to the one that leads.
@@ -518,6 +550,7 @@ impl Query {
             7 => Query::Queue(decode_name(r)?),
             8 => Query::Item(decode_name(r)?, r.varint("item")?),
             9 if !nested => Query::Many(r.list(MAX_QUERIES, "queries", |r| Self::decode_inner(r, true))?),
+            10 => Query::Standing(r.varint("request")?),
             _ => return Err(DecodeError::Invalid { field: "query" }),
         })
     }
@@ -536,6 +569,7 @@ impl Codec for Query {
             Query::Queue(path) => w.u8(7).str(path),
             Query::Item(path, item) => w.u8(8).str(path).varint(*item),
             Query::Many(queries) => w.u8(9).list(queries, |w, query| query.encode(w)),
+            Query::Standing(seq) => w.u8(10).varint(*seq),
         };
     }
 
@@ -576,6 +610,12 @@ impl Found {
             },
             8 => Found::Item(r.bytes(crate::coord::queue::MAX_BODY_BYTES, "body")?.into(), decode_u32(r, "attempts")?),
             9 if !nested => Found::Many(r.list(MAX_QUERIES, "answers", |r| decode_found(r, true))?),
+            10 => Found::Standing(match r.u8("standing")? {
+                0 => Standing::Holds(FencingToken::decode(r)?),
+                1 => Standing::Waits,
+                2 => Standing::Over,
+                _ => return Err(DecodeError::Invalid { field: "standing" }),
+            }),
             _ => return Err(DecodeError::Invalid { field: "found" }),
         })
     }
@@ -623,6 +663,15 @@ impl Codec for Found {
             Found::Many(all) => {
                 w.u8(9).list(all, |w, found| encode_found(found, w));
             }
+            Found::Standing(standing) => match standing {
+                Standing::Holds(token) => token.encode(w.u8(10).u8(0)),
+                Standing::Waits => {
+                    w.u8(10).u8(1);
+                }
+                Standing::Over => {
+                    w.u8(10).u8(2);
+                }
+            },
         }
     }
 
@@ -664,8 +713,15 @@ impl Codec for Tell {
             }
             Tell::Reply { seq, zxid, reply } => encode_reply(reply, w.u8(5).varint(*seq).varint(*zxid)),
             Tell::Read { id, zxid, found } => encode_found(found, w.u8(6).varint(*id).varint(*zxid)),
-            Tell::Refused { id, why } => {
-                w.u8(7).varint(*id).u8(place(&REFUSALS, why));
+            Tell::Refused { of, why } => {
+                let (kind, name) = match of {
+                    Subject::Entry(nonce) => (0, *nonce),
+                    Subject::Call(seq) => (1, *seq),
+                    Subject::Read(id) => (2, *id),
+                    Subject::Ping(n) => (3, *n),
+                    Subject::Rearm => (4, 0),
+                };
+                w.u8(7).u8(kind).varint(name).u8(place(&REFUSALS, why));
             }
             Tell::Event { zxid, kind, path } => {
                 w.u8(8).varint(*zxid).u8(place(&EVENTS, kind)).str(path.as_str());
@@ -677,6 +733,9 @@ impl Codec for Tell {
                 w.u8(10).u8(u8::from(*led)).list(voters, |w, voter| {
                     w.array(&voter.0);
                 });
+            }
+            Tell::Skipped => {
+                w.u8(11);
             }
         }
     }
@@ -701,7 +760,18 @@ impl Codec for Tell {
             4 => Tell::Moved,
             5 => Tell::Reply { seq: r.varint("request")?, zxid: r.varint("zxid")?, reply: decode_reply(r)? },
             6 => Tell::Read { id: r.varint("read")?, zxid: r.varint("zxid")?, found: decode_found(r, false)? },
-            7 => Tell::Refused { id: r.varint("refused")?, why: pick(&REFUSALS, r, "refusal")? },
+            7 => {
+                let (kind, name) = (r.u8("subject")?, r.varint("refused")?);
+                let of = match (kind, name) {
+                    (0, nonce) => Subject::Entry(nonce),
+                    (1, seq) => Subject::Call(seq),
+                    (2, id) => Subject::Read(id),
+                    (3, n) => Subject::Ping(n),
+                    (4, 0) => Subject::Rearm,
+                    _ => return Err(DecodeError::Invalid { field: "subject" }),
+                };
+                Tell::Refused { of, why: pick(&REFUSALS, r, "refusal")? }
+            }
             8 => Tell::Event {
                 zxid: r.varint("zxid")?,
                 kind: pick(&EVENTS, r, "event")?,
@@ -712,6 +782,7 @@ impl Codec for Tell {
                 led: decode_bool(r, "led")?,
                 voters: r.list(MAX_VOTERS, "voters", |r| Ok(PeerId(r.array("voter")?)))?,
             },
+            11 => Tell::Skipped,
             _ => return Err(DecodeError::Invalid { field: "tell" }),
         })
     }

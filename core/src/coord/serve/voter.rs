@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::talk::{Ask, Frame, MAX_VOTERS, Pass, Passed, Refusal, Tell};
+use super::talk::{Ask, Frame, MAX_VOTERS, Pass, Passed, Refusal, Subject, Tell};
 use crate::coord::acl::{Identity, MAX_IDENTITIES};
 use crate::coord::command::{Body, Entry, Request};
 use crate::coord::duty::Duties;
@@ -302,7 +302,7 @@ impl Voter {
         if !self.channels.contains_key(&id) {
             let of_peer = self.channels.range((id.0, 0)..=(id.0, u64::MAX)).count();
             if self.channels.len() >= MAX_CHANNELS || of_peer >= MAX_CHANNELS_OF_PEER {
-                return self.tell(id, Tell::Refused { id: name_of(&ask), why: Refusal::Busy });
+                return self.tell(id, Tell::Refused { of: subject(&ask), why: Refusal::Busy });
             }
             self.channels.insert(id, Channel::default());
             let status = self.status();
@@ -344,7 +344,7 @@ impl Voter {
 
     fn enter(&mut self, channel: ChannelId, nonce: u64, body: Body, keep: impl FnOnce(&mut Self, Entering)) {
         if self.opening.len() + self.attaching.len() >= MAX_CHANNELS {
-            return self.tell(channel, Tell::Refused { id: nonce, why: Refusal::Busy });
+            return self.tell(channel, Tell::Refused { of: Subject::Entry(nonce), why: Refusal::Busy });
         }
         self.submit(body.clone());
         keep(self, Entering { channel, nonce, body, age: 0 });
@@ -353,18 +353,18 @@ impl Voter {
     fn call(&mut self, id: ChannelId, seq: u64, acked_below: u64, command: crate::coord::command::Command) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let Some(Owned { session, attachment }) = channel.owned else {
-            return self.tell(id, Tell::Refused { id: seq, why: Refusal::NoSession });
+            return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::NoSession });
         };
         let identities = channel.identities.clone();
         let request = Request { session, attachment, seq, acked_below, identities, command };
         let bytes = request.to_bytes().len();
         let full = channel.pending.len() as u64 >= MAX_IN_FLIGHT || channel.pending_bytes + bytes > MAX_PENDING_BYTES;
         if full && !channel.pending.contains_key(&seq) {
-            return self.tell(id, Tell::Refused { id: seq, why: Refusal::Busy });
+            return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::Busy });
         }
         let body = Body::Request(request.clone());
         if (Entry { stamp: self.wall, body: body.clone() }).to_log().is_err() {
-            return self.tell(id, Tell::Refused { id: seq, why: Refusal::TooLarge });
+            return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::TooLarge });
         }
         if channel.pending.is_empty() {
             channel.age = 0;
@@ -378,12 +378,12 @@ impl Voter {
 
     fn authenticate(&mut self, id: ChannelId, name: u64, scheme: &str, secret: &[u8]) {
         let Some(identity) = super::talk::identify(scheme, secret) else {
-            return self.tell(id, Tell::Refused { id: name, why: Refusal::Scheme });
+            return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::Scheme });
         };
         let Some(channel) = self.channels.get_mut(&id) else { return };
         if !channel.identities.contains(&identity) {
             if channel.identities.len() >= MAX_IDENTITIES {
-                return self.tell(id, Tell::Refused { id: name, why: Refusal::TooLarge });
+                return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::TooLarge });
             }
             channel.identities.push(identity);
         }
@@ -506,13 +506,15 @@ impl Voter {
 }
 
 /// What a client calls what it asks.
-fn name_of(ask: &Ask) -> u64 {
+fn subject(ask: &Ask) -> Subject {
     match ask {
-        Ask::Open { nonce, .. } | Ask::Attach { nonce, .. } => *nonce,
-        Ask::Call { seq, .. } => *seq,
-        Ask::Read { id, .. } | Ask::Watch { id, .. } | Ask::Unwatch { id, .. } | Ask::Authenticate { id, .. } => *id,
-        Ask::Ping { n } => *n,
-        Ask::Rearm { .. } => 0,
+        Ask::Open { nonce, .. } | Ask::Attach { nonce, .. } => Subject::Entry(*nonce),
+        Ask::Call { seq, .. } => Subject::Call(*seq),
+        Ask::Read { id, .. } | Ask::Watch { id, .. } | Ask::Unwatch { id, .. } | Ask::Authenticate { id, .. } => {
+            Subject::Read(*id)
+        }
+        Ask::Ping { n } => Subject::Ping(*n),
+        Ask::Rearm { .. } => Subject::Rearm,
     }
 }
 

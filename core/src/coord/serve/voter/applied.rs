@@ -135,6 +135,7 @@ impl Voter {
                     for (seq, reply) in kept {
                         self.tell(id, Tell::Reply { seq, zxid: applied, reply });
                     }
+                    self.tell(id, Tell::Skipped);
                     self.grant_wishes(id);
                 }
                 None => {

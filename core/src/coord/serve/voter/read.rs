@@ -10,7 +10,7 @@ use crate::coord::error::CoordError;
 use crate::coord::machine::Machine;
 use crate::coord::path::NodePath;
 use crate::coord::serve::talk::{
-    Found, Frame, Holding, Leading, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_QUERIES, Query, Refusal, Tell,
+    Found, Frame, Holding, Leading, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_QUERIES, Query, Refusal, Standing, Subject, Tell,
 };
 use crate::coord::session::SessionId;
 use crate::coord::watch::Watch;
@@ -55,7 +55,7 @@ impl Voter {
         if linear {
             match self.begin_round(Round::Read(id)) {
                 Some(ctx) => round = Some(ctx),
-                None => return self.tell(id, Tell::Refused { id: name, why: Refusal::Busy }),
+                None => return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::Busy }),
             }
         }
         self.wish(id, Wish::Read { id: name, after, round, query, watch });
@@ -71,15 +71,15 @@ impl Voter {
 
     pub(super) fn wish(&mut self, id: ChannelId, wish: Wish) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
-        let name = match &wish {
-            Wish::Read { id, .. } | Wish::Watch { id, .. } => *id,
-            Wish::Rearm { .. } => 0,
+        let of = match &wish {
+            Wish::Read { id, .. } | Wish::Watch { id, .. } => Subject::Read(*id),
+            Wish::Rearm { .. } => Subject::Rearm,
         };
         if channel.owned.is_none() {
-            return self.tell(id, Tell::Refused { id: name, why: Refusal::NoSession });
+            return self.tell(id, Tell::Refused { of, why: Refusal::NoSession });
         }
         if channel.wishes.len() >= MAX_READS {
-            return self.tell(id, Tell::Refused { id: name, why: Refusal::Busy });
+            return self.tell(id, Tell::Refused { of, why: Refusal::Busy });
         }
         channel.wishes.push_back(wish);
         self.grant_wishes(id);
@@ -106,14 +106,14 @@ impl Voter {
         match wish {
             Wish::Read { id: name, query, watch, .. } => {
                 let identities = self.channels.get(&id).map(|channel| channel.identities.clone()).unwrap_or_default();
-                let mut found = find(self.group.machine(), &query, &identities);
+                let mut found = find(self.group.machine(), &query, session, &identities);
                 if watch && let Err(error) = self.watch_what_was_read(session, &query, &found) {
                     found = Err(error);
                 }
                 let frame = Frame::Tell(id.1, Tell::Read { id: name, zxid, found });
                 let bytes = frame.to_bytes();
                 if bytes.len() > MAX_FRAME_BYTES {
-                    return self.tell(id, Tell::Refused { id: name, why: Refusal::TooLarge });
+                    return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::TooLarge });
                 }
                 self.out.push_back(super::Output::Send { to: id.0, bytes });
             }
@@ -132,7 +132,7 @@ impl Voter {
                 let tree = self.group.machine().tree();
                 match self.watches.rearm(session, &watches, seen.min(zxid), tree, zxid) {
                     Ok(events) => self.tell_events(events),
-                    Err(_) => self.tell(id, Tell::Refused { id: 0, why: Refusal::Busy }),
+                    Err(_) => self.tell(id, Tell::Refused { of: Subject::Rearm, why: Refusal::Busy }),
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Voter {
                 let Some(channel) = self.channels.get_mut(&id) else { return };
                 let place = channel.wishes.iter().position(|wish| matches!(wish, Wish::Read { round, .. } if *round == Some(ctx)));
                 if let Some(Wish::Read { id: name, .. }) = place.and_then(|place| channel.wishes.remove(place)) {
-                    self.tell(id, Tell::Refused { id: name, why: Refusal::NoQuorum });
+                    self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::NoQuorum });
                     self.grant_wishes(id);
                 }
             }
@@ -184,7 +184,7 @@ impl Voter {
 }
 
 /// What is found at the present state.
-fn find(machine: &Machine, query: &Query, identities: &[Identity]) -> Result<Found, CoordError> {
+fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Identity]) -> Result<Found, CoordError> {
     Ok(match query {
         Query::Nothing => Found::Nothing,
         Query::Data(path) => {
@@ -234,7 +234,15 @@ fn find(machine: &Machine, query: &Query, identities: &[Identity]) -> Result<Fou
             Found::Item(item.body().clone(), item.attempts())
         }
         Query::Many(queries) => {
-            Found::Many(queries.iter().map(|query| find(machine, query, identities)).collect())
+            Found::Many(queries.iter().map(|query| find(machine, query, session, identities)).collect())
         }
+        Query::Standing(seq) => Found::Standing(standing(machine, session, *seq)),
     })
+}
+
+fn standing(machine: &Machine, session: SessionId, seq: u64) -> Standing {
+    let Some((kind, path)) = machine.claims().request(session, seq) else { return Standing::Over };
+    let held = machine.claims().find(kind, path).into_iter().flat_map(|resource| resource.holders());
+    let mut held = held.filter(|holder| holder.session == session && holder.seq == seq);
+    held.next().map_or(Standing::Waits, |holder| Standing::Holds(holder.token))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::read::Round;
 use super::{ChannelId, Voter};
 use crate::coord::duty::Touch;
-use crate::coord::serve::talk::{Frame, MAX_TOUCHED, Pass, Passed, Refusal, Tell};
+use crate::coord::serve::talk::{Frame, MAX_TOUCHED, Pass, Passed, Refusal, Subject, Tell};
 use crate::coord::session::SessionId;
 use crate::id::PeerId;
 
@@ -29,7 +29,7 @@ impl Voter {
     pub(super) fn ping(&mut self, id: ChannelId, n: u64) {
         match self.channels.get(&id).and_then(|channel| channel.owned) {
             Some(owned) => drop(self.touches.waiting.insert(owned.session, (id, n))),
-            None => self.tell(id, Tell::Refused { id: n, why: Refusal::NoSession }),
+            None => self.tell(id, Tell::Refused { of: Subject::Ping(n), why: Refusal::NoSession }),
         }
     }
 
