@@ -31,6 +31,7 @@
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
 //! | `topic` | topics: commands, links, time |
+//! | `coord` | voters and clients of the strong path: commands, links, writes, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +52,8 @@ mod boot;
 mod broadcast;
 mod command;
 mod compact;
+#[cfg(feature = "coord")]
+mod coord;
 mod document;
 mod exchange;
 mod facts;
@@ -164,6 +167,8 @@ pub struct Engine {
     markers: marker::Markers,
     soft: soft::SoftSide,
     topics: topic::TopicSide,
+    #[cfg(feature = "coord")]
+    coord: coord::CoordSide,
     sessions: session::Sessions,
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
@@ -208,6 +213,8 @@ impl Engine {
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
             topics: topic::TopicSide::default(),
+            #[cfg(feature = "coord")]
+            coord: coord::CoordSide::default(),
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,
@@ -231,6 +238,10 @@ impl Engine {
             Input::Unlinked { link } => self.on_unlinked(link),
             Input::StorageDone { ticket, result } => self.on_storage(ticket, result),
             Input::Command { request, command } => self.on_command(request, command),
+            #[cfg(feature = "coord")]
+            Input::Coord { peer, bytes } => self.on_coord_frame(peer, &bytes),
+            #[cfg(feature = "coord")]
+            Input::CoordGone { peer } => self.lost_frames(peer),
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
             }
@@ -250,6 +261,8 @@ impl Engine {
             self.start_loads();
             self.commit_batch();
             self.tick_soft();
+            #[cfg(feature = "coord")]
+            self.pump_coord();
             self.pump_links();
             self.evict();
         }
@@ -263,6 +276,9 @@ impl Engine {
             self.on_written(result);
         } else if let Some(purpose) = self.storage.take_read(ticket) {
             self.on_read(purpose, result);
+        } else {
+            #[cfg(feature = "coord")]
+            self.on_coord_written(ticket, result);
         }
     }
 
