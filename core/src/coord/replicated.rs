@@ -2,8 +2,6 @@
 
 use thiserror::Error;
 
-use crate::wire::DecodeError;
-
 /// What a group agrees on: a deterministic machine over a log of entries.
 pub trait Replicated {
     /// What applying one entry gives.
@@ -33,15 +31,4 @@ pub enum SnapshotError {
     /// Not a snapshot, or a damaged one.
     #[error("the snapshot is malformed: {0}")]
     Malformed(#[from] crate::wire::DecodeError),
-}
-
-impl From<DecodeError> for SnapshotError {
-    fn from(error: DecodeError) -> Self {
-        let (DecodeError::Truncated { field } | DecodeError::TooLarge { field, .. } | DecodeError::Invalid { field }) =
-            error
-        else {
-            return SnapshotError::Malformed { place: "end" };
-        };
-        SnapshotError::Malformed { place: field }
-    }
 }
