@@ -76,13 +76,16 @@ pub struct Duties {
     now: u64,
     timers: BTreeMap<DutyKey, Timer>,
     queue: BTreeSet<(u64, DutyKey)>,
+    /// Begun since time was last let pass. How much of the next stretch went by before they began is not known, so none of
+    /// it counts: a leader that stood still for a while must not charge that to a sign of life which it took afterwards.
+    fresh: BTreeSet<DutyKey>,
 }
 
 impl Duties {
     /// A new leader's: everything that `machine` has, each with its full period. `machine` has applied every entry that was
     /// committed before this leader's term, or outputs of the missing ones are handed to [`Duties::observe`] later.
     pub fn of(machine: &Machine) -> Self {
-        let mut duties = Self { now: 0, timers: BTreeMap::new(), queue: BTreeSet::new() };
+        let mut duties = Self { now: 0, timers: BTreeMap::new(), queue: BTreeSet::new(), fresh: BTreeSet::new() };
         machine.duties().for_each(|duty| duties.start(duty));
         duties
     }
@@ -112,9 +115,15 @@ impl Duties {
         }
     }
 
-    /// Lets time pass, and says what to propose.
+    /// Lets time pass, and says what to propose. What began since the last time is counted from now on.
     pub fn advance(&mut self, by_ms: u64) -> Vec<Body> {
         self.now = self.now.saturating_add(by_ms);
+        for key in std::mem::take(&mut self.fresh) {
+            let timer = self.timers.get_mut(&key).expect("a fresh key has a timer");
+            self.queue.remove(&(timer.due, key.clone()));
+            timer.due = timer.due.saturating_add(by_ms);
+            self.queue.insert((timer.due, key));
+        }
         let mut due = Vec::new();
         while let Some((at, key)) = self.queue.pop_first() {
             if at > self.now {
@@ -152,12 +161,14 @@ impl Duties {
         self.stop(&duty.key);
         let due = self.now.saturating_add(duty.period_ms);
         self.queue.insert((due, duty.key.clone()));
+        self.fresh.insert(duty.key.clone());
         self.timers.insert(duty.key.clone(), Timer { duty, due, proposed: false });
     }
 
     fn stop(&mut self, key: &DutyKey) {
         if let Some(timer) = self.timers.remove(key) {
             self.queue.remove(&(timer.due, key.clone()));
+            self.fresh.remove(key);
         }
     }
 }

@@ -244,7 +244,8 @@ impl CoordError {
         }
     }
 
-    /// Whether the same request, sent again, may go through without anything else being done.
+    /// Whether asking again may succeed without the request being another: under its own number where it was not done
+    /// ([`CoordError::OutOfOrder`], too many in flight), under a new one otherwise.
     pub fn is_retryable(&self) -> bool {
         matches!(self, CoordError::OutOfOrder { .. } | CoordError::NotAvailable | CoordError::QueueEmpty)
             || matches!(self, CoordError::TooLarge { what: Bounded::InFlight, .. })

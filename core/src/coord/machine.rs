@@ -251,7 +251,7 @@ impl Replicated for Machine {
         Ok(())
     }
 
-    /// Costs a snapshot and its hash: some 3 ms a megabyte of state.
+    /// Costs a whole snapshot and its hash.
     fn digest(&self) -> [u8; 32] {
         *blake3::hash(&self.snapshot()).as_bytes()
     }

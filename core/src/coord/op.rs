@@ -20,7 +20,7 @@ pub enum Mode {
     Persistent,
     /// As long as the session that creates it.
     Ephemeral,
-    /// Until its last child is gone. It is never sequential, as in ZooKeeper.
+    /// Until its last child is gone.
     Container,
     /// Until it had no children and was not modified for so many milliseconds.
     Ttl(u64),

@@ -1,6 +1,6 @@
 //! Queues: work that is handed to one session at a time, in order, until it is done.
 //!
-//! An item is named by the entry that put it in, and that is its place. [`Queues::claim`] takes the first that nobody works
+//! An item is named by the entry that put it in, and that is its place. A claim takes the first that nobody works
 //! on; it is that session's until it acknowledges it, gives it back, ends, or the leader has counted the claim's time. An item
 //! that comes back takes its old place; one that was claimed as often as it may be is put aside as a dead letter, where it
 //! stays until somebody revives or discards it. So an item is worked on at least once, and by two sessions at once only

@@ -2,8 +2,6 @@
 
 use thiserror::Error;
 
-use crate::wire::DecodeError;
-
 /// What a group agrees on: a deterministic machine over a log of entries.
 pub trait Replicated {
     /// What applying one entry gives.
@@ -18,33 +16,19 @@ pub trait Replicated {
     fn digest(&self) -> [u8; 32];
 }
 
-/// Why a snapshot was not taken. The state is what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// Why a snapshot was not taken. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// Written by a newer version of this program: update this one before it votes again.
-    #[error("the snapshot has version {found}, and this program reads up to {supported}: update it")]
+    /// Written by a newer version of the program.
+    #[error("the snapshot has version {found}, this program reads up to {known}: update it first")]
     Newer {
         /// The snapshot's version.
         found: u64,
-        /// The newest version that is understood here.
-        supported: u64,
+        /// The newest version that is read here.
+        known: u64,
     },
-    /// Damaged, or not a snapshot: fetch it again, from another voter if that does not help.
-    #[error("the snapshot is malformed in {place}: fetch it again")]
-    Malformed {
-        /// The part that does not hold.
-        place: &'static str,
-    },
-}
-
-impl From<DecodeError> for SnapshotError {
-    fn from(error: DecodeError) -> Self {
-        let (DecodeError::Truncated { field } | DecodeError::TooLarge { field, .. } | DecodeError::Invalid { field }) =
-            error
-        else {
-            return SnapshotError::Malformed { place: "end" };
-        };
-        SnapshotError::Malformed { place: field }
-    }
+    /// Not a snapshot, or a damaged one.
+    #[error("the snapshot is malformed: {0}")]
+    Malformed(#[from] crate::wire::DecodeError),
 }

@@ -7,7 +7,7 @@
 //! **Exactly once, in order.** A session numbers its requests 0, 1, 2, … and each is done in its turn: one that comes early is
 //! refused ([`CoordError::OutOfOrder`]), one that was done gets its first answer again, until the client acknowledges it.
 //! At most [`MAX_IN_FLIGHT`] answers are kept, each at most [`MAX_REPLY_BYTES`]. When a session moves to another connection
-//! ([`Sessions::attach`]), requests of the earlier one that are still on their way are refused, so that they cannot take the
+//! ([`super::command::Body::Attach`]), requests of the earlier one that are still on their way are refused, so that they cannot take the
 //! numbers of the newer one's. Numbered requests and kept answers are the client sessions of Ongaro's thesis (2014),
 //! section 6.3.
 

@@ -49,16 +49,16 @@ pub(crate) fn encode(machine: &Machine) -> Vec<u8> {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Machine, SnapshotError> {
-    let malformed = |place| SnapshotError::Malformed { place };
+    let malformed = |field| SnapshotError::Malformed(DecodeError::Invalid { field });
     let mut r = Reader::new(bytes);
     if r.array("magic") != Ok(MAGIC) {
         return Err(malformed("magic"));
     }
     // Before the check, whose place a newer version may have changed.
-    match r.varint("version").map_err(|_| malformed("version"))? {
+    match r.varint("version")? {
         SNAPSHOT_VERSION => {}
         0 => return Err(malformed("version")),
-        found => return Err(SnapshotError::Newer { found, supported: SNAPSHOT_VERSION }),
+        found => return Err(SnapshotError::Newer { found, known: SNAPSHOT_VERSION }),
     }
     let (body, check) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(malformed("check"))?;
     if blake3::hash(body) != *check {
@@ -66,9 +66,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Machine, SnapshotError> {
     }
     r = Reader::new(r.rest());
     let left = r.remaining().checked_sub(CHECK_LEN).ok_or(malformed("check"))?;
-    let mut r = Reader::new(r.take(left, "state").map_err(|_| malformed("state"))?);
-    let machine = decode_state(&mut r).map_err(|error| malformed(field(error)))?;
-    r.finish().map_err(|_| malformed("end"))?;
+    let mut r = Reader::new(r.take(left, "state")?);
+    let machine = decode_state(&mut r)?;
+    r.finish()?;
     Ok(machine)
 }
 
@@ -162,14 +162,5 @@ impl Codec for Core {
             aversion: decode_i32(r, "aversion")?,
             created: decode_i32(r, "created")?,
         })
-    }
-}
-
-fn field(error: DecodeError) -> &'static str {
-    match error {
-        DecodeError::Truncated { field } | DecodeError::TooLarge { field, .. } | DecodeError::Invalid { field } => {
-            field
-        }
-        DecodeError::Trailing { .. } => "end",
     }
 }

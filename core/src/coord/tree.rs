@@ -5,7 +5,7 @@
 //! children that its parent ever had, which never runs back; `Stat.cversion` is twice that less the children that are there,
 //! which is the number of creations and deletions.
 //!
-//! Several operations are one change or none: each step of [`change`] writes down how to undo it.
+//! Several operations are one change or none: each step writes down how to undo it.
 //!
 //! Not here: `/zookeeper` and its quotas, and the difference between no data and empty data.
 

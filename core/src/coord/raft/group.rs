@@ -192,6 +192,8 @@ pub struct Group<M: Replicated> {
     timeout: usize,
     timeout_of: (u64, StateRole),
     role: Role,
+    /// Told by a member that this id was removed.
+    gone: bool,
     out: VecDeque<Output<M::Output>>,
     halted: Option<Halt>,
     counters: Counters,
@@ -264,6 +266,7 @@ impl<M: Replicated> Group<M> {
             timeout: 0,
             timeout_of: (0, StateRole::Follower),
             role: Role { term: 0, leader: None, standing: Standing::Waiting },
+            gone: false,
             out: VecDeque::new(),
             halted: None,
             counters: Counters::default(),
@@ -475,6 +478,7 @@ impl<M: Replicated> Group<M> {
         let id = MemberId(node.raft.id);
         let known = !self.membership.members.is_empty();
         let standing = match node.raft.state {
+            _ if self.gone => Standing::Removed,
             _ if known && !self.membership.members.contains_key(&id) => Standing::Removed,
             StateRole::Leader => Standing::Leader,
             StateRole::Candidate | StateRole::PreCandidate => Standing::Candidate,

@@ -18,6 +18,9 @@ pub const MAX_MEMBERS: usize = 32;
 /// Rebuilds whose records a group keeps.
 pub const MAX_REBUILDS: usize = 16;
 
+/// Stores that are remembered after they left, the newest. None of them may come back.
+pub const MAX_FORMER: usize = 256;
+
 /// The greatest term, index or id. Consensus adds to these without a check; nothing read from outside passes it.
 pub const MAX_NUMBER: u64 = 1 << 56;
 
@@ -226,6 +229,9 @@ pub struct Membership {
     pub learners: BTreeSet<MemberId>,
     /// While a replacement is under way: those who voted before it, whose majority is needed too.
     pub outgoing: BTreeSet<MemberId>,
+    /// The stores that left last, oldest first, at most [`MAX_FORMER`]. Such a store knows itself under an id that is gone,
+    /// so it is not added again: its peer joins with an empty one.
+    pub former: Vec<StoreId>,
     /// Every rebuild so far, oldest first, at most [`MAX_REBUILDS`].
     pub rebuilds: Vec<Rebuild>,
 }
@@ -242,6 +248,7 @@ impl Membership {
             members,
             learners: BTreeSet::new(),
             outgoing: BTreeSet::new(),
+            former: Vec::new(),
             rebuilds: Vec::new(),
         }
     }
@@ -255,6 +262,7 @@ impl Membership {
             voters: BTreeSet::new(),
             learners: BTreeSet::new(),
             outgoing: BTreeSet::new(),
+            former: Vec::new(),
             rebuilds: Vec::new(),
         }
     }
@@ -276,6 +284,7 @@ impl Membership {
             voters: BTreeSet::from([id]),
             learners: BTreeSet::new(),
             outgoing: BTreeSet::new(),
+            former: Vec::new(),
             rebuilds,
         }
     }
@@ -297,7 +306,8 @@ impl Membership {
         }
         match change {
             Change::AddLearner { id, member } => {
-                id.0 == self.next_id && self.members.len() < MAX_MEMBERS && self.id_of(member).is_none()
+                let new = self.id_of(member).is_none() && !self.former.contains(&member.store);
+                id.0 == self.next_id && self.members.len() < MAX_MEMBERS && new
             }
             Change::Promote { id } => self.learners.contains(id),
             Change::Remove { id } => self.members.contains_key(id) && (self.voters.len() > 1 || !self.voters.contains(id)),
@@ -315,8 +325,12 @@ impl Membership {
         self.voters = set(&sets.voters);
         self.learners = set(&sets.learners);
         self.outgoing = set(&sets.voters_outgoing);
-        let Self { members, voters, learners, outgoing, .. } = self;
-        members.retain(|id, _| voters.contains(id) || learners.contains(id) || outgoing.contains(id));
+        let Self { members, voters, learners, outgoing, former, .. } = self;
+        let gone = members.extract_if(.., |id, _| {
+            !voters.contains(id) && !learners.contains(id) && !outgoing.contains(id)
+        });
+        former.extend(gone.map(|(_, member)| member.store));
+        former.drain(..former.len().saturating_sub(MAX_FORMER));
     }
 
     /// The same in consensus' own terms.
@@ -377,6 +391,9 @@ impl Codec for Membership {
                 w.varint(id.0);
             });
         }
+        w.list(&self.former, |w, store| {
+            w.u64_le(store.0);
+        });
         w.list(&self.rebuilds, |w, record| record.encode(w));
     }
 
@@ -393,7 +410,8 @@ impl Codec for Membership {
         if !voters.is_disjoint(&learners) || !outgoing.is_disjoint(&learners) || voters.is_empty() != members.is_empty() {
             return Err(DecodeError::Invalid { field: "voters" });
         }
+        let former = r.list(MAX_FORMER, "former stores", |r| Ok(StoreId(r.u64_le("former store")?)))?;
         let rebuilds = r.list(MAX_REBUILDS, "rebuilds", Rebuild::decode)?;
-        Ok(Self { generation, next_id, members, voters, learners, outgoing, rebuilds })
+        Ok(Self { generation, next_id, members, voters, learners, outgoing, former, rebuilds })
     }
 }

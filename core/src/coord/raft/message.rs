@@ -187,6 +187,8 @@ pub enum Body {
         /// At most [`CHUNK_BYTES`].
         bytes: Vec<u8>,
     },
+    /// You are not a member any more.
+    Gone,
     /// The snapshot at `index` cannot be taken here: damaged, too large, or of a newer version.
     Unfit {
         /// Which.
@@ -288,6 +290,9 @@ impl Codec for Body {
             Self::Unfit { index } => {
                 w.u8(14).varint(*index);
             }
+            Self::Gone => {
+                w.u8(15);
+            }
         }
     }
 
@@ -325,6 +330,7 @@ impl Codec for Body {
                 bytes: r.bytes(CHUNK_BYTES, "chunk")?.to_vec(),
             },
             14 => Self::Unfit { index: number(r, "index")? },
+            15 => Self::Gone,
             _ => return Err(DecodeError::Invalid { field: "body" }),
         })
     }
@@ -520,7 +526,7 @@ pub(crate) fn into_raft(header: &Header, body: Body) -> Option<Message> {
             (m.term, m.index) = (term, index);
             m.set_entries(vec![round_entry(&round)].into());
         }
-        Body::Offer { .. } | Body::Want { .. } | Body::Chunk { .. } | Body::Unfit { .. } => return None,
+        Body::Offer { .. } | Body::Want { .. } | Body::Chunk { .. } | Body::Unfit { .. } | Body::Gone => return None,
     }
     Some(m)
 }

@@ -197,7 +197,7 @@ impl Snapshot {
         let mut r = Reader::new(bytes);
         let found = r.varint("snapshot version")?;
         if found > SNAPSHOT_VERSION {
-            return Err(SnapshotError::Newer { found, supported: SNAPSHOT_VERSION });
+            return Err(SnapshotError::Newer { found, known: SNAPSHOT_VERSION });
         }
         let membership = Membership::decode(&mut r)?;
         Ok((membership, r.rest()))

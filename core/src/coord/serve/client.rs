@@ -20,8 +20,9 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::talk::{Ask, Found, Frame, Query, Refusal, Standing};
-use crate::coord::command::Command;
-use crate::coord::error::CoordError;
+use crate::coord::acl::{MAX_IDENTITIES, MAX_IDENTITY_BYTES};
+use crate::coord::command::{Command, MAX_ENTRY_BYTES};
+use crate::coord::error::{Bounded, CoordError};
 use crate::coord::path::NodePath;
 use crate::coord::reply::{Answer, Reply};
 use crate::coord::session::{MAX_TTL_MS, MIN_TTL_MS, PASSWORD_LEN, SessionId};
@@ -76,6 +77,9 @@ pub enum CallError {
     /// The session is over.
     #[error("the session is over")]
     Lost,
+    /// It does not fit into a frame, or holds what no voter would read.
+    #[error("it does not fit into a frame")]
+    TooLarge,
 }
 
 /// Why a read has no answer.
@@ -147,9 +151,8 @@ pub enum Output {
 #[derive(Debug)]
 struct Call {
     command: Command,
-    /// Its number, once it was sent; and when it was sent last.
+    /// Its number, once it was sent.
     seq: Option<u64>,
-    sent: u64,
     /// It waits for a lock or for leadership.
     waits: bool,
     /// The program does not want the outcome any more.
@@ -169,6 +172,29 @@ enum Want {
     Authenticate { scheme: String, secret: Vec<u8> },
     /// Where the request of this name stands.
     Standing { call: u64, seq: u64 },
+    /// Whether watches are set again: what is told from the answer on is new.
+    Rearmed,
+}
+
+impl Want {
+    /// The client's own, of which the program is told nothing.
+    fn is_own(&self) -> bool {
+        matches!(self, Want::Standing { .. } | Want::Rearmed)
+    }
+
+    /// What a voter is asked. A read is after no more than was sent.
+    fn ask(self, id: u64, sent: u64) -> Ask {
+        match self {
+            Want::Read { query, linear, watch, after } => Ask::Read { id, after: after.min(sent), linear, query, watch },
+            Want::Watch { watch, path, on: true } => Ask::Watch { id, watch, path: path.as_str().into() },
+            Want::Watch { watch, path, on: false } => Ask::Unwatch { id, watch, path: path.as_str().into() },
+            Want::Authenticate { scheme, secret } => Ask::Authenticate { id, scheme, secret },
+            Want::Standing { seq, .. } => {
+                Ask::Read { id, after: seq + 1, linear: false, query: Query::Standing(seq), watch: false }
+            }
+            Want::Rearmed => Ask::Read { id, after: 0, linear: false, query: Query::Nothing, watch: false },
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -217,9 +243,14 @@ pub struct Client {
     signs: VecDeque<(u64, u64)>,
     signed: u64,
     seen: u64,
+    /// The newest entry up to which everything watched was told. It is behind `seen` while watches are set again.
+    told: u64,
+    /// Whether the voter has set the watches again; until then, what it told, since it may be told once more by another.
+    rearmed: bool,
+    retold: BTreeSet<(u64, EventKind, NodePath)>,
     closing: bool,
-    /// A voter had no room for a request.
-    resend: bool,
+    /// Requests that a voter had no room for.
+    refused: BTreeSet<u64>,
     out: VecDeque<Output>,
 }
 
@@ -249,8 +280,11 @@ impl Client {
             signs: VecDeque::new(),
             signed: 0,
             seen: 0,
+            told: 0,
+            rearmed: true,
+            retold: BTreeSet::new(),
             closing: false,
-            resend: false,
+            refused: BTreeSet::new(),
             out: VecDeque::new(),
         };
         client.next_voter(now);
@@ -260,7 +294,7 @@ impl Client {
     /// Asks for something to be done. Requests are done in the order in which they are asked for. The answer comes under the
     /// name that is returned. What no group would take is refused here.
     pub fn call(&mut self, now: u64, command: Command) -> Result<u64, CallRefused> {
-        command.check()?;
+        is_takeable(&command)?;
         if self.state == State::Lost || self.closing {
             return Err(CallError::Lost.into());
         }
@@ -268,10 +302,11 @@ impl Client {
             return Err(CallError::Busy.into());
         }
         self.closing = command == Command::Close;
+        self.expect(now);
         let name = self.name();
-        self.calls.insert(name, Call { command, seq: None, sent: now, waits: false, dropped: false });
+        self.calls.insert(name, Call { command, seq: None, waits: false, dropped: false });
         self.unsent.push_back(name);
-        self.flush(now);
+        self.flush();
         Ok(name)
     }
 
@@ -317,10 +352,21 @@ impl Client {
         if self.wants.len() >= MAX_READS {
             return Err(CallError::Busy);
         }
+        if Frame::parse(&Frame::Ask(self.options.channel, ask.clone().ask(0, 0)).to_bytes()).is_err() {
+            return Err(CallError::TooLarge);
+        }
+        self.expect(now);
         let name = self.name();
         self.wants.insert(name, Wanted { ask, sent: false });
-        self.flush(now);
+        self.flush();
         Ok(name)
+    }
+
+    /// Something is about to be asked: if nothing was, the voter's silence begins now.
+    fn expect(&mut self, now: u64) {
+        if self.signs.is_empty() && self.numbered.is_empty() {
+            self.heard = self.heard.max(now);
+        }
     }
 
     fn name(&mut self) -> u64 {
@@ -360,6 +406,14 @@ impl Client {
         self.seen
     }
 
+    /// The effect of an entry was seen.
+    fn see(&mut self, zxid: u64) {
+        self.seen = self.seen.max(zxid);
+        if self.rearmed {
+            self.told = self.told.max(zxid);
+        }
+    }
+
     fn set_state(&mut self, state: State) {
         if self.state != state && self.state != State::Lost {
             self.state = state;
@@ -371,6 +425,17 @@ impl Client {
         let bytes = Frame::Ask(self.options.channel, ask).to_bytes();
         self.out.push_back(Output::Send { to, bytes });
     }
+}
+
+/// Whether a voter can read a request and put it into the log, whoever the client is known as.
+fn is_takeable(command: &Command) -> Result<(), CoordError> {
+    command.check()?;
+    let bytes = command.to_bytes();
+    let rest = MAX_IDENTITIES * 2 * (MAX_IDENTITY_BYTES + 2) + 64;
+    if bytes.len() + rest > MAX_ENTRY_BYTES || Command::from_bytes(&bytes).is_err() {
+        return Err(CoordError::TooLarge { what: Bounded::Entry, max: MAX_ENTRY_BYTES as u64 });
+    }
+    Ok(())
 }
 
 /// Why a request was not taken. Nothing was sent.

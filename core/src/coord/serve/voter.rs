@@ -94,6 +94,8 @@ pub enum Rejected {
 struct Owned {
     session: SessionId,
     attachment: u64,
+    /// This voter's name for the attempt that attached it; 0 for one that was opened here.
+    attempt: u64,
 }
 
 /// One client.
@@ -312,7 +314,8 @@ impl Voter {
             Ask::Open { nonce, ttl_ms } => self.open(id, nonce, ttl_ms),
             Ask::Attach { nonce, session, password, seen: _ } => {
                 // The entry that attaches comes after all that the client has seen, so nothing has to be waited for.
-                let own = self.dice.next_u64();
+                self.forget_entering(id);
+                let own = self.dice.next_u64().max(1);
                 let body = Body::Attach { session, password, nonce: own };
                 self.enter(id, nonce, body, |voter, entering| drop(voter.attaching.insert((session, own), entering)));
             }
@@ -330,6 +333,7 @@ impl Voter {
         if self.opening.values().any(|entering| entering.channel == id && entering.nonce == nonce) {
             return;
         }
+        self.forget_entering(id);
         let session = loop {
             let drawn = SessionId(self.dice.next_u64());
             if drawn.is_valid() && self.group.machine().sessions().find(drawn).is_none() {
@@ -352,7 +356,7 @@ impl Voter {
 
     fn call(&mut self, id: ChannelId, seq: u64, acked_below: u64, command: crate::coord::command::Command) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
-        let Some(Owned { session, attachment }) = channel.owned else {
+        let Some(Owned { session, attachment, .. }) = channel.owned else {
             return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::NoSession });
         };
         let identities = channel.identities.clone();
@@ -371,7 +375,7 @@ impl Voter {
         }
         channel.pending_bytes += bytes;
         if let Some(old) = channel.pending.insert(seq, request) {
-            channel.pending_bytes -= old.to_bytes().len();
+            channel.pending_bytes = channel.pending_bytes.saturating_sub(old.to_bytes().len());
         }
         self.submit(body);
     }
@@ -456,6 +460,11 @@ impl Voter {
         if let Some(Channel { owned: Some(owned), .. }) = self.channels.remove(&id) {
             self.disown(owned.session);
         }
+        self.forget_entering(id);
+    }
+
+    /// A channel waits for one session at a time.
+    fn forget_entering(&mut self, id: ChannelId) {
         self.opening.retain(|_, entering| entering.channel != id);
         self.attaching.retain(|_, entering| entering.channel != id);
     }
@@ -499,6 +508,7 @@ impl Voter {
             Standing::Leader => {}
             _ => self.duties = None,
         }
+        self.renew_touches();
         self.again |= role.leader.is_some();
         self.out.push_back(Output::Role(role));
         self.tell_status();

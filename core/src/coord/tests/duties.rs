@@ -12,7 +12,8 @@ struct Leader {
 
 impl Leader {
     fn new(rig: Rig) -> Self {
-        let duties = Duties::of(&rig.machine);
+        let mut duties = Duties::of(&rig.machine);
+        duties.advance(0);
         Self { rig, duties }
     }
 
@@ -20,6 +21,8 @@ impl Leader {
         let result = act(&mut self.rig);
         let last = self.rig.last.clone();
         self.duties.observe(&last);
+        // A tick at the very moment: what began is counted from here.
+        self.duties.advance(0);
         self.same_as_new();
         result
     }
@@ -45,12 +48,27 @@ fn a_silent_session_expires_after_its_ttl_and_a_busy_one_lives() {
     assert_eq!(leader.pass(9_999), 0);
     leader.run(|rig| rig.op(1, check("/", -1))).unwrap();
     assert_eq!(leader.duties.touch(SessionId(2)), Touch::Renewed);
+    leader.duties.advance(0);
     assert_eq!(leader.pass(1), 1);
     assert_eq!(leader.rig.last.ended, [SessionId(3)]);
     assert_eq!(leader.duties.touch(SessionId(3)), Touch::Unknown);
     assert_eq!(leader.pass(9_998), 0);
     assert_eq!(leader.pass(1), 2);
     assert!(leader.duties.is_empty());
+}
+
+/// A leader that had stood still took what waited for it, then let the time pass that it had missed: sessions that had just
+/// given a sign of life were expired at once.
+#[test]
+fn time_in_which_a_leader_stood_still_is_not_charged_to_what_began_afterwards() {
+    let mut leader = Leader::new(Rig::with_sessions(2));
+    assert_eq!(leader.pass(9_000), 0);
+    assert_eq!(leader.duties.touch(SessionId(1)), Touch::Renewed);
+    let due = leader.duties.advance(9_500);
+    assert!(matches!(due[..], [Body::Expire { session: SessionId(2), .. }]), "{due:?}");
+    assert_eq!(leader.duties.advance(9_999).len(), 1, "the other's expiry again");
+    let due = leader.duties.advance(1);
+    assert!(matches!(due[..], [Body::Expire { session: SessionId(1), .. }]), "{due:?}");
 }
 
 #[test]

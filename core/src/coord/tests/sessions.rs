@@ -9,7 +9,7 @@ fn open(session: u64, ttl_ms: u64) -> Body {
 }
 
 fn attach(session: u64, password: [u8; PASSWORD_LEN]) -> Body {
-    Body::Attach { session: SessionId(session), password }
+    Body::Attach { session: SessionId(session), password, nonce: 9 }
 }
 
 fn moved(session: u64, attachment: u64, seq: u64, command: Command) -> Body {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::coord::acl::{AclEntry, Perms};
 use crate::coord::snapshot::SNAPSHOT_VERSION;
+use crate::wire::DecodeError;
 
 /// Something of everything.
 pub(super) fn full() -> Rig {
@@ -57,14 +58,14 @@ fn every_damaged_or_cut_snapshot_is_refused_and_nothing_has_changed() {
         assert!(machine.restore(&snapshot[..at]).is_err(), "cut at {at}");
     }
     assert!(machine == rig.machine);
-    assert_eq!(machine.restore(&[]), Err(SnapshotError::Malformed { place: "magic" }));
+    assert_eq!(machine.restore(&[]), Err(SnapshotError::Malformed(DecodeError::Invalid { field: "magic" })));
 }
 
 #[test]
 fn a_newer_snapshot_says_so() {
     let mut snapshot = Machine::new().snapshot();
     snapshot[8] = SNAPSHOT_VERSION as u8 + 1;
-    let newer = SnapshotError::Newer { found: SNAPSHOT_VERSION + 1, supported: SNAPSHOT_VERSION };
+    let newer = SnapshotError::Newer { found: SNAPSHOT_VERSION + 1, known: SNAPSHOT_VERSION };
     assert_eq!(Machine::new().restore(&snapshot), Err(newer));
 }
 

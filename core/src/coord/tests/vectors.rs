@@ -21,7 +21,7 @@ pub(super) fn entries() -> Vec<(&'static str, Entry)> {
     let (kind, share, delay_ms, value) = (Kind::Election, Share::Exclusive, 9, data("me"));
     let bodies = vec![
         ("open", Body::Open { session, password: PASSWORD, ttl_ms: 10_000 }),
-        ("attach", Body::Attach { session, password: PASSWORD }),
+        ("attach", Body::Attach { session, password: PASSWORD, nonce: 9 }),
         ("renew", Body::Renew { session }),
         ("expire", Body::Expire { session, renewal: 5 }),
         ("collect", Body::Collect { path: path("/a"), mzxid: 5, pzxid: 300 }),
@@ -91,7 +91,7 @@ fn a_snapshot_is_written_as_ever_and_still_read() {
 
 const ENTRIES: &str = "
     open 0180b083c5986800010000000000000007070707070707070707070707070707904e
-    attach 0180b083c5986801010000000000000007070707070707070707070707070707
+    attach 0180b083c59868010100000000000000070707070707070707070707070707070900000000000000
     renew 0180b083c59868020100000000000000
     expire 0180b083c5986804010000000000000005
     collect 0180b083c5986805022f6105ac02

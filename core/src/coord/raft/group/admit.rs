@@ -68,7 +68,14 @@ pub enum Refused {
 impl<M: Replicated> Group<M> {
     pub(super) fn take_message(&mut self, from: PeerId, bytes: &[u8]) -> Result<(), Refused> {
         let (header, body) = message::decode(bytes)?;
-        self.check_header(from, &header)?;
+        let known = self.check_header(from, &header);
+        if known == Err(Refused::Removed) && self.identity.id.is_some() && body != Body::Gone {
+            // It may not know, and would ask for votes for ever.
+            let sender = Member { peer: from, store: header.from_store };
+            let bytes = self.frame(header.from, sender, &Body::Gone);
+            self.out.push_back(super::Output::Send { to: from, bytes });
+        }
+        known?;
         if self.node.is_some() {
             self.check_body(header.from, &body)?;
         } else {
@@ -85,6 +92,10 @@ impl<M: Replicated> Group<M> {
             Body::Want { index, offset } => self.on_want(header.from, index, offset),
             Body::Chunk { index, offset, bytes } => self.on_chunk(header.from, index, offset, &bytes),
             Body::Unfit { index } => self.on_unfit(header.from, index),
+            Body::Gone => {
+                self.gone = true;
+                self.update_role();
+            }
             body => return self.step(&header, body),
         }
         self.pin();

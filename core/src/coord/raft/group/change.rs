@@ -38,6 +38,9 @@ pub enum ChangeError {
         /// As which.
         id: MemberId,
     },
+    /// The store left the group once, and knows itself under an id that is gone.
+    #[error("that store was a member before: start its peer with an empty log and add the new store")]
+    Former,
     /// The group is full.
     #[error("a group has at most {MAX_MEMBERS} members; remove one first")]
     Full,
@@ -70,6 +73,9 @@ impl<M: Replicated> Group<M> {
         self.may_change()?;
         if let Some(id) = self.membership.id_of(&member) {
             return Err(ChangeError::Member { id });
+        }
+        if self.membership.former.contains(&member.store) {
+            return Err(ChangeError::Former);
         }
         if self.membership.members.len() >= MAX_MEMBERS {
             return Err(ChangeError::Full);

@@ -117,7 +117,8 @@ pub enum Violation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Committed {
     term: u64,
-    hash: [u8; 32],
+    /// `None` where every replica compacted it in the step in which it was applied.
+    hash: Option<[u8; 32]>,
     /// Of whoever first knew it to be committed: not before the term in which it was.
     seen_in: u64,
 }
@@ -192,9 +193,9 @@ impl Ledger {
         for index in seen.committed + 1..=committed {
             let Some((term, bytes)) = group.entry_at(index) else { continue };
             let hash = *blake3::hash(&bytes).as_bytes();
-            let entry = Committed { term, hash, seen_in: group.role().term };
+            let entry = Committed { term, hash: Some(hash), seen_in: group.role().term };
             let known = self.committed.entry(index).or_insert(entry);
-            if (known.term, known.hash) != (term, hash) {
+            if known.term != term || *known.hash.get_or_insert(hash) != hash {
                 return Err(Violation::CommitsDiffer { node, index });
             }
             if self.acknowledged.get(&index).is_some_and(|acknowledged| *acknowledged != term) {
@@ -228,6 +229,13 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// A machine applied an entry, so it is committed.
+    pub(super) fn apply(&mut self, node: usize, at: Position, seen_in: u64) -> Result<(), Violation> {
+        let entry = Committed { term: at.term, hash: None, seen_in };
+        let known = self.committed.entry(at.index).or_insert(entry);
+        if known.term == at.term { Ok(()) } else { Err(Violation::CommitsDiffer { node, index: at.index }) }
     }
 
     /// A client was told that what it proposed is committed.

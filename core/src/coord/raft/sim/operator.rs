@@ -19,7 +19,8 @@ impl World {
         let dead = membership.members.iter().find(|(_, member)| !names.contains(member)).map(|(id, _)| *id);
         let learner = pick(membership.learners.iter().filter(|id| Some(**id) != dead).copied().collect());
         let other = pick(membership.voters.iter().filter(|id| Some(**id) != me).copied().collect());
-        let spare = names.iter().find(|name| membership.id_of(name).is_none());
+        let new = |name: &&Member| membership.id_of(name).is_none() && !membership.former.contains(&name.store);
+        let spare = names.iter().find(new);
         // What is refused is asked for again another time: the operator is patient.
         let _ = match (choice, spare, learner) {
             (0 | 1, Some(spare), _) if !calm => group.add_learner(*spare).map(drop),

@@ -290,15 +290,9 @@ impl World {
                 | Refused::BeyondLog { .. }
                 | Refused::TooManyNewcomers
                 | Refused::Generation { .. }),
-            ) if !self.is_former(from, to) => Err(Violation::Refused { node: to, why }),
+            ) => Err(Violation::Refused { node: to, why }),
             _ => self.pump(to),
         }
-    }
-
-    /// Whether a frame may name a store that its sender, or its receiver, had before it was wiped: late frames of the
-    /// former self are on the wires.
-    fn is_former(&self, from: usize, to: usize) -> bool {
-        self.nodes[from].boot > 0 || self.nodes[to].boot > 0
     }
 
     fn disk_done(&mut self, n: usize, boot: u64, ticket: Ticket) -> Result<(), Violation> {
@@ -341,6 +335,8 @@ impl World {
             }
             Output::Applied { at, .. } => {
                 self.trace.line(now, format_args!("{n} applied {}/{}", at.index, at.term));
+                let term = self.nodes[n].group.as_ref().map_or(0, |group| group.role().term);
+                self.ledger.apply(n, at, term)?;
                 if self.nodes[n].proposed.remove(&at.index) == Some(at.term) {
                     self.ledger.acknowledge(at)?;
                 }

@@ -1,13 +1,16 @@
 //! Which voter, and what it says.
 
 use super::{Client, Link, Options, Output, Session, State};
-use crate::coord::serve::talk::{Ask, Frame, Refusal, Tell};
+use crate::coord::serve::talk::{Ask, Frame, Refusal, Subject, Tell};
 use crate::id::PeerId;
 use crate::wire::DecodeError;
 use rand_core::Rng as _;
 
 /// Least time in milliseconds that a voter is given to answer.
 const LEAST_PATIENCE_MS: u64 = 1_000;
+
+/// Most: a session that lives for an hour does not make its requests wait for one.
+const MOST_PATIENCE_MS: u64 = 5_000;
 
 /// A session that no voter ever opened or found is tried with the next one after this long.
 const REACH_MS: u64 = 5_000;
@@ -62,7 +65,10 @@ impl Client {
         match self.at {
             None => self.next_voter(now),
             Some((_, Link::Reaching { since })) => leave = now >= since + REACH_MS,
-            Some((_, Link::Entering { since, .. })) => leave = now >= since + 3 * patience,
+            Some((_, Link::Entering { since, .. })) => {
+                // A voter that knows no leader cannot serve anybody; others may be on the other side of a cut.
+                leave = now >= since + 3 * patience || self.leaderless.is_some_and(|since| now >= since + patience);
+            }
             Some((_, Link::Serving)) => {
                 let waits = !self.signs.is_empty() || !self.numbered.is_empty();
                 let silent = waits && now >= self.heard + patience;
@@ -71,12 +77,10 @@ impl Client {
                 sign = self.signs.back().map_or(self.alive_at(), |(_, sent)| *sent) + self.rhythm() <= now;
             }
         }
-        if std::mem::take(&mut self.resend) && !leave {
-            self.resend_calls(now);
-        }
         if leave {
             self.leave_voter(now);
         } else if sign && let Some((peer, _)) = self.at {
+            self.expect(now);
             self.signed += 1;
             self.signs.push_back((self.signed, now));
             // More than a session's worth of them need not be remembered.
@@ -85,7 +89,8 @@ impl Client {
             }
             self.send(peer, Ask::Ping { n: self.signed });
         }
-        self.flush(now);
+        self.resend_refused();
+        self.flush();
     }
 
     /// Milliseconds between signs of life: a sixth of the session's time, so that three may be lost.
@@ -99,7 +104,7 @@ impl Client {
 
     /// How long a voter may be silent while something waits for it: two tries fit into the time until the session lapses.
     fn patience(&self) -> u64 {
-        (self.rhythm() * 3 / 2).max(LEAST_PATIENCE_MS)
+        (self.rhythm() * 3 / 2).clamp(LEAST_PATIENCE_MS, MOST_PATIENCE_MS)
     }
 
     /// Tries the next voter, in an order of the client's own, so that clients spread.
@@ -126,12 +131,23 @@ impl Client {
         self.next_voter(now);
     }
 
+    /// The session is alive, and another channel's, or the voter forgot it: attaches it once more.
+    pub(super) fn take_back(&mut self, now: u64) {
+        if let Some((peer, Link::Serving)) = self.at {
+            if self.state == State::Connected {
+                self.set_state(State::Suspended);
+            }
+            self.enter(now, peer);
+        }
+    }
+
     /// Opens the session, or attaches it.
     pub(super) fn enter(&mut self, now: u64, peer: PeerId) {
         let nonce = self.dice.next_u64();
         self.heard = now;
         self.at = Some((peer, Link::Entering { since: now, nonce }));
         self.signs.clear();
+        self.refused.clear();
         let ask = match &self.session {
             Some(Session { id, password, .. }) => {
                 Ask::Attach { nonce, session: *id, password: *password, seen: self.seen }
@@ -151,7 +167,7 @@ impl Client {
             Tell::Opened { nonce, session, password, ttl_ms, zxid } => {
                 if let Some(since) = mine(nonce) {
                     self.session = Some(Session { id: session, password, ttl_ms, alive: since });
-                    self.served(now, from, zxid);
+                    self.served(from, zxid);
                 }
             }
             Tell::Attached { nonce, next_seq: _, ttl_ms, zxid } => {
@@ -159,7 +175,7 @@ impl Client {
                     if let Some(session) = &mut self.session {
                         (session.ttl_ms, session.alive) = (ttl_ms, since);
                     }
-                    self.served(now, from, zxid);
+                    self.served(from, zxid);
                 }
             }
             Tell::Failed { nonce, error } => {
@@ -167,7 +183,7 @@ impl Client {
                     self.entry_failed(now, &error);
                 }
             }
-            Tell::Lost | Tell::Moved => self.lose(),
+            Tell::Lost => self.lose(),
             Tell::Status { led, voters } => {
                 self.leaderless = if led { None } else { self.leaderless.or(Some(now)) };
                 if !voters.is_empty() {
@@ -178,8 +194,19 @@ impl Client {
                 self.voters.remove(&from);
                 self.leave_voter(now);
             }
+            Tell::Refused { of: Subject::Entry(nonce), .. } => {
+                if mine(nonce).is_some() {
+                    self.leave_voter(now);
+                }
+            }
+            // What else comes before the session is attached is of an earlier stay with this voter. It proves nothing about
+            // the new one, and is asked for again.
+            _ if entering.is_some() => {}
+            // An attempt of this client's own to attach elsewhere, given up long ago, has been carried out now; or somebody
+            // else has the password. The session is alive: it is taken back.
+            Tell::Moved => self.take_back(now),
             Tell::Pong { n, zxid } => {
-                self.seen = self.seen.max(zxid);
+                self.see(zxid);
                 if let Some(place) = self.signs.iter().position(|(number, _)| *number == n) {
                     let sent = self.signs.drain(..=place).next_back().map_or(0, |(_, sent)| sent);
                     self.prove_alive(sent);
@@ -190,7 +217,7 @@ impl Client {
     }
 
     /// The session was alive for its whole time from `sent` on.
-    pub(super) fn prove_alive(&mut self, sent: u64) {
+    fn prove_alive(&mut self, sent: u64) {
         if let Some(session) = &mut self.session {
             session.alive = session.alive.max(sent);
         }

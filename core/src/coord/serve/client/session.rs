@@ -1,6 +1,6 @@
 //! Requests and reads: what is sent, again where need be, and what came of it.
 
-use super::{Answer, Call, CallError, Client, Link, Output, ReadError, Reply, Standing, State, Want};
+use super::{Answer, Call, CallError, Client, Link, Output, ReadError, Reply, Standing, State, Want, Wanted};
 use crate::coord::command::Command;
 use crate::coord::error::CoordError;
 use crate::coord::path::NodePath;
@@ -11,37 +11,54 @@ use crate::id::PeerId;
 
 impl Client {
     /// A voter serves the session: it is told what is watched, and everything that has no answer is sent again.
-    pub(super) fn served(&mut self, now: u64, peer: PeerId, zxid: u64) {
+    pub(super) fn served(&mut self, peer: PeerId, zxid: u64) {
         self.tried.clear();
         self.at = Some((peer, Link::Serving));
         self.set_state(State::Connected);
         for (scheme, secret) in self.secrets.clone() {
             self.send(peer, Ask::Authenticate { id: 0, scheme, secret });
         }
-        let watches: Vec<_> = self.staying.iter().chain(&self.once).cloned().collect();
-        for chunk in watches.chunks(MAX_REARM) {
-            self.send(peer, Ask::Rearm { seen: self.seen, watches: chunk.to_vec() });
-        }
-        self.seen = self.seen.max(zxid);
-        self.ask_standing(now);
-        self.resend_calls(now);
+        self.wants.retain(|_, want| !want.ask.is_own());
         self.wants.values_mut().for_each(|want| want.sent = false);
-        self.flush(now);
+        self.rearm(peer);
+        self.see(zxid);
+        self.ask_standing();
+        let again: Vec<u64> = self.numbered.values().copied().collect();
+        again.into_iter().for_each(|name| self.send_call(name));
+        self.flush();
     }
 
-    /// Everything that has no answer, in order.
-    pub(super) fn resend_calls(&mut self, now: u64) {
-        let again: Vec<u64> = self.numbered.values().copied().collect();
-        again.into_iter().for_each(|name| self.send_call(now, name));
+    /// Sets all watches again, from where everything was told.
+    fn rearm(&mut self, peer: PeerId) {
+        let watches: Vec<_> = self.staying.iter().chain(&self.once).cloned().collect();
+        self.rearmed = watches.is_empty();
+        if self.rearmed {
+            return self.retold.clear();
+        }
+        for chunk in watches.chunks(MAX_REARM) {
+            self.send(peer, Ask::Rearm { seen: self.told, watches: chunk.to_vec() });
+        }
+        let id = self.name();
+        self.wants.insert(id, Wanted { ask: Want::Rearmed, sent: true });
+        self.send(peer, Want::Rearmed.ask(id, 0));
+    }
+
+    /// Requests that the voter had no room for, in order. The others are on their way.
+    pub(super) fn resend_refused(&mut self) {
+        for seq in std::mem::take(&mut self.refused) {
+            if let Some(name) = self.numbered.get(&seq).copied() {
+                self.send_call(name);
+            }
+        }
     }
 
     /// Requests that wait were acknowledged, so their outcomes are not kept: asks where they stand.
-    fn ask_standing(&mut self, now: u64) {
+    fn ask_standing(&mut self) {
         let waiting = self.calls.iter().filter(|(_, call)| call.waits);
         let waiting: Vec<(u64, u64)> = waiting.filter_map(|(name, call)| Some((*name, call.seq?))).collect();
         for (call, seq) in waiting {
-            // Over the bound of reads the outcome is told by the voter only.
-            let _ = self.want(now, Want::Standing { call, seq });
+            let id = self.name();
+            self.wants.insert(id, Wanted { ask: Want::Standing { call, seq }, sent: false });
         }
     }
 
@@ -63,7 +80,7 @@ impl Client {
             }
         }
         for (read, want) in std::mem::take(&mut self.wants) {
-            if !matches!(want.ask, Want::Standing { .. }) {
+            if !want.ask.is_own() {
                 self.out.push_back(Output::Read { read, zxid: self.seen, found: Err(ReadError::Lost) });
             }
         }
@@ -76,7 +93,7 @@ impl Client {
     }
 
     /// Sends what may be sent.
-    pub(super) fn flush(&mut self, now: u64) {
+    pub(super) fn flush(&mut self) {
         let Some((peer, Link::Serving)) = self.at else { return };
         while let Some(name) = self.unsent.front().copied()
             && self.next_seq - self.acked_below() < MAX_IN_FLIGHT
@@ -86,29 +103,14 @@ impl Client {
                 call.seq = Some(self.next_seq);
                 self.numbered.insert(self.next_seq, name);
                 self.next_seq += 1;
-                self.send_call(now, name);
+                self.send_call(name);
             }
         }
-        let ready: Vec<(u64, Want)> = self
-            .wants
-            .iter()
-            .filter(|(_, want)| !want.sent && self.is_due(&want.ask))
-            .map(|(name, want)| (*name, want.ask.clone()))
-            .collect();
-        for (id, want) in ready {
+        let due = self.wants.iter().filter(|(_, want)| !want.sent && self.is_due(&want.ask));
+        let due: Vec<(u64, Want)> = due.map(|(name, want)| (*name, want.ask.clone())).collect();
+        for (id, want) in due {
             self.wants.entry(id).and_modify(|want| want.sent = true);
-            let ask = match want {
-                Want::Read { query, linear, watch, after } => {
-                    Ask::Read { id, after: after.min(self.next_seq), linear, query, watch }
-                }
-                Want::Watch { watch, path, on: true } => Ask::Watch { id, watch, path: path.as_str().into() },
-                Want::Watch { watch, path, on: false } => Ask::Unwatch { id, watch, path: path.as_str().into() },
-                Want::Authenticate { scheme, secret } => Ask::Authenticate { id, scheme, secret },
-                Want::Standing { seq, .. } => {
-                    Ask::Read { id, after: seq + 1, linear: false, query: Query::Standing(seq), watch: false }
-                }
-            };
-            self.send(peer, ask);
+            self.send(peer, want.ask(id, self.next_seq));
         }
     }
 
@@ -117,56 +119,62 @@ impl Client {
         !matches!(want, Want::Read { after, .. } if *after > self.next_seq && !self.unsent.is_empty())
     }
 
-    fn send_call(&mut self, now: u64, name: u64) {
-        let (Some((peer, Link::Serving)), acked_below) = (self.at, self.acked_below()) else { return };
-        let Some(call) = self.calls.get_mut(&name) else { return };
+    fn send_call(&mut self, name: u64) {
+        let Some((peer, Link::Serving)) = self.at else { return };
+        let Some(call) = self.calls.get(&name) else { return };
         let Some(seq) = call.seq else { return };
-        call.sent = now;
-        let command = call.command.clone();
+        let (acked_below, command) = (self.acked_below(), call.command.clone());
         self.send(peer, Ask::Call { seq, acked_below, command });
     }
 
     pub(super) fn on_answer(&mut self, now: u64, tell: Tell) {
         match tell {
             Tell::Reply { seq, zxid, reply } => {
-                self.seen = self.seen.max(zxid);
+                self.see(zxid);
                 self.on_reply(now, seq, zxid, reply);
             }
             Tell::Read { id, zxid, found } => {
-                self.seen = self.seen.max(zxid);
-                self.on_read(now, id, zxid, found);
+                self.see(zxid);
+                self.on_read(id, zxid, found);
             }
-            Tell::Event { zxid, kind, path } => {
-                self.seen = self.seen.max(zxid);
-                let spent: &[Watch] = match kind {
-                    EventKind::Created | EventKind::Changed => &[Watch::Data, Watch::Exists],
-                    EventKind::Deleted => &[Watch::Data, Watch::Exists, Watch::Children],
-                    EventKind::Children => &[Watch::Children],
-                    _ => &[],
-                };
-                for watch in spent {
-                    self.once.remove(&(*watch, path.clone()));
-                }
-                self.out.push_back(Output::Event { zxid, kind, path });
-            }
+            Tell::Event { zxid, kind, path } => self.on_event(zxid, kind, path),
             Tell::Refused { of, why } => self.on_refused(now, of, why),
             Tell::Skipped => {
-                self.ask_standing(now);
-                self.flush(now);
+                self.ask_standing();
+                self.flush();
             }
             _ => {}
         }
     }
 
+    fn on_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
+        self.see(zxid);
+        let spent: &[Watch] = match kind {
+            EventKind::Created | EventKind::Changed => &[Watch::Data, Watch::Exists],
+            EventKind::Deleted => &[Watch::Data, Watch::Exists, Watch::Children],
+            EventKind::Children => &[Watch::Children],
+            _ => &[],
+        };
+        for watch in spent {
+            self.once.remove(&(*watch, path.clone()));
+        }
+        if !self.rearmed && !self.retold.insert((zxid, kind, path.clone())) {
+            return;
+        }
+        self.out.push_back(Output::Event { zxid, kind, path });
+    }
+
+    /// An answer is no proof of life: it may be the first answer to what was sent again since.
     fn on_reply(&mut self, now: u64, seq: u64, zxid: u64, reply: Reply) {
-        // A reply to a number is also proof of life: the entry renewed the session.
         let waiting = || self.calls.iter().find(|(_, call)| call.waits && call.seq == Some(seq)).map(|(name, _)| *name);
         let Some(name) = self.numbered.get(&seq).copied().or_else(waiting) else { return };
         let Some(call) = self.calls.get_mut(&name) else { return };
-        let sent = call.sent;
         match &reply {
-            // A retry went wrong on the way; the voter or this client sends it again.
-            Err(CoordError::OutOfOrder { .. } | CoordError::SessionMoved) => return,
+            // A retry went wrong on the way; the voter sends it again.
+            Err(CoordError::OutOfOrder { .. }) => return,
+            Err(CoordError::SessionMoved) => return self.take_back(now),
+            // A late copy of a request that waits, acknowledged meanwhile: it waits still.
+            Err(CoordError::AnswerForgotten) if call.waits => return,
             Err(CoordError::SessionExpired) => return self.lose(),
             Ok(Answer::Queued { .. }) => {
                 let first = !std::mem::replace(&mut call.waits, true);
@@ -175,16 +183,9 @@ impl Client {
                     self.out.push_back(Output::Reply { call: name, zxid, reply });
                 }
             }
-            _ => {
-                let renews = !call.waits;
-                self.settle(name, zxid, reply);
-                if !renews {
-                    return self.flush(now);
-                }
-            }
+            _ => self.settle(name, zxid, reply),
         }
-        self.prove_alive(sent);
-        self.flush(now);
+        self.flush();
     }
 
     /// A request has its outcome.
@@ -201,7 +202,7 @@ impl Client {
         }
     }
 
-    fn on_read(&mut self, now: u64, id: u64, zxid: u64, found: Result<Found, CoordError>) {
+    fn on_read(&mut self, id: u64, zxid: u64, found: Result<Found, CoordError>) {
         let Some(want) = self.wants.remove(&id) else { return };
         match (want.ask, &found) {
             (Want::Standing { call, .. }, Ok(Found::Standing(standing))) => {
@@ -213,6 +214,11 @@ impl Client {
                 return;
             }
             (Want::Standing { .. }, _) => return,
+            (Want::Rearmed, _) => {
+                self.rearmed = true;
+                self.retold.clear();
+                return self.see(zxid);
+            }
             (Want::Watch { watch, path, on: true }, Ok(_)) => drop(self.staying.insert((watch, path))),
             (Want::Watch { watch, path, on: false }, _) => drop(self.staying.remove(&(watch, path))),
             (Want::Authenticate { scheme, secret }, Ok(_)) => self.secrets.push((scheme, secret)),
@@ -220,7 +226,7 @@ impl Client {
             _ => {}
         }
         self.out.push_back(Output::Read { read: id, zxid, found: found.map_err(ReadError::from) });
-        self.flush(now);
+        self.flush();
     }
 
     /// A read set a watch, which the next voter is to have too.
@@ -242,20 +248,18 @@ impl Client {
 
     fn on_refused(&mut self, now: u64, of: Subject, why: Refusal) {
         match (self.at, of, why) {
-            (Some((_, Link::Entering { nonce, .. })), Subject::Entry(own), _) if nonce == own => self.leave_voter(now),
             // The voter forgot the session: it was started anew, most likely.
-            (Some((peer, Link::Serving)), _, Refusal::NoSession) => {
-                self.set_state(State::Suspended);
-                self.enter(now, peer);
-            }
+            (Some((_, Link::Serving)), _, Refusal::NoSession) => self.take_back(now),
             // What cannot be sent at all is refused before it gets a number, so this is for later.
-            (_, Subject::Call(_), _) => self.resend = true,
+            (_, Subject::Call(seq), _) => drop(self.refused.insert(seq)),
+            // It cannot hold this client's watches.
+            (_, Subject::Rearm, _) => self.leave_voter(now),
             (_, Subject::Read(id), Refusal::Busy) => {
                 self.wants.entry(id).and_modify(|want| want.sent = false);
             }
             (_, Subject::Read(id), _) => {
                 if let Some(want) = self.wants.remove(&id)
-                    && !matches!(want.ask, Want::Standing { .. })
+                    && !want.ask.is_own()
                 {
                     self.out.push_back(Output::Read { read: id, zxid: self.seen, found: Err(why.into()) });
                 }

@@ -1,6 +1,6 @@
 //! What follows from an entry: events, answers, ends of sessions, in this order.
 
-use super::{ChannelId, Owned, Voter, is_passing};
+use super::{ChannelId, Owned, RETRY_TICKS, Voter, is_passing};
 use crate::coord::command::Body;
 use crate::coord::reply::{Answer, Origin, Output, Reply};
 use crate::coord::serve::talk::Tell;
@@ -51,7 +51,7 @@ impl Voter {
         let (id, nonce) = (entering.channel, entering.nonce);
         match reply {
             Ok(Answer::Opened { ttl_ms }) => {
-                self.own(id, Owned { session, attachment: 0 });
+                self.own(id, Owned { session, attachment: 0, attempt: 0 });
                 self.tell(id, Tell::Opened { nonce, session, password, ttl_ms, zxid });
             }
             Ok(_) => {}
@@ -66,23 +66,43 @@ impl Voter {
             Ok(_) => return,
             Err(error) => Err(error),
         };
-        // Whoever had it has it no more, here as elsewhere.
-        if reply.is_ok()
+        if let Ok((attachment, ..)) = reply
             && let Some(old) = self.owners.get(&session).copied()
-            && entering.as_ref().is_none_or(|entering| entering.channel != old)
         {
+            if entering.is_none() && self.is_attempt(old, own) {
+                return self.attached_again(old, attachment);
+            }
+            // Whoever had it has it no more, here as elsewhere. The same channel begins anew too: its client sets its watches
+            // again, from where it was told everything.
             self.disown(session);
-            self.tell(old, Tell::Moved);
+            if entering.as_ref().is_none_or(|entering| entering.channel != old) {
+                self.tell(old, Tell::Moved);
+            }
         }
         let Some(entering) = entering else { return };
         let (id, nonce) = (entering.channel, entering.nonce);
         match reply {
             Ok((attachment, next_seq, ttl_ms)) => {
-                self.own(id, Owned { session, attachment });
+                self.own(id, Owned { session, attachment, attempt: own });
                 self.tell(id, Tell::Attached { nonce, next_seq, ttl_ms, zxid });
             }
             Err(error) => self.tell(id, Tell::Failed { nonce, error }),
         }
+    }
+
+    fn is_attempt(&self, id: ChannelId, attempt: u64) -> bool {
+        self.channels.get(&id).and_then(|channel| channel.owned).is_some_and(|owned| owned.attempt == attempt)
+    }
+
+    /// A second copy of the entry that attached a channel: it was passed on again. Requests that are on their way carry the
+    /// earlier number and are refused, so they are passed on once more under the new one.
+    fn attached_again(&mut self, id: ChannelId, attachment: u64) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        if let Some(owned) = &mut channel.owned {
+            owned.attachment = attachment;
+        }
+        channel.pending.values_mut().for_each(|request| request.attachment = attachment);
+        channel.age = RETRY_TICKS;
     }
 
     /// A channel has this session from now on, and no other.
@@ -108,7 +128,7 @@ impl Voter {
             return;
         }
         if reply.as_ref().is_err_and(is_passing) {
-            self.again = true;
+            channel.age = RETRY_TICKS;
             return;
         }
         if let Some(request) = channel.pending.remove(&seq) {
@@ -126,25 +146,28 @@ impl Voter {
         self.tell_events(events);
         let owned: Vec<(SessionId, ChannelId)> = self.owners.iter().map(|(session, id)| (*session, *id)).collect();
         for (session, id) in owned {
-            let kept: Option<Vec<(u64, Reply)>> = {
-                let found = self.group.machine().sessions().find(session);
-                found.map(|found| found.replies.iter().map(|(seq, reply)| (*seq, reply.clone())).collect())
-            };
-            match kept {
-                Some(kept) => {
-                    for (seq, reply) in kept {
-                        self.tell(id, Tell::Reply { seq, zxid: applied, reply });
-                    }
-                    self.tell(id, Tell::Skipped);
-                    self.grant_wishes(id);
-                }
-                None => {
-                    self.disown(session);
-                    self.tell(id, Tell::Lost);
-                }
-            }
+            self.on_skipped(session, id, applied);
         }
         self.again = true;
         self.flush_pongs();
+    }
+
+    /// What became of a session while this voter's state jumped ahead.
+    fn on_skipped(&mut self, session: SessionId, id: ChannelId, zxid: u64) {
+        let Some(found) = self.group.machine().sessions().find(session) else {
+            self.disown(session);
+            return self.tell(id, Tell::Lost);
+        };
+        let attachment = self.channels.get(&id).and_then(|channel| channel.owned).map(|owned| owned.attachment);
+        if attachment != Some(found.attachment()) {
+            self.disown(session);
+            return self.tell(id, Tell::Moved);
+        }
+        let kept: Vec<(u64, Reply)> = found.replies.iter().map(|(seq, reply)| (*seq, reply.clone())).collect();
+        for (seq, reply) in kept {
+            self.tell(id, Tell::Reply { seq, zxid, reply });
+        }
+        self.tell(id, Tell::Skipped);
+        self.grant_wishes(id);
     }
 }

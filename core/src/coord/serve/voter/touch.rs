@@ -9,8 +9,8 @@ use crate::coord::serve::talk::{Frame, MAX_TOUCHED, Pass, Passed, Refusal, Subje
 use crate::coord::session::SessionId;
 use crate::id::PeerId;
 
-/// Ticks after which a round that nobody answered is given up. Its clients ask again.
-const ROUND_TICKS: u32 = 20;
+/// Ticks after which a round that nobody answered is begun again: an election, about.
+const ROUND_TICKS: u32 = 10;
 
 /// A sign of life: over which channel, and the client's number for it.
 type Sign = (ChannelId, u64);
@@ -36,7 +36,7 @@ impl Voter {
     pub(super) fn tick_touches(&mut self) {
         self.touches.age += 1;
         if self.touches.age >= ROUND_TICKS {
-            self.touches.round = None;
+            self.renew_touches();
         }
         let Some(leader) = self.leader() else { return };
         if self.touches.round.is_some() || self.touches.waiting.is_empty() {
@@ -54,6 +54,13 @@ impl Voter {
             self.lead_touch(self.me, round, sessions);
         } else {
             self.send(leader, &Frame::Pass(Pass::Touch { round, sessions }));
+        }
+    }
+
+    /// A round that will not be answered: what it carried goes with the next one, unless newer signs have come.
+    pub(super) fn renew_touches(&mut self) {
+        for (session, sign) in self.touches.round.take().into_iter().flat_map(|(_, signs)| signs) {
+            self.touches.waiting.entry(session).or_insert(sign);
         }
     }
 
