@@ -292,7 +292,8 @@ impl<M: Replicated> Group<M> {
             ..raft::Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config, log, &logger).expect("Config::build checked what consensus asks of its options");
+        let node =
+            RawNode::new(&config, log, &logger).expect("Config::build checked what consensus asks of its options");
         self.node = Some(node);
         self.draw_timeout();
         self.pin();

@@ -345,7 +345,11 @@ fn decode_append(r: &mut Reader<'_>) -> Result<Body, DecodeError> {
     let entries = r.list(MAX_APPEND_ENTRIES, "entries", |r| {
         let entry = LogEntry::decode(r)?;
         let before = std::mem::replace(&mut last, entry.term);
-        if entry.term == 0 || entry.term < before { Err(DecodeError::Invalid { field: "entry term" }) } else { Ok(entry) }
+        if entry.term == 0 || entry.term < before {
+            Err(DecodeError::Invalid { field: "entry term" })
+        } else {
+            Ok(entry)
+        }
     })?;
     if last > term || after.index + entries.len() as u64 > MAX_NUMBER {
         return Err(DecodeError::Invalid { field: "entry term" });

@@ -9,6 +9,7 @@ use crate::id::PeerId;
 
 mod changes;
 mod frames;
+mod rebuilds;
 mod stores;
 
 pub(super) fn member(n: u8) -> Member {
@@ -134,7 +135,8 @@ impl Table {
         let Ok(rows) = seat.disk.rows();
         let stored = Stored::open(rows).expect("a store that was written whole opens");
         let me = stored.identity().me;
-        let group = Group::open(self.config.clone(), stored, Register::default(), 77 + u64::from(n)).expect("its snapshot is our own");
+        let group = Group::open(self.config.clone(), stored, Register::default(), 77 + u64::from(n))
+            .expect("its snapshot is our own");
         self.sit(me, group, seat.disk);
     }
 }

@@ -149,7 +149,9 @@ impl<M: Replicated> Group<M> {
         let last = raft.raft_log.last_index();
         let within = |index: u64| if index <= last { Ok(()) } else { Err(Refused::BeyondLog { index, last }) };
         match body {
-            Body::Append { term, .. } | Body::Heartbeat { term, .. } | Body::Offer { term, .. } if *term == raft.term => {
+            Body::Append { term, .. } | Body::Heartbeat { term, .. } | Body::Offer { term, .. }
+                if *term == raft.term =>
+            {
                 let other = raft.leader_id != 0 && raft.leader_id != from.0;
                 if other || raft.state == StateRole::Leader {
                     return Err(Refused::SecondLeader);
@@ -160,7 +162,12 @@ impl<M: Replicated> Group<M> {
         match body {
             // Aborts in consensus. An older term's is answered without being looked at.
             Body::Heartbeat { term, commit, .. } if *term >= raft.term => within(*commit),
-            Body::Accepted { term, index, .. } | Body::Rejected { term, index, .. } if *term == raft.term => within(*index),
+            // To one that led this term, crashed and forgot what it sent ahead of its disk, the same answer is only late.
+            Body::Accepted { term, index, .. } | Body::Rejected { term, index, .. }
+                if *term == raft.term && raft.state == StateRole::Leader =>
+            {
+                within(*index)
+            }
             Body::TimeoutNow { term } if *term != raft.term || raft.leader_id != from.0 => Err(Refused::NotLeader),
             Body::TimeoutNow { .. } if self.must_not_campaign() => Err(Refused::Busy),
             Body::Read { .. } if raft.state != StateRole::Leader => Err(Refused::NotLeader),

@@ -281,7 +281,10 @@ impl World {
         let Some(group) = &mut self.nodes[to].group else { return Ok(()) };
         let refused = group.message(peer, bytes).err();
         let now = self.queue.now();
-        self.trace.line(now, format_args!("{from} -> {to} {} {}", short(bytes), if refused.is_some() { "refused" } else { "" }));
+        self.trace.line(
+            now,
+            format_args!("{from} -> {to} {} {}", short(bytes), if refused.is_some() { "refused" } else { "" }),
+        );
         match refused {
             Some(
                 why @ (Refused::Malformed(_)
@@ -503,7 +506,8 @@ impl World {
     fn cut_around(&mut self, n: usize) {
         // Some of the node's links, both ways: with few of them the cut is not transitive.
         let per_mille = self.dice.between(300, 1_000) as u32;
-        let links: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != n && self.dice.chance(per_mille)).collect();
+        let links: Vec<usize> =
+            (0..self.nodes.len()).filter(|other| *other != n && self.dice.chance(per_mille)).collect();
         let long = self.dice.span(Duration::from_millis(300), Duration::from_secs(5));
         self.trace.line(self.queue.now(), format_args!("{n} is cut from {links:?}"));
         for other in links {
