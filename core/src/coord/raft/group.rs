@@ -362,7 +362,7 @@ impl<M: Replicated> Group<M> {
 
     /// A write is durable. `false` if it is not the one under way.
     pub fn persisted(&mut self, ticket: Ticket) -> bool {
-        if self.is_stopped() {
+        if self.halted.is_some() {
             return false;
         }
         match self.pen.finish(ticket) {

@@ -341,7 +341,10 @@ impl Stored {
             return Err(OpenError::Corrupt { what: "head", index: 0 });
         }
         let end = if whole { tail.last } else { tail.last.min(head.cut.saturating_sub(1)) };
-        let end = end.max(tail.base.index);
+        // No write ever replaced what a snapshot stood for.
+        if end < tail.base.index || end < tail.snapshot.index {
+            return Err(OpenError::Corrupt { what: "head", index: end });
+        }
         let entries =
             (tail.base.index + 1..=end).map(|index| open_entry(&rows, index)).collect::<Result<Vec<_>, _>>()?;
         let terms = std::iter::once(tail.base.term).chain(entries.iter().map(|entry| entry.term));

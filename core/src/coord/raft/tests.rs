@@ -171,6 +171,14 @@ fn replicated_digest(group: &Group<Register>) -> [u8; 32] {
 }
 
 #[test]
+fn a_replica_can_live_in_a_thread_of_its_driver() {
+    fn is_send<T: Send>(_: &T) -> bool {
+        true
+    }
+    assert!(is_send(&Table::found(1, config()).at(1).group));
+}
+
+#[test]
 fn only_the_leader_takes_proposals_and_says_who_leads() {
     let mut table = Table::found(3, config());
     let leader = table.elect();
