@@ -337,12 +337,13 @@ impl Membership {
     /// The same in consensus' own terms.
     pub(crate) fn conf_state(&self) -> raft::eraftpb::ConfState {
         let list = |ids: &BTreeSet<MemberId>| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-        let mut state = raft::eraftpb::ConfState::default();
-        state.voters = list(&self.voters);
-        state.learners = list(&self.learners);
-        state.voters_outgoing = list(&self.outgoing);
-        state.auto_leave = self.is_joint();
-        state
+        raft::eraftpb::ConfState {
+            voters: list(&self.voters),
+            learners: list(&self.learners),
+            voters_outgoing: list(&self.outgoing),
+            auto_leave: self.is_joint(),
+            ..Default::default()
+        }
     }
 }
 

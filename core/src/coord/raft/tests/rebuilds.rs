@@ -38,7 +38,7 @@ fn the_best_survivor_goes_on_with_everything_it_has() {
     let rebuilt = rebuild(&survivors[1], me, &mut machine).expect("whole");
     assert_eq!((rebuilt.record.digest, rebuilt.record.from.number), (digest, 1));
     assert_eq!(rebuilt.membership.generation.number, 2);
-    assert_eq!(rebuilt.membership.rebuilds, [rebuilt.record.clone()]);
+    assert_eq!(rebuilt.membership.rebuilds, std::slice::from_ref(&rebuilt.record));
     let mut disk = table.at(ahead).disk.clone();
     let Ok(()) = disk.write(&rebuilt.writes);
     let Ok(rows) = disk.rows();
