@@ -266,6 +266,7 @@ impl From<CallError> for CoordFailure {
             CallError::NotSent => CoordFailure::NoQuorum,
             CallError::Unknown => CoordFailure::Unknown,
             CallError::Busy => CoordFailure::Busy,
+            CallError::TooLarge => CoordFailure::TooLarge,
             CallError::Lost => CoordFailure::Lost,
         }
     }
