@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entry      version u8 (1) · stamp zigzag (ms) · type u8, then
-//!   0 open         session u64 · password[16] · ttl varint (ms)
+//!   0 open         session u64 · password[16] · ttl varint (ms) · owner bytes(≤ 128)
 //!   1 attach       session u64 · password[16]
 //!   2 renew        session u64
 //!   3 request      session u64 · attachment varint · seq varint · acked varint · identities list(≤ 16) · command
@@ -28,7 +28,7 @@ use super::error::{Bounded, CoordError};
 use super::op::{MAX_DATA_BYTES, Op, decode_name, decode_path};
 use super::path::NodePath;
 use super::queue::MAX_BODY_BYTES;
-use super::session::{PASSWORD_LEN, SessionId};
+use super::session::{MAX_OWNER_BYTES, PASSWORD_LEN, SessionId};
 use super::stat::decode_u32;
 use super::token::FencingToken;
 use crate::time::WallTime;
@@ -63,6 +63,8 @@ pub enum Body {
         password: [u8; PASSWORD_LEN],
         /// Asked-for time to live in milliseconds; brought within the bounds.
         ttl_ms: u64,
+        /// Whom the voter knows its client as, shown to others as the owner of what the session holds.
+        owner: Arc<[u8]>,
     },
     /// Makes a session that of another connection, and renews it.
     Attach {
@@ -281,8 +283,8 @@ impl Codec for Entry {
     fn encode(&self, w: &mut Writer) {
         w.u8(ENTRY_VERSION).zigzag(self.stamp.0);
         match &self.body {
-            Body::Open { session, password, ttl_ms } => {
-                w.u8(0).u64_le(session.0).array(password).varint(*ttl_ms);
+            Body::Open { session, password, ttl_ms, owner } => {
+                w.u8(0).u64_le(session.0).array(password).varint(*ttl_ms).bytes(owner);
             }
             Body::Attach { session, password } => {
                 w.u8(1).u64_le(session.0).array(password);
@@ -324,9 +326,12 @@ impl Codec for Entry {
         }
         let stamp = WallTime(r.zigzag("stamp")?);
         let body = match r.u8("entry")? {
-            0 => {
-                Body::Open { session: SessionId::decode(r)?, password: r.array("password")?, ttl_ms: r.varint("ttl")? }
-            }
+            0 => Body::Open {
+                session: SessionId::decode(r)?,
+                password: r.array("password")?,
+                ttl_ms: r.varint("ttl")?,
+                owner: r.bytes(MAX_OWNER_BYTES, "owner")?.into(),
+            },
             1 => Body::Attach { session: SessionId::decode(r)?, password: r.array("password")? },
             2 => Body::Renew { session: SessionId::decode(r)? },
             3 => Body::Request(Request::decode(r)?),
