@@ -364,6 +364,11 @@ impl Cluster {
                 }
             }
             Output::Event(event) => self.on_event(id, life, event),
+            // Nobody here asks for the strong path, which has a simulator of its own.
+            #[cfg(feature = "coord")]
+            Output::Coord { .. } | Output::Reach { .. } => {
+                self.checks.fail(Violation::Contract { node: id, what: "the strong path, unasked" });
+            }
         }
     }
 
