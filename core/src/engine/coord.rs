@@ -480,7 +480,9 @@ impl Engine {
 
     /// The peer is about to close: a leader hands over, sessions that programs left open live on for their time.
     pub(super) fn close_coord(&mut self) {
-        self.coord.voters.values_mut().for_each(|voter| drop(voter.hand_over()));
+        self.coord.voters.values_mut().for_each(|voter| {
+            let _ = voter.hand_over();
+        });
     }
 }
 

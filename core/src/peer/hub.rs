@@ -301,7 +301,9 @@ impl Hub {
                     inner.standing.remove(client);
                 }
                 let watchers = inner.sessions.iter().filter_map(Weak::upgrade).filter(|found| found.client == *client);
-                watchers.for_each(|watcher| drop(watcher.now.send_replace(now)));
+                watchers.for_each(|watcher| {
+                    let _ = watcher.now.send_replace(now);
+                });
             }
             CoordEvent::Changed { client, zxid, kind, path } => {
                 let event = NodeEvent { zxid: *zxid, kind: *kind, path: path.as_str().to_owned() };
