@@ -240,6 +240,10 @@ impl<M: Replicated> Group<M> {
     /// What a batch held is durable.
     pub(super) fn complete(&mut self, batch: Batch) {
         self.out.extend(batch.messages.into_iter().map(|(to, bytes)| Output::Send { to, bytes }));
+        // Consensus looks itself up among its members here, and aborts where a leader applied its own removal.
+        if self.is_stopped() {
+            return;
+        }
         let Some(node) = &mut self.node else { return };
         if batch.number > 0 {
             node.on_persist_ready(batch.number);
