@@ -158,6 +158,8 @@ impl Net {
                 self.nodes[n].events.push(event);
             }
             Output::Wake { at } => self.nodes[n].wake = Some(at),
+            #[cfg(feature = "coord")]
+            Output::Coord { .. } | Output::Reach { .. } => panic!("nobody asked for the strong path"),
         }
     }
 
