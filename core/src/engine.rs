@@ -32,6 +32,7 @@
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
 //! | `topic` | topics: commands, links, time |
+//! | `coord` | voters and clients of the strong path: commands, links, writes, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,6 +53,8 @@ mod boot;
 mod broadcast;
 mod command;
 mod compact;
+#[cfg(feature = "coord")]
+mod coord;
 mod document;
 mod exchange;
 mod facts;
@@ -167,6 +170,8 @@ pub struct Engine {
     soft: soft::SoftSide,
     topics: topic::TopicSide,
     overlay: overlay::OverlaySide,
+    #[cfg(feature = "coord")]
+    coord: coord::CoordSide,
     sessions: session::Sessions,
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
@@ -212,6 +217,8 @@ impl Engine {
             soft: soft::SoftSide::default(),
             topics: topic::TopicSide::default(),
             overlay: overlay::OverlaySide::default(),
+            #[cfg(feature = "coord")]
+            coord: coord::CoordSide::default(),
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,
@@ -237,6 +244,10 @@ impl Engine {
             Input::Unreachable { peer } => self.on_unreachable(&peer),
             Input::Reachable { peer, space, source } => self.on_reachable(peer, space, source),
             Input::Command { request, command } => self.on_command(request, command),
+            #[cfg(feature = "coord")]
+            Input::Coord { peer, bytes } => self.on_coord_frame(peer, &bytes),
+            #[cfg(feature = "coord")]
+            Input::CoordGone { peer } => self.lost_frames(peer),
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
             }
@@ -257,6 +268,8 @@ impl Engine {
             self.commit_batch();
             self.tick_soft();
             self.tick_overlay();
+            #[cfg(feature = "coord")]
+            self.pump_coord();
             self.pump_links();
             self.evict();
         }
@@ -270,6 +283,9 @@ impl Engine {
             self.on_written(result);
         } else if let Some(purpose) = self.storage.take_read(ticket) {
             self.on_read(purpose, result);
+        } else {
+            #[cfg(feature = "coord")]
+            self.on_coord_written(ticket, result);
         }
     }
 

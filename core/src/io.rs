@@ -63,6 +63,20 @@ pub enum Input {
         /// What it asks for.
         command: crate::engine::Command,
     },
+    /// A frame of the strong path came from a peer; such frames have a stream of their own.
+    #[cfg(feature = "coord")]
+    Coord {
+        /// Who is at the other end, proved by Noise.
+        peer: PeerId,
+        /// The frame's bytes.
+        bytes: Vec<u8>,
+    },
+    /// Frames of the strong path to or from a peer may have been lost: their stream broke.
+    #[cfg(feature = "coord")]
+    CoordGone {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Several commands at once, in order: what they commit goes into the store as one write.
     Commands(Vec<(RequestId, crate::engine::Command)>),
     /// A link that [`Output::Link`] asked for cannot be had.
@@ -120,9 +134,28 @@ pub enum Output {
         /// With whom.
         peer: PeerId,
     },
+    /// Send a frame of the strong path to a peer, at most [`MAX_COORD_FRAME`] bytes, over a stream of its own. Frames to one
+    /// peer leave in order; where that fails, [`Input::CoordGone`] follows.
+    #[cfg(feature = "coord")]
+    Coord {
+        /// To whom.
+        peer: PeerId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// A sync stream to this peer is wanted, if an address of it is known.
+    #[cfg(feature = "coord")]
+    Reach {
+        /// Whom.
+        peer: PeerId,
+    },
     /// Tell local programs.
     Event(crate::engine::Event),
 }
+
+/// Largest frame of the strong path: one entry of the largest size, the space that it is about, and room for the rest.
+#[cfg(feature = "coord")]
+pub const MAX_COORD_FRAME: usize = crate::coord::serve::talk::MAX_FRAME_BYTES + 64;
 
 /// Why the engine closed a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,12 +195,14 @@ pub enum Table {
     Endorsements,
     /// Persisted reconciliation roots and sketches.
     Roots,
+    /// The logs of consensus groups, by space.
+    Raft,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 6] =
-        [Table::Meta, Table::Facts, Table::Index, Table::Chunks, Table::Endorsements, Table::Roots];
+    pub const ALL: [Table; 7] =
+        [Table::Meta, Table::Facts, Table::Index, Table::Chunks, Table::Endorsements, Table::Roots, Table::Raft];
 
     /// The table's name on disk.
     pub const fn name(self) -> &'static str {
@@ -178,6 +213,7 @@ impl Table {
             Table::Chunks => "chunks",
             Table::Endorsements => "endorsements",
             Table::Roots => "roots",
+            Table::Raft => "raft",
         }
     }
 }

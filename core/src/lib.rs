@@ -2,6 +2,8 @@
 #![deny(missing_docs)]
 
 pub mod config;
+#[cfg(feature = "coord")]
+pub mod coord;
 pub mod doctor;
 pub mod document;
 pub mod engine;
@@ -21,7 +23,7 @@ pub mod wire;
 pub mod net;
 #[cfg(feature = "net")]
 pub mod peer;
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", all(test, feature = "coord")))]
 pub mod sim;
 pub mod store;
 

@@ -215,7 +215,9 @@ impl Engine {
     }
 
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
-        self.links.remove(&id);
+        let _gone = self.links.remove(&id);
+        #[cfg(feature = "coord")]
+        _gone.into_iter().for_each(|link| self.coord_unlinked(link.peer));
         self.soft_unlinked(id, None);
         self.topic_unlinked(id, None);
         self.overlay_unlinked(id, None);
@@ -233,6 +235,8 @@ impl Engine {
             self.soft_unlinked(id, None);
             self.topic_unlinked(id, None);
             self.overlay_unlinked(id, None);
+            #[cfg(feature = "coord")]
+            self.coord_unlinked(link.peer);
             self.busy_links.remove(&id);
             self.out.push_back(Output::Close { link: id, reason });
         }
@@ -580,6 +584,8 @@ impl Engine {
         self.overlay_domains(id, space);
         self.soft_domains(id, space);
         self.topic_domains(id, space);
+        #[cfg(feature = "coord")]
+        self.coord_linked(id, space);
     }
 
     pub(super) fn on_interests_changed(&mut self, space: SpaceId) {

@@ -7,6 +7,8 @@
 //! requests wait in their queue.
 
 mod contacts;
+#[cfg_attr(not(feature = "coord"), path = "driver/no_coord.rs")]
+mod coord;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -168,6 +170,7 @@ pub(crate) struct Driver<M> {
     writing: BTreeSet<Ticket>,
     link_events: mpsc::Receiver<LinkEvent>,
     to_driver: mpsc::Sender<LinkEvent>,
+    coord: coord::Streams,
     notices: Box<dyn FnMut(Notice) + Send>,
     started: Option<oneshot::Sender<Result<Opened, StartError>>>,
     /// Why it does not start.
@@ -217,6 +220,7 @@ impl<M: Machine> Driver<M> {
             writing: BTreeSet::new(),
             link_events,
             to_driver,
+            coord: coord::Streams::new(),
             notices: parts.notices,
             started: Some(parts.started),
             failure: None,
@@ -246,6 +250,7 @@ impl<M: Machine> Driver<M> {
                     self.on_edits(Some(edit));
                 }
                 Some(event) = self.link_events.recv() => self.on_links(event),
+                Some(event) = self.coord.next_event() => self.on_coord_event(event),
                 event = next_swarm_event(&mut self.net) => self.on_swarm(event),
                 () = Runtime::sleep_until(timer) => self.on_timer(),
             }
@@ -406,6 +411,10 @@ impl<M: Machine> Driver<M> {
             Output::Wake { at } => self.wake = Some(at),
             Output::Link { peer } => self.wish(peer),
             Output::Surplus { peer } => self.give_up(peer),
+            #[cfg(feature = "coord")]
+            Output::Coord { peer, bytes } => self.send_coord(peer, bytes),
+            #[cfg(feature = "coord")]
+            Output::Reach { peer } => drop(self.dial_peer(peer)),
             Output::Event(event) => self.on_event(event),
         }
     }

@@ -376,6 +376,11 @@ impl Cluster {
             Output::Link { peer } => self.on_wish(id, life, peer),
             Output::Surplus { peer } => self.on_surplus(id, life, peer),
             Output::Event(event) => self.on_event(id, life, event),
+            // Nobody here asks for the strong path, which has a simulator of its own.
+            #[cfg(feature = "coord")]
+            Output::Coord { .. } | Output::Reach { .. } => {
+                self.checks.fail(Violation::Contract { node: id, what: "the strong path, unasked" });
+            }
         }
     }
 

@@ -332,6 +332,8 @@ impl Machine for Toy {
                 (Some(After::Rows(_, Some((request, _)))), Err(failure)) => self.reply(request, Err(failure.into())),
                 _ => {}
             },
+            #[cfg(feature = "coord")]
+            Input::Coord { .. } | Input::CoordGone { .. } => {}
             Input::Linked { link, .. } => {
                 self.links.insert(link, Vec::new());
                 self.send_digest(link);

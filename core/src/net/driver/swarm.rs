@@ -20,7 +20,7 @@ use super::contacts::{Contacts, shown_address};
 use super::{Driver, Machine, Notice, Opened, StartError, draw};
 use crate::engine::{Command, SpaceInfo};
 use crate::id::{DeviceId, Incarnation, PeerId};
-use crate::io::{CloseReason, Input, LinkId};
+use crate::io::{CloseReason, Input, LinkId, MAX_FRAME};
 use crate::net::book::Book;
 use crate::net::connections::{Connections, Verdict};
 use crate::net::dial::{Attempt, Dialler};
@@ -49,6 +49,8 @@ pub(super) struct Behaviour {
     #[cfg(not(target_arch = "wasm32"))]
     memory: memory_connection_limits::Behaviour,
     pub(super) sync: sync::Behaviour,
+    #[cfg(feature = "coord")]
+    pub(super) coord: sync::Behaviour,
     ping: ping::Behaviour,
     identify: Quiet,
     relay_client: relay::client::Behaviour,
@@ -147,7 +149,9 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits),
         #[cfg(not(target_arch = "wasm32"))]
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
-        sync: sync::Behaviour::new(me, config.open_timeout),
+        sync: sync::Behaviour::new(me, sync::PROTOCOL, config.open_timeout),
+        #[cfg(feature = "coord")]
+        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
         identify: Quiet::new(keypair.public()),
         relay_client,
@@ -209,6 +213,8 @@ impl<M: Machine> Driver<M> {
         }
         spaces.iter().for_each(|space| self.dial_all(&space.addresses));
         self.opened = Some(Opened { device, peer, incarnation, listen: Vec::new() });
+        #[cfg(feature = "coord")]
+        self.start_coord();
         self.dial_due();
         self.report_start();
         Ok(())
@@ -280,6 +286,8 @@ impl<M: Machine> Driver<M> {
             BehaviourEvent::Sync(SyncEvent::Opened { connection, initiator, stream, .. }) => {
                 self.on_stream(connection, initiator, stream);
             }
+            #[cfg(feature = "coord")]
+            BehaviourEvent::Coord(event) => self.on_coord_stream(event),
             BehaviourEvent::Sync(SyncEvent::Failed { peer, connection, error }) => {
                 tracing::debug!(%peer, %error, "no sync stream");
                 // A relay need not be a peer of ours.
@@ -350,7 +358,7 @@ impl<M: Machine> Driver<M> {
         net.next_link += 1;
         let address = connection.address.clone();
         let open = OpenLink {
-            link: Link::spawn(&self.runtime, link, stream, self.to_driver.clone()),
+            link: Link::spawn(&self.runtime, link, stream, MAX_FRAME, self.to_driver.clone()),
             peer,
             connection: id,
             address: address.clone(),
@@ -389,6 +397,9 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         let Some(connection) = net.connections.closed(id) else { return };
+        #[cfg(feature = "coord")]
+        self.coord_closed(id);
+        let Some(net) = &mut self.net else { return };
         net.draining.retain(|_, on| *on != id);
         if !net.connections.has(&connection.peer) {
             let lived = now.since(connection.since);
