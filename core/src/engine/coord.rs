@@ -31,8 +31,8 @@ use crate::coord::serve::talk::{Ask, Frame, Refusal, Subject, Tell};
 use crate::coord::serve::voter::{Output as Done, Rejected, Voter};
 use crate::id::{PeerId, SpaceId};
 use crate::io::{
-    CloseReason, LinkId, Output, ReadOp, RequestId, Rows, StorageFailure, StorageReply, StorageTask, StorageWork, Table,
-    Ticket, WriteOp,
+    CloseReason, LinkId, Output, ReadOp, RequestId, Rows, StorageFailure, StorageReply, StorageTask, StorageWork,
+    Table, Ticket, WriteOp,
 };
 use crate::soft::Clock;
 use crate::time::Timestamp;
@@ -504,7 +504,11 @@ pub struct RoleNow {
 
 impl RoleNow {
     fn of(role: Role) -> Self {
-        Self { term: role.term, leads: role.standing == crate::coord::raft::Standing::Leader, led: role.leader.is_some() }
+        Self {
+            term: role.term,
+            leads: role.standing == crate::coord::raft::Standing::Leader,
+            led: role.leader.is_some(),
+        }
     }
 }
 

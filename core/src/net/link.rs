@@ -101,12 +101,7 @@ impl Link {
     }
 }
 
-async fn read_frames(
-    link: LinkId,
-    mut read: impl AsyncRead + Unpin,
-    max: usize,
-    events: &Sender<LinkEvent>,
-) -> Ended {
+async fn read_frames(link: LinkId, mut read: impl AsyncRead + Unpin, max: usize, events: &Sender<LinkEvent>) -> Ended {
     let mut decoder = Decoder::new(max);
     loop {
         match read.read(decoder.space()).await {

@@ -97,7 +97,8 @@ impl<M: Machine> Driver<M> {
             SyncEvent::Failed { peer, connection, error } => {
                 tracing::debug!(%peer, %error, "no stream of the strong path");
                 let Some(peer) = identity::from_net(&peer) else { return };
-                let opening = |found: &Outgoing| matches!(found, Outgoing::Opening { connection: on, .. } if *on == connection);
+                let opening =
+                    |found: &Outgoing| matches!(found, Outgoing::Opening { connection: on, .. } if *on == connection);
                 if self.coord.outgoing.get(&peer).is_some_and(opening) {
                     self.coord.outgoing.remove(&peer);
                     self.feed(Input::CoordGone { peer });
@@ -168,7 +169,8 @@ impl<M: Machine> Driver<M> {
         let on = |found: &Outgoing| match found {
             Outgoing::Opening { connection, .. } | Outgoing::Open { connection, .. } => *connection == id,
         };
-        let gone: Vec<PeerId> = self.coord.outgoing.iter().filter(|(_, found)| on(found)).map(|(peer, _)| *peer).collect();
+        let gone: Vec<PeerId> =
+            self.coord.outgoing.iter().filter(|(_, found)| on(found)).map(|(peer, _)| *peer).collect();
         self.coord.incoming.retain(|_, incoming| incoming.connection != id);
         for peer in gone {
             self.coord.outgoing.remove(&peer);

@@ -73,7 +73,8 @@ impl IntoFuture for AcquireLock {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let held = Held::ask(self.coordinator, Kind::Lock, self.path, self.share, self.wait, self.delay, Vec::new());
+            let held =
+                Held::ask(self.coordinator, Kind::Lock, self.path, self.share, self.wait, self.delay, Vec::new());
             Ok(Lock { held: held.await? })
         })
     }
@@ -112,9 +113,7 @@ impl Held {
             Wait::Forever => None,
         };
         match coordinator.call(command, patience).await?.1 {
-            Answer::Granted(token) => {
-                Ok(Self { coordinator, kind, path, token, now, lapses, released: false })
-            }
+            Answer::Granted(token) => Ok(Self { coordinator, kind, path, token, now, lapses, released: false }),
             _ => Err(mismatch()),
         }
     }

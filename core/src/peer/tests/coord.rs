@@ -122,10 +122,10 @@ async fn the_tree_is_shared_watched_and_atomic() {
     let name = soon(tree.create("/config/n-", "x").ephemeral().sequential()).await.unwrap();
     assert_eq!(name, "/config/n-0000000000");
     let seen = [soon(events.next()).await.unwrap(), soon(events.next()).await.unwrap()];
-    assert_eq!(seen.each_ref().map(|event| (event.kind, event.path.as_str())), [
-        (EventKind::Created, "/config"),
-        (EventKind::Created, "/config/n-0000000000"),
-    ]);
+    assert_eq!(
+        seen.each_ref().map(|event| (event.kind, event.path.as_str())),
+        [(EventKind::Created, "/config"), (EventKind::Created, "/config/n-0000000000"),]
+    );
     let found = soon(theirs.tree().linear().get(&name)).await.unwrap().unwrap();
     assert_eq!((found.data.as_slice(), found.stat.version), (&b"x"[..], 0));
     let ops = vec![
@@ -184,10 +184,9 @@ async fn three_voters_survive_the_leader_and_agree() {
     assert_eq!(refused, CommandError::Coord(CoordFailure::NotLeader { leader }));
     let before = soon(home.coordination()).await.unwrap();
     soon(first.shutdown()).await.unwrap();
-    let after = status_when(&there, "another leader", |status| {
-        status.leader.is_some_and(|leader| leader != first.peer_id())
-    })
-    .await;
+    let after =
+        status_when(&there, "another leader", |status| status.leader.is_some_and(|leader| leader != first.peer_id()))
+            .await;
     assert!(after.term > before.term);
     // The session outlives the leader, and what it holds.
     let kept = soon(coordinator.tree().linear().get("/kept")).await.unwrap().unwrap();
@@ -200,9 +199,8 @@ async fn three_voters_survive_the_leader_and_agree() {
     soon(held.release()).await.unwrap();
     assert!(soon(other.lock("/cron")).await.unwrap().token() > token);
     let applied = soon(there.coordination()).await.unwrap().applied;
-    let [one, two] = [&there, &elsewhere].map(|space| async move {
-        status_when(space, "the same state", |status| status.applied >= applied).await
-    });
+    let [one, two] = [&there, &elsewhere]
+        .map(|space| async move { status_when(space, "the same state", |status| status.applied >= applied).await });
     let (one, two) = (one.await, two.await);
     if one.applied == two.applied {
         assert_eq!(one.digest, two.digest);
