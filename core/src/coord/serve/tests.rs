@@ -89,6 +89,7 @@ impl Bench {
         let c = self.world.add_client_of(&[seat], TTL_MS, false);
         self.world.pump_client(c).unwrap();
         self.until("a session", |bench| bench.world.clients[c].state() == State::Connected);
+        self.world.told[c].clear();
         c
     }
 

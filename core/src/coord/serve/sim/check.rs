@@ -200,6 +200,8 @@ struct Session {
     /// The least entry at which a replica had it.
     opened: Option<u64>,
     ended: bool,
+    /// Its client closes it.
+    closing: bool,
     /// Its client's time when the newest acknowledged sign of life was sent.
     alive: u64,
 }
@@ -257,6 +259,11 @@ impl Checks {
         }
     }
 
+    /// A client closes its session.
+    pub(in crate::coord::serve) fn close(&mut self, c: usize) {
+        self.sessions[c].closing = true;
+    }
+
     pub(in crate::coord::serve) fn on_rejected(&self, voter: usize, why: Option<Rejected>, from_voter: bool) -> Result<(), Violation> {
         match why {
             Some(why @ Rejected::Malformed(_)) => Err(Violation::Rejected { voter, why }),
@@ -294,7 +301,7 @@ impl Checks {
         let session = &self.sessions[client];
         let lived = now.saturating_sub(session.alive);
         let acts = state.lease_until().is_some_and(|until| now < until);
-        if acts || lived < session.ttl_ms * LEAST_LIFE / 1_000 {
+        if !session.closing && (acts || lived < session.ttl_ms * LEAST_LIFE / 1_000) {
             return Err(Violation::EndedEarly { client, lived, ttl: session.ttl_ms });
         }
         Ok(())

@@ -27,6 +27,9 @@ const QUEUE: &str = "/q";
 /// Requests and reads of one client that have no answer.
 const MOST_PENDING: usize = 24;
 
+/// What each client reads when all is over.
+const LAST_READS: u32 = 4;
+
 #[derive(Debug)]
 enum Pending {
     /// `floor`: what the client had seen of the register when it asked.
@@ -79,6 +82,8 @@ pub(super) struct Program {
     once: Option<u64>,
     last_event: u64,
     began: bool,
+    /// Reads after the storm.
+    last_reads: u32,
 }
 
 impl Program {
@@ -150,7 +155,8 @@ impl Run {
                 }
             }
         }
-        if self.world.dice.chance(300) {
+        if self.programs[c].last_reads < LAST_READS {
+            self.programs[c].last_reads += 1;
             self.read_register(c, true);
         }
     }

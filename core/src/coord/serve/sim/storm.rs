@@ -372,7 +372,8 @@ impl Run {
             let Some(seat) = self.world.seats.iter().find(|seat| seat.member == *member) else { continue };
             let applied = seat.voter.as_ref().map_or(0, |voter| voter.group().applied().index);
             if applied < floor {
-                return format!("{:?} applied {applied} of {floor}", member.peer);
+                let counters = seat.voter.as_ref().map(|voter| voter.group().counters());
+                return format!("{:?} applied {applied} of {floor}: {counters:?}", member.peer);
             }
         }
         String::new()

@@ -54,7 +54,7 @@ fn what_cannot_be_asked_is_refused_before_it_is_sent() {
     let c = bench.client_at(0);
     let now = bench.world.client_ms(c);
     let client = &mut bench.world.clients[c];
-    let long = "/".to_owned() + &"a".repeat(5_000);
+    let long = "/".to_owned() + &"a".repeat(20_000);
     assert!(client.call(now, Command::Op(create(&long, ""))).is_err());
     let many = (0..4_096).map(|n| create(&format!("/{}{n}", "a".repeat(1_000)), "")).collect();
     assert!(client.call(now, Command::Multi(many)).is_err());

@@ -129,6 +129,7 @@ fn a_closed_session_is_over_at_once_and_takes_no_more() {
     let acl = Acl::open();
     let ephemeral = Op::Create { path: "/e".into(), data: bytes(""), acl, mode: Mode::Ephemeral, sequential: false };
     bench.op(c, ephemeral);
+    bench.world.checks.close(c);
     assert_eq!(bench.ask(c, Command::Close), Ok(Answer::Closed));
     bench.becomes(c, State::Lost);
     assert!(bench.read(other, Query::Exists("/e".into()), true).is_err());
