@@ -10,6 +10,7 @@ use crate::coord::machine::Machine;
 use crate::coord::raft::Group;
 use crate::coord::raft::sim::Violation as Consensus;
 use crate::coord::raft::sim::check::Ledger;
+use crate::coord::replicated::{Replicated, SnapshotError};
 use crate::coord::serve::client::Client;
 use crate::coord::serve::voter::Rejected;
 use crate::coord::session::SessionId;
@@ -19,6 +20,9 @@ use crate::wire::DecodeError;
 /// The least part of its time, on its client's clock, that a session lives after a sign of life was sent: in thousandths,
 /// for the slowest client and the fastest leader of [`super::world::CLOCKS_PPM`].
 const LEAST_LIFE: u64 = 739;
+
+/// Entries after which a snapshot is read back.
+const READ_BACK_ENTRIES: u64 = 16;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -168,6 +172,14 @@ pub enum Violation {
         /// Why.
         why: Rejected,
     },
+    /// A state whose snapshot is not taken back, so that no newcomer could ever have it.
+    #[error("the snapshot of entry {index} is not taken back: {why}")]
+    Unreadable {
+        /// Of which state.
+        index: u64,
+        /// Why.
+        why: SnapshotError,
+    },
     /// A panic.
     #[error("panicked: {what}")]
     Panicked {
@@ -245,6 +257,7 @@ pub struct Checks {
     enqueued: BTreeMap<u64, u64>,
     acked: BTreeSet<u64>,
     maybe_acked: BTreeSet<u64>,
+    read_back: u64,
 }
 
 impl Checks {
@@ -279,6 +292,17 @@ impl Checks {
         if let Some(until) = client.lease_until() {
             session.alive = (until - session.ttl_ms * 2 / 3).min(now);
         }
+    }
+
+    /// Whether another replica could begin with this one's state.
+    pub(in crate::coord::serve) fn read_back(&mut self, group: &Group<Machine>) -> Result<(), Violation> {
+        let index = group.applied().index;
+        if index >= self.read_back + READ_BACK_ENTRIES {
+            self.read_back = index;
+            let restored = Machine::new().restore(&group.machine().snapshot());
+            restored.map_err(|why| Violation::Unreadable { index, why })?;
+        }
+        Ok(())
     }
 
     /// Clients whose session is gone in this replica and was not before.

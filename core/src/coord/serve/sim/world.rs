@@ -536,6 +536,7 @@ impl World {
         let seat = &mut self.seats[n];
         let Some(voter) = &seat.voter else { return Ok(()) };
         self.checks.ledger.check(n, voter.group(), &mut seat.seen)?;
+        self.checks.read_back(voter.group())?;
         let ended = self.checks.look_at(voter.group());
         ended.into_iter().try_for_each(|c| self.on_ended(c))
     }
