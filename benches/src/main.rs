@@ -17,6 +17,7 @@ mod replicas;
 mod report;
 mod rig;
 mod text;
+mod wasm;
 
 use std::path::PathBuf;
 
@@ -61,7 +62,7 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
@@ -69,6 +70,7 @@ const BENCHES: [(&str, Bench); 7] = [
     ("text", text::run),
     ("converge", converge::run),
     ("latency", latency::run),
+    ("wasm", wasm::run),
 ];
 
 fn main() -> anyhow::Result<()> {

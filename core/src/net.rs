@@ -172,4 +172,7 @@ pub struct NetLink {
     pub relayed: bool,
     /// Bytes that wait to be written.
     pub queued: usize,
+    /// What the last sign of life took, there and back; none has come yet: `None`. Asked for every
+    /// [`NetConfig::ping_interval`].
+    pub rtt: Option<Duration>,
 }

@@ -10,6 +10,8 @@ pub struct FirstWords {
     pub created: bool,
     /// Whether every listener is on loopback.
     pub loopback: bool,
+    /// Whether the demo is built in.
+    pub demo: bool,
     /// What had to be arranged otherwise than usual, as whole sentences.
     pub notes: Vec<String>,
 }
@@ -28,7 +30,10 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
         lines.push(format!("  {name:<8}{value:<31} {note}").trim_end().to_owned());
     };
     if let Some(http) = &status.http {
-        line("open", &format!("http://{http}/status"), "health, metrics and status");
+        match words.demo {
+            true => line("open", &format!("http://{http}/"), "the demo; /status, /metrics and /healthz beside it"),
+            false => line("open", &format!("http://{http}/status"), "health, metrics and status"),
+        }
     }
     for space in &status.spaces {
         let documents = match space.documents {
@@ -95,7 +100,7 @@ mod tests {
             }],
             ..Default::default()
         };
-        let text = banner(&status, &FirstWords { created: true, loopback: true, notes: vec![] });
+        let text = banner(&status, &FirstWords { created: true, loopback: true, ..FirstWords::default() });
         assert_eq!(
             text,
             "foreshore 0.1.0 · new peer 12D3…kQ2 · data ./foreshore-data (created)

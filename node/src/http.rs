@@ -5,9 +5,12 @@
 //! none of these), and, where a browser adds an `Origin`, only if that is the port's own.
 //!
 //! Nothing here changes anything, but for `well_known`, which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
+//!
+//! `/` is the demo, where the binary was built with it, and otherwise a page that says how to get it (`site`).
 
 mod guard;
 mod metrics;
+mod site;
 mod well_known;
 
 use std::net::SocketAddr;
@@ -24,6 +27,8 @@ use axum::{Router, body::Body};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::guard::is_local;
+pub use self::site::{STAGE, has_demo};
 pub use self::well_known::{Door, Doors, GRANT_LIFE};
 use crate::failure::Failure;
 use crate::request::Status;
@@ -47,18 +52,19 @@ struct Port<F> {
     room: Arc<Semaphore>,
 }
 
-/// Serves until `stop` resolves.
+/// Serves until `stop` resolves. `stage`: what the demo's own program has at [`STAGE`], behind the same checks.
 pub async fn serve(
     listener: TcpListener,
     figures: impl Figures + Doors,
     hosts: Vec<String>,
+    stage: Option<Router>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let service = router(figures, hosts).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(figures, hosts, stage).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
-fn router<F: Figures + Doors>(figures: F, hosts: Vec<String>) -> Router {
+fn router<F: Figures + Doors>(figures: F, hosts: Vec<String>, stage: Option<Router>) -> Router {
     let port = Port { figures, hosts: hosts.into(), room: Arc::new(Semaphore::new(MAX_REQUESTS)) };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -66,9 +72,10 @@ fn router<F: Figures + Doors>(figures: F, hosts: Vec<String>) -> Router {
         .route("/metrics", get(scrape::<F>))
         .route("/status", get(status::<F>))
         .route("/.well-known/foreshore", get(well_known::tell::<F>).post(well_known::admit::<F>))
-        .route("/", get(index))
+        .merge(site::router())
+        .with_state(port.clone())
+        .merge(stage.unwrap_or_else(|| Router::new().route(STAGE, get(site::no_stage))))
         .layer(middleware::from_fn_with_state(port.clone(), admit::<F>))
-        .with_state(port)
 }
 
 /// Lets a request in, or says why not.
@@ -83,15 +90,11 @@ async fn admit<F: Figures>(State(port): State<Port<F>>, request: Request<Body>, 
         Ok(mut response) => {
             let headers = response.headers_mut();
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-            headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+            headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-store"));
             response
         }
         Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the peer did not answer in time\n").into_response(),
     }
-}
-
-async fn index() -> &'static str {
-    "foreshore: /healthz /readyz /metrics /status /.well-known/foreshore\n"
 }
 
 /// Ready: the store is open, the driver answers, and writes succeed.

@@ -348,6 +348,9 @@ pub struct Neighbour {
     pub bytes_sent: u64,
     pub bytes_received: u64,
     pub round_trips: u64,
+    /// Milliseconds of the last sign of life, there and back; absent: none has come yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
 }
 
 /// Figures of a peer.

@@ -62,7 +62,8 @@ struct Running {
 
 impl Running {
     async fn start(config: &Config) -> Result<Self, Failure> {
-        let mut words = FirstWords { created: !Local::has_store(config), ..FirstWords::default() };
+        let mut words =
+            FirstWords { created: !Local::has_store(config), demo: http::has_demo(), ..FirstWords::default() };
         let progress = Progress::start("opening the store");
         let http = bind_http(config, &mut words).await?;
         let local = Local::open(config, Opening::Serve).await?;
@@ -78,7 +79,7 @@ impl Running {
         if let Some((listener, address)) = http {
             local.service().set_http(address);
             let hosts = config.http_hosts.value.clone();
-            let serve = http::serve(listener, local.service().clone(), hosts, until(stopped));
+            let serve = http::serve(listener, local.service().clone(), hosts, None, until(stopped));
             doors.push(tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!(%error, "HTTP port");

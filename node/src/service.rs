@@ -50,7 +50,7 @@ struct Shared {
 impl Service {
     /// A service over a running peer that keeps its data in `data`. Needs a runtime.
     #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
-    pub(crate) fn new(peer: Peer, data: PathBuf) -> Self {
+    pub fn new(peer: Peer, data: PathBuf) -> Self {
         let shared = Shared {
             peer,
             data,
@@ -69,7 +69,7 @@ impl Service {
     }
 
     /// Says where the HTTP port is, for the status.
-    pub(crate) fn set_http(&self, address: SocketAddr) {
+    pub fn set_http(&self, address: SocketAddr) {
         *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 

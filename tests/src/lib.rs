@@ -4,6 +4,7 @@
 pub mod cable;
 pub mod cluster;
 pub mod crash;
+pub mod stage;
 pub mod traces;
 pub mod typist;
 

@@ -12,6 +12,7 @@ mod licences;
 mod npm;
 mod sim;
 mod test;
+mod web;
 
 use clap::{Parser, Subcommand};
 
@@ -28,8 +29,10 @@ enum Task {
     Test(test::Options),
     /// Run the simulator over many seeds; a failure prints its seed and the command that replays it
     Sim(sim::Options),
-    /// Three peers with storage edit one text while their links are cut and healed
+    /// Three native peers and a page in the browser, whose links are cut and healed by a click
     Demo(demo::Options),
+    /// Build the demo's page into target/npm/web-demo, for a node with the feature `web`
+    Web(web::Options),
     /// Build the npm package into target/npm
     Npm(npm::Options),
     /// Measure: prints a table and writes target/bench/NAME.json
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Task::Sim(options) => sim::run(&options),
         Task::Npm(options) => npm::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Web(options) => web::run(&options),
         Task::Bench(options) => bench::run(&options),
     }
 }

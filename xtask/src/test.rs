@@ -37,7 +37,7 @@ pub(crate) struct Options {
 
 type Step = (&'static str, fn(&Options) -> anyhow::Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     ("fmt", |_| cargo::run(cargo("fmt --all --check"))),
     ("clippy", |_| cargo::run(cargo("clippy --workspace --all-targets --quiet -- -D warnings"))),
     ("features", features),
@@ -48,6 +48,8 @@ const STEPS: [Step; 10] = [
     ("sim", simulator),
     ("tests", tests),
     ("browser", |options| browser::test(options.long)),
+    ("demo", |_| browser::demo()),
+    ("bundlers", |options| browser::bundlers(options.long)),
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {

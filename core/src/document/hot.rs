@@ -38,6 +38,7 @@ pub use view::{ObjectId, View};
 pub(super) use view::{is_op_id, resolve};
 
 use super::edit::EditError;
+use super::patch::Unmarked;
 use super::template::{Template, TemplateError};
 use super::value::{self, Value};
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Incarnation};
@@ -133,6 +134,8 @@ pub struct HotDocument {
     /// The latest own changes, which may not be stored yet.
     made: VecDeque<Made>,
     made_bytes: usize,
+    /// What the last diff found, for the next.
+    pub(super) unmarked: Unmarked,
     quarantined: String,
 }
 
@@ -171,6 +174,7 @@ impl HotDocument {
             blocked: BTreeSet::new(),
             made: VecDeque::new(),
             made_bytes: 0,
+            unmarked: Unmarked::default(),
             quarantined: String::new(),
         };
         hot.fill(chunks)?;

@@ -17,6 +17,7 @@ mod tests;
 use serde_json::{Value as Json, json};
 
 pub(super) use compose::{Composer, units};
+pub(super) use convert::Unmarked;
 pub(super) use marks::between as marks_between;
 
 use super::hot::{HotDocument, HotError, their_hash};
@@ -195,7 +196,10 @@ impl HotDocument {
         if before == after {
             return Ok(Vec::new());
         }
-        self.guard(|doc| convert::diff(doc, &before, &after))
+        let mut unmarked = std::mem::take(&mut self.unmarked);
+        let patches = self.guard(|doc| convert::diff(doc, &before, &after, &mut unmarked))?;
+        self.unmarked = unmarked;
+        Ok(patches)
     }
 
     /// What leads from the value at `heads`, which a watcher has seen, to the present value.

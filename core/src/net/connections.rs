@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     pub(crate) since: Timestamp,
     /// Its sync stream, once open.
     pub(crate) link: Option<LinkId>,
+    /// What the last sign of life took, there and back.
+    pub(crate) rtt: Option<Duration>,
     /// It is being closed: nothing on it counts any more.
     closing: bool,
 }
@@ -65,7 +67,7 @@ impl Connections {
     ) -> Verdict {
         let verdict = self.judge(peer, dialled, now);
         let closing = verdict == Verdict::Close;
-        self.all.insert(id, Connection { peer, address, dialled, since: now, link: None, closing });
+        self.all.insert(id, Connection { peer, address, dialled, since: now, link: None, rtt: None, closing });
         match verdict {
             Verdict::Keep(None) if self.kept.contains_key(&peer) => {} // waits for the peer to choose
             Verdict::Keep(other) => {
@@ -100,6 +102,13 @@ impl Connections {
         let other = self.kept.insert(connection.peer, id).filter(|old| *old != id);
         self.mark_closing(other);
         Ok(other)
+    }
+
+    /// A sign of life was answered.
+    pub(crate) fn answered(&mut self, id: ConnectionId, rtt: Duration) {
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.rtt = Some(rtt);
+        }
     }
 
     /// Nothing on this connection counts any more; it is being closed.

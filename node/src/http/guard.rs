@@ -42,6 +42,16 @@ fn is_ours(name: &str, hosts: &[String]) -> bool {
         || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
 }
 
+/// Whether a request comes from this machine, as far as one can tell.
+pub fn is_local(from: IpAddr, headers: &HeaderMap) -> bool {
+    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+    let named_local = headers.get(header::HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| {
+        let name = name_of(host);
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    });
+    from.to_canonical().is_loopback() && named_local && !forwarded.iter().any(|name| headers.contains_key(*name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +79,27 @@ mod tests {
         assert!(!verdict(None, None));
         for origin in ["null", "http://evil.example", "http://localhost:9", "http://127.0.0.1:4800.evil.example", ""] {
             assert!(!verdict(Some("127.0.0.1:4800"), Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_for_this_machine_alone() {
+        let local = |from: &str, host: &str, other: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(name) = other {
+                headers.insert(name, "203.0.113.1".parse().unwrap());
+            }
+            is_local(from.parse().unwrap(), &headers)
+        };
+        for host in ["localhost:4800", "127.0.0.1:4800", "[::1]:4800"] {
+            assert!(local("127.0.0.1", host, None), "{host}");
+            assert!(local("::ffff:127.0.0.1", host, None), "{host}");
+        }
+        assert!(!local("192.0.2.1", "localhost", None), "from elsewhere");
+        assert!(!local("127.0.0.1", "node.example.org", None), "by a public name, so through a proxy");
+        for header in ["x-forwarded-for", "forwarded", "via"] {
+            assert!(!local("127.0.0.1", "localhost", Some(header)), "{header}");
         }
     }
 }

@@ -30,7 +30,7 @@ async fn send(figures: Fixed, request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, figures, vec![], async {
+    let server = tokio::spawn(serve(listener, figures, vec![], None, async {
         let _ = stopped.await;
     }));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -55,6 +55,26 @@ async fn health_readiness_and_status_are_told() {
     assert!(ask(healthy(), "/readyz", LOCAL).await.ends_with("ready\n"));
     assert!(ask(healthy(), "/status", LOCAL).await.contains("\"version\":\"9.9\""));
     assert!(ask(healthy(), "/nothing", LOCAL).await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn the_demo_is_served_or_how_to_get_it() {
+    let page = ask(healthy(), "/", LOCAL).await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/html"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'self'"), "{page}");
+    match has_demo() {
+        true => {
+            let script = page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a script");
+            let plain = ask(healthy(), script, LOCAL).await;
+            assert!(plain.contains("text/javascript") && plain.contains("immutable"), "{script}");
+            assert!(!plain.contains("content-encoding"), "unpacked for who does not take gzip");
+        }
+        false => assert!(page.contains("cargo xtask demo"), "{page}"),
+    }
+    for path in ["/assets/nothing.js", "/assets/", "/assets/../index.html", "/index.html"] {
+        assert!(ask(healthy(), path, LOCAL).await.starts_with("HTTP/1.1 404"), "{path}");
+    }
+    assert!(ask(healthy(), STAGE, LOCAL).await.starts_with("HTTP/1.1 204"), "a peer by itself is on no stage");
 }
 
 #[tokio::test]

@@ -8,17 +8,18 @@
 //! further away. `Origin` and `Host` have been checked against each other before it gets here; the content type makes a
 //! browser ask first for any page of another origin.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::{Figures, Port, guard};
+use super::guard::is_local;
+use super::{Figures, Port};
 use crate::failure::Failure;
 
 /// How long a grant can be taken up. A page does so at once; this leaves room for a machine that sleeps meanwhile.
@@ -79,41 +80,5 @@ fn answer(door: Result<Door, Failure>) -> Response {
     match door {
         Ok(door) => Json(door).into_response(),
         Err(failure) => super::unavailable(&failure.message),
-    }
-}
-
-/// Whether a request comes from this machine, as far as one can tell.
-fn is_local(from: IpAddr, headers: &HeaderMap) -> bool {
-    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
-    let named_local = headers.get(header::HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| {
-        let name = guard::name_of(host);
-        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
-    });
-    from.to_canonical().is_loopback() && named_local && !forwarded.iter().any(|name| headers.contains_key(*name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grant_is_for_this_machine_alone() {
-        let local = |from: &str, host: &str, other: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, host.parse().unwrap());
-            if let Some(name) = other {
-                headers.insert(name, "203.0.113.1".parse().unwrap());
-            }
-            is_local(from.parse().unwrap(), &headers)
-        };
-        for host in ["localhost:4800", "127.0.0.1:4800", "[::1]:4800"] {
-            assert!(local("127.0.0.1", host, None), "{host}");
-            assert!(local("::ffff:127.0.0.1", host, None), "{host}");
-        }
-        assert!(!local("192.0.2.1", "localhost", None), "from elsewhere");
-        assert!(!local("127.0.0.1", "node.example.org", None), "by a public name, so through a proxy");
-        for header in ["x-forwarded-for", "forwarded", "via"] {
-            assert!(!local("127.0.0.1", "localhost", Some(header)), "{header}");
-        }
     }
 }

@@ -32,6 +32,7 @@ impl Service {
                 bytes_sent: link.bytes_sent,
                 bytes_received: link.bytes_received,
                 round_trips: link.round_trips,
+                rtt_ms: net.and_then(|net| net.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
             }
         });
         let http = *shared.http.lock().unwrap_or_else(PoisonError::into_inner);

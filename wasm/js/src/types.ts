@@ -82,7 +82,7 @@ export interface DocInfo { readonly path: Path; readonly heads: Heads; readonly 
 /** A live window on the documents under a prefix, in path order, read cold; `items` is replaced, never mutated. */
 export interface Collection<T> extends Disposable { readonly items: readonly { readonly path: Path; readonly value: Snapshot<T> }[]; readonly hasMore: boolean; more(count?: number): Promise<void>; subscribe(listener: () => void): Unsubscribe }
 // ── soft state: AP, transient ───────────────────────────────────────────────────────────────────────────────────────────────
-export interface SoftEntry<T> { readonly key: string; readonly value: Snapshot<T>; readonly owner: Author; readonly away: boolean; readonly expiresAt: number }
+export interface SoftEntry<T> { readonly key: string; readonly value: Snapshot<T>; readonly owner: Author; readonly away: boolean; readonly expiresAt: number }   // away: its owner has missed renewals; expiresAt: by Date.now(), once away; until then it moves on with each renewal
 /** An entry belongs to (owner, key): several owners may hold one key. set and delete touch one's own only. */
 export interface Soft<T> extends Disposable {
   set(key: string, value: T): void; delete(key: string): void; entries(key?: string): readonly SoftEntry<T>[];   // the same array until something changes
@@ -120,6 +120,7 @@ export interface Tree {
 export interface Status {                                             // replaced, never mutated
   readonly network: 'offline' | 'connecting' | 'online'; readonly quorum: 'none' | 'lost' | 'ok'; readonly role: 'host-tab' | 'guest-tab';
   readonly pendingChanges: number; readonly caughtUp: boolean; readonly lastSync?: { readonly bytes: number; readonly roundTrips: number; readonly ms: number };   // pending: durable on no other peer yet
+  readonly root?: string;   // one hash of all that this peer holds of the space: peers with equal roots hold the same, byte for byte
   readonly peers: readonly { readonly id: string; readonly transport: 'ws' | 'webrtc' | 'relay' | 'tab'; readonly rttMs?: number }[];
 }
 export interface Member { readonly id: string; readonly role: 'reader' | 'writer' | 'admin' | 'voter'; readonly prefix: Path; readonly expires?: Date }

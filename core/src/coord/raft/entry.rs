@@ -75,9 +75,7 @@ impl LogEntry {
 
     /// Into consensus' own form, at `index`.
     pub(crate) fn into_raft(self, index: u64) -> Entry {
-        let mut entry = Entry::default();
-        entry.term = self.term;
-        entry.index = index;
+        let mut entry = Entry { term: self.term, index, ..Entry::default() };
         match self.payload {
             Payload::Data(data) => entry.data = data.into(),
             Payload::Change(change) => {

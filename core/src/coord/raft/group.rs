@@ -292,7 +292,8 @@ impl<M: Replicated> Group<M> {
             ..raft::Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config, log, &logger).expect("Config::build checked what consensus asks of its options");
+        let node =
+            RawNode::new(&config, log, &logger).expect("Config::build checked what consensus asks of its options");
         self.node = Some(node);
         self.draw_timeout();
         self.pin();
@@ -361,7 +362,7 @@ impl<M: Replicated> Group<M> {
 
     /// A write is durable. `false` if it is not the one under way.
     pub fn persisted(&mut self, ticket: Ticket) -> bool {
-        if self.is_stopped() {
+        if self.halted.is_some() {
             return false;
         }
         match self.pen.finish(ticket) {

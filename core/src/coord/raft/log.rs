@@ -32,7 +32,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(base: Position, snapshot: Position, conf: ConfState, hard: HardState, entries: Vec<Entry>) -> Self {
+    pub(crate) fn new(
+        base: Position,
+        snapshot: Position,
+        conf: ConfState,
+        hard: HardState,
+        entries: Vec<Entry>,
+    ) -> Self {
         let bytes = entries.iter().map(LogEntry::weight).sum();
         Self { base, entries: entries.into(), bytes, hard, snapshot, conf }
     }

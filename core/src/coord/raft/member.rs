@@ -310,7 +310,9 @@ impl Membership {
                 id.0 == self.next_id && self.members.len() < MAX_MEMBERS && new
             }
             Change::Promote { id } => self.learners.contains(id),
-            Change::Remove { id } => self.members.contains_key(id) && (self.voters.len() > 1 || !self.voters.contains(id)),
+            Change::Remove { id } => {
+                self.members.contains_key(id) && (self.voters.len() > 1 || !self.voters.contains(id))
+            }
             Change::Replace { voter, learner } => self.voters.contains(voter) && self.learners.contains(learner),
         }
     }
@@ -326,9 +328,8 @@ impl Membership {
         self.learners = set(&sets.learners);
         self.outgoing = set(&sets.voters_outgoing);
         let Self { members, voters, learners, outgoing, former, .. } = self;
-        let gone = members.extract_if(.., |id, _| {
-            !voters.contains(id) && !learners.contains(id) && !outgoing.contains(id)
-        });
+        let gone =
+            members.extract_if(.., |id, _| !voters.contains(id) && !learners.contains(id) && !outgoing.contains(id));
         former.extend(gone.map(|(_, member)| member.store));
         former.drain(..former.len().saturating_sub(MAX_FORMER));
     }
@@ -336,12 +337,13 @@ impl Membership {
     /// The same in consensus' own terms.
     pub(crate) fn conf_state(&self) -> raft::eraftpb::ConfState {
         let list = |ids: &BTreeSet<MemberId>| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-        let mut state = raft::eraftpb::ConfState::default();
-        state.voters = list(&self.voters);
-        state.learners = list(&self.learners);
-        state.voters_outgoing = list(&self.outgoing);
-        state.auto_leave = self.is_joint();
-        state
+        raft::eraftpb::ConfState {
+            voters: list(&self.voters),
+            learners: list(&self.learners),
+            voters_outgoing: list(&self.outgoing),
+            auto_leave: self.is_joint(),
+            ..Default::default()
+        }
     }
 }
 
@@ -407,7 +409,8 @@ impl Codec for Membership {
         let voters = decode_set(r, &members, "voters")?;
         let learners = decode_set(r, &members, "learners")?;
         let outgoing = decode_set(r, &members, "outgoing voters")?;
-        if !voters.is_disjoint(&learners) || !outgoing.is_disjoint(&learners) || voters.is_empty() != members.is_empty() {
+        if !voters.is_disjoint(&learners) || !outgoing.is_disjoint(&learners) || voters.is_empty() != members.is_empty()
+        {
             return Err(DecodeError::Invalid { field: "voters" });
         }
         let former = r.list(MAX_FORMER, "former stores", |r| Ok(StoreId(r.u64_le("former store")?)))?;

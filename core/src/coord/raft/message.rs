@@ -345,7 +345,11 @@ fn decode_append(r: &mut Reader<'_>) -> Result<Body, DecodeError> {
     let entries = r.list(MAX_APPEND_ENTRIES, "entries", |r| {
         let entry = LogEntry::decode(r)?;
         let before = std::mem::replace(&mut last, entry.term);
-        if entry.term == 0 || entry.term < before { Err(DecodeError::Invalid { field: "entry term" }) } else { Ok(entry) }
+        if entry.term == 0 || entry.term < before {
+            Err(DecodeError::Invalid { field: "entry term" })
+        } else {
+            Ok(entry)
+        }
     })?;
     if last > term || after.index + entries.len() as u64 > MAX_NUMBER {
         return Err(DecodeError::Invalid { field: "entry term" });
@@ -468,9 +472,7 @@ fn split_append(mut message: Message) -> Vec<Body> {
 
 /// What came, in consensus' words; `None` for what is ours alone.
 pub(crate) fn into_raft(header: &Header, body: Body) -> Option<Message> {
-    let mut m = Message::default();
-    m.from = header.from.0;
-    m.to = header.to.0;
+    let mut m = Message { from: header.from.0, to: header.to.0, ..Message::default() };
     match body {
         Body::Append { term, after, commit, entries } => {
             m.set_msg_type(MessageType::MsgAppend);
@@ -532,7 +534,5 @@ pub(crate) fn into_raft(header: &Header, body: Body) -> Option<Message> {
 }
 
 fn round_entry(round: &[u8; READ_CONTEXT_BYTES]) -> Entry {
-    let mut entry = Entry::default();
-    entry.data = round.to_vec().into();
-    entry
+    Entry { data: round.to_vec().into(), ..Entry::default() }
 }

@@ -204,6 +204,24 @@ impl Snapshot {
     }
 }
 
+/// Every row of a store that begins anew at a snapshot, under one identity: the first write of a rebuilt group. What was
+/// in the store before is deleted first, so the new life does not mix with the old one.
+pub(crate) fn fresh_rows(identity: &Identity, snapshot: &Snapshot, term: u64) -> Vec<Write> {
+    let head = Head { seq: 1, term, vote: 0, commit: snapshot.at.index, cut: snapshot.at.index + 1 };
+    let tail = Tail {
+        seq: 1,
+        base: snapshot.at,
+        last: snapshot.at.index,
+        snapshot: snapshot.at,
+        size: snapshot.bytes.len() as u64,
+        hash: snapshot.hash,
+    };
+    let mut writes = vec![Write::Delete(vec![0], vec![u8::MAX]), identity_row(identity), head_row(&head)];
+    writes.extend(snapshot_rows(snapshot));
+    writes.push(tail_row(&tail));
+    writes
+}
+
 fn entry_key(index: u64) -> Vec<u8> {
     [&[ENTRY][..], &index.to_be_bytes()].concat()
 }
@@ -323,8 +341,12 @@ impl Stored {
             return Err(OpenError::Corrupt { what: "head", index: 0 });
         }
         let end = if whole { tail.last } else { tail.last.min(head.cut.saturating_sub(1)) };
-        let end = end.max(tail.base.index);
-        let entries = (tail.base.index + 1..=end).map(|index| open_entry(&rows, index)).collect::<Result<Vec<_>, _>>()?;
+        // No write ever replaced what a snapshot stood for.
+        if end < tail.base.index || end < tail.snapshot.index {
+            return Err(OpenError::Corrupt { what: "head", index: end });
+        }
+        let entries =
+            (tail.base.index + 1..=end).map(|index| open_entry(&rows, index)).collect::<Result<Vec<_>, _>>()?;
         let terms = std::iter::once(tail.base.term).chain(entries.iter().map(|entry| entry.term));
         if !terms.is_sorted() {
             return Err(OpenError::Corrupt { what: "entry", index: end });
@@ -368,11 +390,7 @@ fn open_identity(rows: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Identity, OpenErro
     Identity::from_bytes(value).map_err(|_| corrupt)
 }
 
-fn fixed<T: Codec>(
-    rows: &BTreeMap<Vec<u8>, Vec<u8>>,
-    key: &[u8],
-    what: &'static str,
-) -> Result<Option<T>, OpenError> {
+fn fixed<T: Codec>(rows: &BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8], what: &'static str) -> Result<Option<T>, OpenError> {
     let Some(row) = rows.get(key) else { return Ok(None) };
     let value = checked(key, row).and_then(|value| T::from_bytes(value).ok());
     value.map(Some).ok_or(OpenError::Corrupt { what, index: 0 })

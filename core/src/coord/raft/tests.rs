@@ -9,6 +9,7 @@ use crate::id::PeerId;
 
 mod changes;
 mod frames;
+mod rebuilds;
 mod stores;
 
 pub(super) fn member(n: u8) -> Member {
@@ -134,7 +135,8 @@ impl Table {
         let Ok(rows) = seat.disk.rows();
         let stored = Stored::open(rows).expect("a store that was written whole opens");
         let me = stored.identity().me;
-        let group = Group::open(self.config.clone(), stored, Register::default(), 77 + u64::from(n)).expect("its snapshot is our own");
+        let group = Group::open(self.config.clone(), stored, Register::default(), 77 + u64::from(n))
+            .expect("its snapshot is our own");
         self.sit(me, group, seat.disk);
     }
 }
@@ -166,6 +168,14 @@ fn three_founders_elect_a_leader_and_commit() {
 
 fn replicated_digest(group: &Group<Register>) -> [u8; 32] {
     crate::coord::replicated::Replicated::digest(group.machine())
+}
+
+#[test]
+fn a_replica_can_live_in_a_thread_of_its_driver() {
+    fn is_send<T: Send>(_: &T) -> bool {
+        true
+    }
+    assert!(is_send(&Table::found(1, config()).at(1).group));
 }
 
 #[test]

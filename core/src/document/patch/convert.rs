@@ -12,13 +12,37 @@ use super::{At, MarkEdit, Patch, Step, TextEdit, marks};
 use crate::document::edit::{Mark, diff_text, from_mark};
 use crate::document::value::{self, MAX_DEPTH, Value};
 
+/// Texts known to carry no mark in one state of a document.
+///
+/// Automerge 0.12 announces where marks appear on a text that had none; on a text that has some its announcements are not
+/// complete (a range marked on one side and unmarked on the other, with an insertion between). So the marks of such a text
+/// are compared, which walks it twice, and this spares all others the walk.
+#[derive(Default)]
+pub(in crate::document) struct Unmarked {
+    heads: Vec<ChangeHash>,
+    texts: BTreeSet<ObjId>,
+}
+
+/// How many texts are remembered.
+const UNMARKED: usize = 256;
+
 /// What leads from one state to another.
-pub(super) fn diff(doc: &Automerge, before: &[ChangeHash], after: &[ChangeHash]) -> Vec<Patch> {
+pub(super) fn diff(
+    doc: &Automerge,
+    before: &[ChangeHash],
+    after: &[ChangeHash],
+    unmarked: &mut Unmarked,
+) -> Vec<Patch> {
+    if unmarked.heads != before || unmarked.texts.len() > UNMARKED {
+        unmarked.texts.clear();
+    }
     let mut convert = Convert { doc, before, after, fresh: BTreeSet::new(), texts: BTreeMap::new(), out: Vec::new() };
     for patch in doc.diff(before, after) {
         convert.take(patch);
     }
-    convert.finish()
+    let patches = convert.finish(unmarked);
+    unmarked.heads = after.to_vec();
+    patches
 }
 
 struct Convert<'d> {
@@ -155,14 +179,17 @@ impl Convert<'_> {
         self.doc.marks_at(obj, heads).unwrap_or_default().iter().map(from_mark).collect()
     }
 
-    fn finish(mut self) -> Vec<Patch> {
+    fn finish(mut self, unmarked: &mut Unmarked) -> Vec<Patch> {
         for (obj, text) in std::mem::take(&mut self.texts) {
             let done = if text.odd { self.compare(&obj) } else { text.composer.finish() };
-            let wanted: Vec<MarkEdit> = if text.marked {
-                marks::between(&self.marks(&obj, self.before), &self.marks(&obj, self.after), &done)
+            let before = if unmarked.texts.contains(&obj) { Vec::new() } else { self.marks(&obj, self.before) };
+            let after = if before.is_empty() && !text.marked { Vec::new() } else { self.marks(&obj, self.after) };
+            let wanted: Vec<MarkEdit> = marks::between(&before, &after, &done);
+            if after.is_empty() {
+                unmarked.texts.insert(obj);
             } else {
-                Vec::new()
-            };
+                unmarked.texts.remove(&obj);
+            }
             if let Some(Patch::Text { edits, marks, .. }) = self.out.get_mut(text.slot) {
                 (*edits, *marks) = (done, wanted);
             }

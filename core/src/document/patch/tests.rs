@@ -158,35 +158,62 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn patches_lead_exactly_from_one_value_to_the_next(acts in acts()) {
-        let (mut a, mut b) = (Desk::new(1), Desk::new(2));
-        let mut watcher = Watcher::new(&mut a);
-        let mut history = vec![(a.hot.heads().unwrap(), a.hot.value().unwrap())];
-        let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
-        for (left, one) in &acts {
-            let (desk, sent) = if *left { (&mut a, &mut from_a) } else { (&mut b, &mut from_b) };
-            match one {
-                Act::Exchange => {
-                    a.take(&std::mem::take(&mut from_b).iter().collect::<Vec<_>>());
-                    b.take(&std::mem::take(&mut from_a).iter().collect::<Vec<_>>());
-                }
-                Act::Look => watcher.look(&mut a),
-                other => sent.extend(desk.hot.edit(&EditOptions::default(), |d| act(d, other)).unwrap().1),
+        follow_two_devices(&acts);
+    }
+}
+
+/// Two devices act; a watcher of the first has to be led from each value to the next by patches alone.
+fn follow_two_devices(acts: &[(bool, Act)]) {
+    let (mut a, mut b) = (Desk::new(1), Desk::new(2));
+    let mut watcher = Watcher::new(&mut a);
+    let mut history = vec![(a.hot.heads().unwrap(), a.hot.value().unwrap())];
+    let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
+    for (left, one) in acts {
+        let (desk, sent) = if *left { (&mut a, &mut from_a) } else { (&mut b, &mut from_b) };
+        match one {
+            Act::Exchange => {
+                a.take(&std::mem::take(&mut from_b).iter().collect::<Vec<_>>());
+                b.take(&std::mem::take(&mut from_a).iter().collect::<Vec<_>>());
             }
-            history.push((a.hot.heads().unwrap(), a.hot.value().unwrap()));
+            Act::Look => watcher.look(&mut a),
+            other => sent.extend(desk.hot.edit(&EditOptions::default(), |d| act(d, other)).unwrap().1),
         }
-        watcher.look(&mut a);
-        // Any state to any other, backwards too.
-        for step in [1, 5, 11] {
-            for pair in history.iter().step_by(step).collect::<Vec<_>>().windows(2) {
-                for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-                    let patches = a.hot.diff(&from.0, &to.0).unwrap();
-                    let mut value = from.1.clone();
-                    apply(&mut value, &patches).unwrap();
-                    prop_assert_eq!(&value, &to.1, "{:#?}", patches);
-                }
+        history.push((a.hot.heads().unwrap(), a.hot.value().unwrap()));
+    }
+    watcher.look(&mut a);
+    // Any state to any other, backwards too.
+    for step in [1, 5, 11] {
+        for pair in history.iter().step_by(step).collect::<Vec<_>>().windows(2) {
+            for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+                let patches = a.hot.diff(&from.0, &to.0).unwrap();
+                let mut value = from.1.clone();
+                apply(&mut value, &patches).unwrap();
+                assert_eq!(value, to.1, "{patches:#?}");
             }
         }
     }
+}
+
+#[test]
+fn marks_are_exact_where_automerge_announces_none() {
+    let text = |at, remove, insert: &str| Act::Text { at, remove, insert: insert.to_owned() };
+    let bold = |from, len, value| Act::Mark { from, len, value, link: false };
+    follow_two_devices(&[
+        (true, text(0, 0, "😀😀")),
+        (true, text(3, 0, "a")),
+        (true, Act::Exchange),
+        (false, text(5, 0, "😀😀")),
+        (true, text(5, 0, "")),
+        (true, text(3, 2, "a😀a")),
+        (true, Act::Exchange),
+        (false, bold(8, 3, Some(true))),
+        (true, text(2, 3, "😀a")),
+        (true, Act::Look),
+        (true, text(11, 0, "😀😀")),
+        (true, bold(8, 5, None)),
+        (true, Act::Exchange),
+        (false, bold(8, 3, Some(true))),
+    ]);
 }
 
 #[test]

@@ -290,6 +290,9 @@ impl<M: Machine> Driver<M> {
             #[cfg(not(target_arch = "wasm32"))]
             BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relay"),
             BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "circuit"),
+            BehaviourEvent::Ping(ping::Event { connection, result: Ok(rtt), .. }) => {
+                self.net_mut(|net| net.connections.answered(connection, rtt));
+            }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
                 if !matches!(error, ping::Failure::Unsupported) =>
             {
@@ -581,6 +584,7 @@ impl<M: Machine> Driver<M> {
             dialled: open.dialled,
             relayed: route::is_relayed(&open.address),
             queued: open.link.queued(),
+            rtt: net.connections.get(open.connection).and_then(|connection| connection.rtt),
         });
         NetStatus {
             listen: net.addresses(&self.config.advertise),

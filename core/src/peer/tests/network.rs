@@ -286,3 +286,13 @@ async fn a_changed_network_is_no_reason_to_give_up_a_link_that_answers() {
     let after = eventually(&b, "an answer", |status| status.engine.links.iter().any(|l| l.round_trips > trips)).await;
     assert_eq!(after.network.links[0].link, before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ends_of_a_link_know_its_round_trip_time() {
+    let ((a, _home), (b, _there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    for peer in [&a, &b] {
+        let whole = |status: &PeerStatus| status.network.links.iter().any(|link| link.rtt.is_some());
+        let status = eventually(peer, "a round-trip time", whole).await;
+        assert!(status.network.links[0].rtt > Some(Duration::ZERO));
+    }
+}

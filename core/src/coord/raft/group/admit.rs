@@ -11,6 +11,10 @@ use crate::coord::replicated::Replicated;
 use crate::id::PeerId;
 use crate::wire::DecodeError;
 
+/// Rounds of reads that a leader keeps for itself and its followers. Each has one under way, and begins another when that
+/// is late; a leader without a quorum is deposed long before it keeps this many.
+const MAX_ROUNDS: usize = 1_024;
+
 /// Why a frame was not taken. Nothing has changed. Frames that the network delayed or doubled are refused in honest groups
 /// too; only [`Refused::Malformed`], [`Refused::Impostor`] and [`Refused::SecondLeader`] never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -54,8 +58,8 @@ pub enum Refused {
     /// A command of somebody who does not lead.
     #[error("the sender does not lead")]
     NotLeader,
-    /// A command that has to wait for this replica's disk.
-    #[error("the disk is not that far yet")]
+    /// A command that has to wait for this replica's disk, or for the rounds of reads before it.
+    #[error("this replica is not that far yet")]
     Busy,
     /// A response from one that is not in the configuration.
     #[error("no such member in the configuration")]
@@ -149,7 +153,9 @@ impl<M: Replicated> Group<M> {
         let last = raft.raft_log.last_index();
         let within = |index: u64| if index <= last { Ok(()) } else { Err(Refused::BeyondLog { index, last }) };
         match body {
-            Body::Append { term, .. } | Body::Heartbeat { term, .. } | Body::Offer { term, .. } if *term == raft.term => {
+            Body::Append { term, .. } | Body::Heartbeat { term, .. } | Body::Offer { term, .. }
+                if *term == raft.term =>
+            {
                 let other = raft.leader_id != 0 && raft.leader_id != from.0;
                 if other || raft.state == StateRole::Leader {
                     return Err(Refused::SecondLeader);
@@ -160,10 +166,16 @@ impl<M: Replicated> Group<M> {
         match body {
             // Aborts in consensus. An older term's is answered without being looked at.
             Body::Heartbeat { term, commit, .. } if *term >= raft.term => within(*commit),
-            Body::Accepted { term, index, .. } | Body::Rejected { term, index, .. } if *term == raft.term => within(*index),
+            // To one that led this term, crashed and forgot what it sent ahead of its disk, the same answer is only late.
+            Body::Accepted { term, index, .. } | Body::Rejected { term, index, .. }
+                if *term == raft.term && raft.state == StateRole::Leader =>
+            {
+                within(*index)
+            }
             Body::TimeoutNow { term } if *term != raft.term || raft.leader_id != from.0 => Err(Refused::NotLeader),
             Body::TimeoutNow { .. } if self.must_not_campaign() => Err(Refused::Busy),
             Body::Read { .. } if raft.state != StateRole::Leader => Err(Refused::NotLeader),
+            Body::Read { .. } if raft.pending_read_count() >= MAX_ROUNDS => Err(Refused::Busy),
             Body::ReadReply { term, .. } if *term != raft.term => Err(Refused::NotLeader),
             _ => Ok(()),
         }

@@ -150,7 +150,8 @@ impl<M: Replicated> Group<M> {
         let last = node.raft.raft_log.last_index();
         let progress = node.raft.prs().get(id.0);
         let behind = last - progress.map_or(0, |progress| progress.matched.min(last));
-        let flows = progress.is_some_and(|progress| progress.state == ProgressState::Replicate);
+        // One that never answered may be anybody; one that gets a snapshot has no log yet.
+        let flows = progress.is_some_and(|of| of.matched > 0 && of.state != ProgressState::Snapshot);
         if flows && behind <= CATCH_UP_ENTRIES { Ok(()) } else { Err(ChangeError::Behind { id, behind }) }
     }
 

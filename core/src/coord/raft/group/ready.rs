@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, Message, MessageType};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, Message, MessageType,
+};
 use raft::{RawNode, StateRole};
 
 use super::super::entry::{LogEntry, Payload};
@@ -184,12 +186,20 @@ impl<M: Replicated> Group<M> {
         }
     }
 
-    /// Takes a snapshot of the own state when enough was applied since the last one, and drops what it stands for, except
-    /// a tail for followers that are a little behind.
+    /// Takes a snapshot when enough was applied since the last one.
     fn compact(&mut self, node: &mut RawNode<Log>) {
         let since = self.applied.index - node.store().snapshot_at().index;
-        let due = since >= self.config.compact_entries || (since > 0 && self.applied_bytes >= self.config.compact_bytes);
-        if !due || self.pen.has_install() {
+        let due =
+            since >= self.config.compact_entries || (since > 0 && self.applied_bytes >= self.config.compact_bytes);
+        if due {
+            self.take_snapshot(node);
+        }
+    }
+
+    /// Takes a snapshot of the own state, and drops what it stands for, except a tail for followers that are a little
+    /// behind.
+    pub(super) fn take_snapshot(&mut self, node: &mut RawNode<Log>) {
+        if self.pen.has_install() {
             return;
         }
         let snapshot = Arc::new(Snapshot::new(self.applied, &self.membership, &self.machine.snapshot()));
@@ -230,6 +240,10 @@ impl<M: Replicated> Group<M> {
     /// What a batch held is durable.
     pub(super) fn complete(&mut self, batch: Batch) {
         self.out.extend(batch.messages.into_iter().map(|(to, bytes)| Output::Send { to, bytes }));
+        // Consensus looks itself up among its members here, and aborts where a leader applied its own removal.
+        if self.is_stopped() {
+            return;
+        }
         let Some(node) = &mut self.node else { return };
         if batch.number > 0 {
             node.on_persist_ready(batch.number);

@@ -51,7 +51,13 @@ pub(super) struct Incoming {
 
 impl<M: Replicated> Group<M> {
     /// Consensus wants a member to have the newest snapshot.
-    pub(super) fn offer(&mut self, node: &RawNode<Log>, to: MemberId) {
+    pub(super) fn offer(&mut self, node: &mut RawNode<Log>, to: MemberId) {
+        // A snapshot that does not name its receiver is not taken by it: a newcomer needs one of after it was added.
+        let names =
+            |snapshot: &Snapshot| Snapshot::parse(&snapshot.bytes).is_ok_and(|(of, _)| of.members.contains_key(&to));
+        if !self.snapshot.as_deref().is_some_and(names) {
+            self.take_snapshot(node);
+        }
         let Some(snapshot) = self.snapshot.clone() else { return };
         self.send_offer(node.raft.term, to, &snapshot);
         self.outgoing.insert(to, Outgoing { snapshot, had: 0, sent: 0, idle: 0, repeats: 0 });
@@ -119,15 +125,19 @@ impl<M: Replicated> Group<M> {
         let progress = node.raft.prs();
         self.outgoing.retain(|id, _| progress.get(id.0).is_some_and(|of| of.state == ProgressState::Snapshot));
         let patience = REPEAT_HEARTBEATS * self.config.heartbeat;
-        let late: Vec<(MemberId, Arc<Snapshot>, u32)> = self.outgoing.iter_mut().filter_map(|(id, outgoing)| {
-            outgoing.idle += 1;
-            if outgoing.idle < patience {
-                return None;
-            }
-            (outgoing.idle, outgoing.sent) = (0, outgoing.had);
-            outgoing.repeats += 1;
-            Some((*id, outgoing.snapshot.clone(), outgoing.repeats))
-        }).collect();
+        let late: Vec<(MemberId, Arc<Snapshot>, u32)> = self
+            .outgoing
+            .iter_mut()
+            .filter_map(|(id, outgoing)| {
+                outgoing.idle += 1;
+                if outgoing.idle < patience {
+                    return None;
+                }
+                (outgoing.idle, outgoing.sent) = (0, outgoing.had);
+                outgoing.repeats += 1;
+                Some((*id, outgoing.snapshot.clone(), outgoing.repeats))
+            })
+            .collect();
         for (id, snapshot, repeats) in late {
             if repeats > MAX_REPEATS { self.give_up(id) } else { self.send_offer(term, id, &snapshot) }
         }
@@ -156,7 +166,9 @@ impl<M: Replicated> Group<M> {
     }
 
     pub(super) fn on_chunk(&mut self, from: MemberId, index: u64, offset: u64, bytes: &[u8]) {
-        let Some(incoming) = self.incoming.as_mut().filter(|had| had.from == from && had.at.index == index) else { return };
+        let Some(incoming) = self.incoming.as_mut().filter(|had| had.from == from && had.at.index == index) else {
+            return;
+        };
         let had = incoming.bytes.len() as u64;
         if offset > had {
             return self.say(from, &Body::Want { index, offset: had });
@@ -187,7 +199,8 @@ impl<M: Replicated> Group<M> {
         let me = self.identity.id;
         let parsed = (*blake3::hash(&bytes).as_bytes() == hash).then(|| Snapshot::parse(&bytes).ok()).flatten();
         let ours = parsed.filter(|(membership, _)| {
-            membership.generation == self.identity.generation && me.is_some_and(|id| membership.members.contains_key(&id))
+            membership.generation == self.identity.generation
+                && me.is_some_and(|id| membership.members.contains_key(&id))
         });
         let taken = ours.and_then(|(membership, machine)| self.machine.restore(machine).ok().map(|()| membership));
         let Some(membership) = taken else {

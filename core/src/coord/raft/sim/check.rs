@@ -250,9 +250,7 @@ impl Ledger {
     pub(in crate::coord) fn acknowledge(&mut self, at: Position) -> Result<(), Violation> {
         self.acknowledged.insert(at.index, at.term);
         match self.committed.get(&at.index) {
-            Some(entry) if entry.term != at.term => {
-                Err(Violation::AcknowledgedLost { index: at.index, term: at.term })
-            }
+            Some(entry) if entry.term != at.term => Err(Violation::AcknowledgedLost { index: at.index, term: at.term }),
             _ => Ok(()),
         }
     }
@@ -268,9 +266,10 @@ impl Ledger {
 
     /// After everything: whatever was acknowledged is committed, as it was proposed.
     pub(in crate::coord) fn account(&self) -> Result<(), Violation> {
-        let lost = self.acknowledged.iter().find(|(index, term)| {
-            self.committed.get(index).is_none_or(|entry| entry.term != **term)
-        });
+        let lost = self
+            .acknowledged
+            .iter()
+            .find(|(index, term)| self.committed.get(index).is_none_or(|entry| entry.term != **term));
         match lost {
             Some((index, term)) => Err(Violation::AcknowledgedLost { index: *index, term: *term }),
             None => Ok(()),

@@ -29,6 +29,7 @@ pub(super) enum Event {
     Client,
     Operator,
     Fault,
+    Crash(usize, u64),
     Restart(usize),
     Uncut(usize, usize),
     Thaw(usize),
@@ -44,6 +45,8 @@ pub(super) struct Node {
     period: Duration,
     boot: u64,
     frozen: bool,
+    /// Power goes while its next write is under way.
+    doomed: bool,
     late: Vec<Event>,
     proposed: BTreeMap<u64, u64>,
     reads: BTreeMap<u64, u64>,
@@ -129,6 +132,7 @@ impl World {
                 period,
                 boot: 0,
                 frozen: false,
+                doomed: false,
                 late: Vec::new(),
                 proposed: BTreeMap::new(),
                 reads: BTreeMap::new(),
@@ -252,6 +256,8 @@ impl World {
                 self.after(Duration::from_millis(100), Duration::from_millis(900), Event::Operator);
             }
             Event::Fault => self.fault()?,
+            Event::Crash(n, boot) if self.nodes[n].boot == boot && !self.calm => self.crash(n),
+            Event::Crash(..) => {}
             Event::Restart(n) => self.restart(n)?,
             Event::Uncut(from, to) => {
                 self.cuts.remove(&(from, to));
@@ -281,7 +287,10 @@ impl World {
         let Some(group) = &mut self.nodes[to].group else { return Ok(()) };
         let refused = group.message(peer, bytes).err();
         let now = self.queue.now();
-        self.trace.line(now, format_args!("{from} -> {to} {} {}", short(bytes), if refused.is_some() { "refused" } else { "" }));
+        self.trace.line(
+            now,
+            format_args!("{from} -> {to} {} {}", short(bytes), if refused.is_some() { "refused" } else { "" }),
+        );
         match refused {
             Some(
                 why @ (Refused::Malformed(_)
@@ -331,6 +340,10 @@ impl World {
                 node.writes.push_back(ticket);
                 node.disk_free = node.disk_free.max(now) + time;
                 let (at, boot) = (node.disk_free, node.boot);
+                if std::mem::take(&mut node.doomed) {
+                    let at = now + self.dice.span(Duration::ZERO, time);
+                    self.queue.at(at, Event::Crash(n, boot));
+                }
                 self.queue.at(at, Event::Disk(n, boot, ticket));
             }
             Output::Applied { at, .. } => {
@@ -442,7 +455,8 @@ impl World {
         }
         let n = self.dice.below(self.nodes.len() as u64) as usize;
         match self.dice.below(10) {
-            0..4 if self.nodes[n].group.is_some() => self.crash(n),
+            0 | 1 if self.nodes[n].group.is_some() => self.crash(n),
+            2 | 3 => self.nodes[n].doomed = true,
             4 | 5 => self.cut_around(n),
             6 => self.cut_one_way(),
             7 if self.is_up(n) => {
@@ -470,6 +484,7 @@ impl World {
         }
         node.disk.crash(whole, rows);
         node.writes.clear();
+        node.doomed = false;
         node.group = None;
         node.boot += 1;
         (node.proposed, node.reads) = Default::default();
@@ -503,7 +518,8 @@ impl World {
     fn cut_around(&mut self, n: usize) {
         // Some of the node's links, both ways: with few of them the cut is not transitive.
         let per_mille = self.dice.between(300, 1_000) as u32;
-        let links: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != n && self.dice.chance(per_mille)).collect();
+        let links: Vec<usize> =
+            (0..self.nodes.len()).filter(|other| *other != n && self.dice.chance(per_mille)).collect();
         let long = self.dice.span(Duration::from_millis(300), Duration::from_secs(5));
         self.trace.line(self.queue.now(), format_args!("{n} is cut from {links:?}"));
         for other in links {
