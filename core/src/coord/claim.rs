@@ -252,6 +252,18 @@ impl Claims {
         Ok(Answer::Done)
     }
 
+    /// What a test plants in place of [`Claims::release`]: it takes the resource from whoever has it.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn release_by_name(&mut self, name: &Name, generation: u32, out: &mut Output) -> Reply {
+        let holders = self.resources.get(name).map_or(&[][..], |resource| &resource.holders);
+        let held: Vec<(SessionId, u64)> = holders.iter().map(|holder| (holder.session, holder.seq)).collect();
+        for (session, seq) in held {
+            self.drop_hold(name, session, seq, out);
+        }
+        self.grant(name, generation, out);
+        Ok(Answer::Done)
+    }
+
     /// Takes back what a session asked for by an earlier request, granted or not.
     pub(crate) fn cancel(&mut self, session: SessionId, seq: u64, generation: u32, out: &mut Output) -> Reply {
         let name = self.sessions.get(&session).and_then(|asked| asked.get(&seq)).ok_or(CoordError::NotHeld)?.clone();

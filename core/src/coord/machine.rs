@@ -27,6 +27,9 @@ pub struct Machine {
     pub(crate) tree: Tree,
     pub(crate) claims: Claims,
     pub(crate) queues: Queues,
+    /// A bug that a test plants: whoever releases, releases whatever holds that name.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) releases_by_name: bool,
 }
 
 impl Machine {
@@ -155,6 +158,10 @@ impl Machine {
                 let ask = Ask { name, session, seq: request.seq, share, wait: *wait, delay_ms: *delay_ms, value };
                 self.claims.acquire(ask, generation, out)
             }
+            #[cfg(any(test, feature = "sim"))]
+            Command::Release { kind, path, .. } if self.releases_by_name => {
+                self.claims.release_by_name(&(*kind, NodePath::parse(path)?), generation, out)
+            }
             Command::Release { kind, path, token } => {
                 self.claims.release(&(*kind, NodePath::parse(path)?), session, *token, generation, out)
             }
@@ -247,7 +254,10 @@ impl Replicated for Machine {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        *self = snapshot::decode(bytes)?;
+        let restored = snapshot::decode(bytes)?;
+        #[cfg(any(test, feature = "sim"))]
+        let restored = Self { releases_by_name: self.releases_by_name, ..restored };
+        *self = restored;
         Ok(())
     }
 

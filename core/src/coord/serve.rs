@@ -18,6 +18,8 @@
 //! - **Events first.** What an entry changed is told before anything read after it, since both go down one link in order.
 
 pub mod client;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod talk;
 pub mod voter;
 

@@ -136,6 +136,10 @@ pub struct Voter {
     /// Reads that consensus was asked for.
     rounds: BTreeMap<u64, read::Round>,
     contexts: u64,
+    /// Channels whose reads may be due: looked at when every output of the replica was carried out.
+    ready: BTreeSet<ChannelId>,
+    /// The state as of this entry came by a snapshot, so watchers were told of it as a whole.
+    covered: u64,
     /// The leader asked for something to be passed on again.
     again: bool,
     dice: ChaCha12Rng,
@@ -160,6 +164,8 @@ impl Voter {
             touches: Touches::default(),
             rounds: BTreeMap::new(),
             contexts: 0,
+            ready: BTreeSet::new(),
+            covered: 0,
             again: false,
             dice: ChaCha12Rng::from_seed(seed),
             wall,
@@ -481,9 +487,26 @@ impl Voter {
         Some(id)
     }
 
-    /// Carries out what the replica gives.
+    /// Carries out what the replica gives. Its state is ahead of what it has told until all of that is carried out, so reads
+    /// and acknowledgements come last: what they show was told to watchers before.
     fn pump(&mut self) {
+        loop {
+            let any = self.pump_replica();
+            self.flush_pongs();
+            for id in std::mem::take(&mut self.ready) {
+                self.grant_wishes(id);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Whether there was anything.
+    fn pump_replica(&mut self) -> bool {
+        let mut any = false;
         while let Some(step) = self.group.poll() {
+            any = true;
             match step {
                 Step::Send { to, bytes } => self.send(to, &Frame::Raft(bytes)),
                 Step::Persist { ticket, writes } => self.out.push_back(Output::Persist { ticket, writes }),
@@ -499,6 +522,7 @@ impl Voter {
                 Step::Halted(halt) => self.out.push_back(Output::Halted(halt)),
             }
         }
+        any
     }
 
     fn on_role(&mut self, role: Role) {

@@ -63,18 +63,16 @@ impl Engine {
     }
 
     fn open_client(&mut self, space: SpaceId, ttl: Duration) -> Outcome {
-        if self.space(&space)?.roster.voters().len() == 0 {
+        // Whoever has just joined may not have heard of the voters yet; its creator has.
+        let found = self.space(&space)?;
+        if found.roster.voters().len() == 0 && found.record.root_seed.is_some() {
             return Err(failed(CoordFailure::NoQuorum));
         }
         if self.coord.programs.len() >= MAX_CLIENTS {
             return Err(failed(CoordFailure::Busy));
         }
         let own = self.ensure_voter(space).then(|| self.identity().peer);
-        let linked = self.links.values().filter_map(|link| {
-            let device = link.spaces.get(&space)?.device?;
-            self.may_vote(space, &device).then_some(link.peer)
-        });
-        let voters: Vec<PeerId> = own.into_iter().chain(linked).collect();
+        let voters: Vec<PeerId> = own.into_iter().chain(self.linked_voters(space)).collect();
         self.coord.last_client += 1;
         let id = ClientId(self.coord.last_client);
         // Drawn, since a voter may still know channels of an earlier life of this peer.
@@ -145,9 +143,32 @@ impl Engine {
         }
     }
 
+    /// Linked peers whose devices may vote.
+    fn linked_voters(&self, space: SpaceId) -> Vec<PeerId> {
+        let linked = self.links.values().filter_map(|link| {
+            let device = link.spaces.get(&space)?.device?;
+            self.may_vote(space, &device).then_some(link.peer)
+        });
+        linked.collect()
+    }
+
     /// Deadlines of programs, and of sessions that they left.
     pub(super) fn tick_programs(&mut self) {
         let now = self.coord.now;
+        // The grants that make voters of peers may come after the peers.
+        let lost: Vec<(ClientId, SpaceId)> = self
+            .coord
+            .programs
+            .iter()
+            .filter(|(_, program)| program.client.voter().is_none())
+            .map(|(id, program)| (*id, program.space))
+            .collect();
+        for (id, space) in lost {
+            let voters = self.linked_voters(space);
+            if let Some(program) = self.coord.programs.get_mut(&id) {
+                program.client.know_voters(now, voters);
+            }
+        }
         let (mut late, mut over) = (Vec::new(), Vec::new());
         let due = |waiting: &Waiting| waiting.until.is_some_and(|until| until <= now);
         for (id, program) in &mut self.coord.programs {

@@ -13,8 +13,10 @@ impl Voter {
         if let Some(duties) = &mut self.duties {
             duties.observe(&output);
         }
-        let events = self.watches.feed(output.index, &output.changes);
-        self.tell_events(events);
+        if output.index > self.covered {
+            let events = self.watches.feed(output.index, &output.changes);
+            self.tell_events(events);
+        }
         let zxid = output.index;
         match (output.origin, output.reply) {
             (Some(Origin::Open(session)), Some(reply)) => self.opened(session, zxid, reply),
@@ -34,7 +36,6 @@ impl Voter {
                 self.tell(id, Tell::Lost);
             }
         }
-        self.flush_pongs();
     }
 
     pub(super) fn tell_events(&mut self, events: Vec<Event>) {
@@ -136,20 +137,20 @@ impl Voter {
             channel.age = 0;
         }
         self.tell(id, Tell::Reply { seq, zxid, reply });
-        self.grant_wishes(id);
+        self.ready.insert(id);
     }
 
     /// The state jumped ahead: what happened between was not seen here.
     pub(super) fn on_installed(&mut self) {
         let applied = self.group.applied().index;
         let events = self.watches.jump(self.group.machine().tree(), applied);
+        self.covered = applied;
         self.tell_events(events);
         let owned: Vec<(SessionId, ChannelId)> = self.owners.iter().map(|(session, id)| (*session, *id)).collect();
         for (session, id) in owned {
             self.on_skipped(session, id, applied);
         }
         self.again = true;
-        self.flush_pongs();
     }
 
     /// What became of a session while this voter's state jumped ahead.
@@ -168,6 +169,6 @@ impl Voter {
             self.tell(id, Tell::Reply { seq, zxid, reply });
         }
         self.tell(id, Tell::Skipped);
-        self.grant_wishes(id);
+        self.ready.insert(id);
     }
 }

@@ -168,7 +168,7 @@ impl Voter {
                         *round = None;
                     }
                 }
-                self.grant_wishes(id);
+                self.ready.insert(id);
             }
             (Some(Round::Read(id)), None) => {
                 let Some(channel) = self.channels.get_mut(&id) else { return };
@@ -178,7 +178,7 @@ impl Voter {
                     .position(|wish| matches!(wish, Wish::Read { round, .. } if *round == Some(ctx)));
                 if let Some(Wish::Read { id: name, .. }) = place.and_then(|place| channel.wishes.remove(place)) {
                     self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::NoQuorum });
-                    self.grant_wishes(id);
+                    self.ready.insert(id);
                 }
             }
             (Some(Round::Touch { from, round, renewed }), Some(index)) => {

@@ -84,7 +84,6 @@ impl Voter {
         let Some((_, mut signs)) = self.touches.round.take_if(|(number, _)| *number == round) else { return };
         let confirmed = renewed.into_iter().filter_map(|session| Some((session, signs.remove(&session)?)));
         self.touches.due.entry(index).or_default().extend(confirmed);
-        self.flush_pongs();
     }
 
     /// Acknowledges what is confirmed and applied. A session that ended by then is none any more.
