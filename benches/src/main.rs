@@ -6,7 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 mod converge;
+mod crowd;
 mod footprint;
+mod heal;
 mod identify;
 mod ingest;
 mod insync;
@@ -16,7 +18,10 @@ mod reconcile;
 mod replicas;
 mod report;
 mod rig;
+mod soft_day;
+mod spread;
 mod text;
+mod wasm;
 
 use std::path::PathBuf;
 
@@ -61,7 +66,7 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
@@ -69,6 +74,10 @@ const BENCHES: [(&str, Bench); 7] = [
     ("text", text::run),
     ("converge", converge::run),
     ("latency", latency::run),
+    ("soft_day", soft_day::run),
+    ("spread", spread::run),
+    ("heal", heal::run),
+    ("wasm", wasm::run),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -2,14 +2,14 @@
 #![deny(missing_docs)]
 
 pub mod config;
+#[cfg(feature = "coord")]
+pub mod coord;
 pub mod doctor;
 pub mod document;
 pub mod engine;
 pub mod error;
 pub mod id;
 pub mod io;
-// The engine does not ask it yet: every link is a neighbour. Its messages are on no wire.
-#[cfg(any(test, feature = "sim"))]
 pub mod overlay;
 pub mod reconcile;
 pub mod session;
@@ -23,7 +23,7 @@ pub mod wire;
 pub mod net;
 #[cfg(feature = "net")]
 pub mod peer;
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", all(test, feature = "coord")))]
 pub mod sim;
 pub mod store;
 

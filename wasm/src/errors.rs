@@ -2,7 +2,7 @@
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{BookmarkError, CommandError, DocumentError, SoftError, SpawnError};
+use foreshore::peer::{BookmarkError, CommandError, DocumentError, SoftError, SpawnError, TopicError};
 use serde_json::{Value as Json, json};
 
 /// An error for a page.
@@ -88,6 +88,7 @@ impl From<CommandError> for Failure {
             CommandError::Busy { .. } => Self::new("TOO_LARGE", message).hint("await what is under way").retryable(),
             CommandError::Storage(failure) => failure.into(),
             CommandError::Soft(error) => error.into(),
+            CommandError::Topic(error) => error.into(),
             CommandError::Bookmark(error) => error.into(),
             CommandError::NotYet { missing } => {
                 let mut failure = Self::new("NOT_YET", message).retryable();
@@ -105,6 +106,16 @@ impl From<CommandError> for Failure {
 impl From<SoftError> for Failure {
     fn from(error: SoftError) -> Self {
         Self::new("TOO_LARGE", error).hint("put it into a document, and the document's path here")
+    }
+}
+
+impl From<TopicError> for Failure {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::NoGrant { .. } => Self::new("DENIED", error),
+            TopicError::RateExceeded { .. } => Self::new("TOO_LARGE", error).hint("publish less often").retryable(),
+            _ => Self::new("TOO_LARGE", error).hint("put it into a document, and publish the document's path"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! else is answered as it comes.
 
 mod document;
+mod live;
 mod soft;
 
 use std::cell::RefCell;
@@ -46,19 +47,34 @@ pub(crate) struct Inner {
     documents: RefCell<BTreeMap<u32, Served>>,
     undos: RefCell<BTreeMap<u32, foreshore::peer::Undo>>,
     softs: RefCell<BTreeMap<u32, soft::Followed>>,
+    lives: RefCell<BTreeMap<u32, live::Followed>>,
+    /// By the ids of spaces.
+    wanted: RefCell<BTreeMap<String, live::Wanted>>,
     /// Whether the page wants to be cut off, and who has been cut off for it.
     offline: RefCell<Option<BTreeSet<PeerId>>>,
+    /// Single peers that are cut off, by their names.
+    cut: RefCell<BTreeMap<String, PeerId>>,
 }
 
 /// Opens a peer over a store (none: in memory). `identity` is fresh random bytes: a browser's store may be copied or
-/// rolled back unseen, so every opening is a life of its own. `notify` is called with JSON text for every event.
+/// rolled back unseen, so every opening is a life of its own. `notify` is called with JSON text for every event. `listen` is
+/// an address in memory, for tests.
 ///
 /// # Errors
 /// A JSON text of a [`Failure`].
 #[wasm_bindgen]
-pub async fn open(store: Option<JsStore>, identity: Vec<u8>, notify: Function) -> Result<Host, JsValue> {
+pub async fn open(
+    store: Option<JsStore>,
+    identity: Vec<u8>,
+    notify: Function,
+    listen: Option<String>,
+) -> Result<Host, JsValue> {
     report_panics(&notify);
     let builder = Peer::builder().redial(REDIAL.0, REDIAL.1).network(|net| net.ping_interval = PING);
+    let builder = match &listen {
+        Some(address) => builder.listen(address),
+        None => builder,
+    };
     let builder = match store {
         None => builder.in_memory(),
         Some(js) => {
@@ -82,7 +98,10 @@ pub async fn open(store: Option<JsStore>, identity: Vec<u8>, notify: Function) -
         documents: RefCell::default(),
         undos: RefCell::default(),
         softs: RefCell::default(),
+        lives: RefCell::default(),
+        wanted: RefCell::default(),
         offline: RefCell::default(),
+        cut: RefCell::default(),
     });
     spawn_local(follow_peer(inner.clone()));
     Ok(Host(inner))
@@ -181,6 +200,7 @@ impl Inner {
             }
             Request::CloseDoc { doc } => {
                 self.documents.borrow_mut().remove(&doc);
+                self.unwant(doc).await?;
                 Ok(Json::Null)
             }
             Request::Edit { doc, seq, base, ops, message } => {
@@ -195,12 +215,18 @@ impl Inner {
                 // Every task that watches ends with its stream; those that hold documents end here.
                 self.documents.borrow_mut().clear();
                 self.softs.borrow_mut().clear();
+                self.lives.borrow_mut().clear();
                 self.peer.shutdown().await?;
                 Ok(Json::Null)
             }
             Request::Soft { .. } | Request::SoftSet { .. } | Request::SoftDelete { .. } | Request::SoftClose { .. } => {
                 self.answer_soft(request).await
             }
+            Request::Topic { .. }
+            | Request::Publish { .. }
+            | Request::Window { .. }
+            | Request::Keep { .. }
+            | Request::CloseLive { .. } => self.answer_live(request).await,
             Request::Status { space } => self.status(&space).await,
             Request::Offline { offline } => self.set_offline(offline).await,
             request @ (Request::Spaces
@@ -208,6 +234,7 @@ impl Inner {
             | Request::Join { .. }
             | Request::Inspect { .. }
             | Request::Dial { .. }
+            | Request::Cut { .. }
             | Request::Hurry) => self.answer_peer(request).await,
             request @ (Request::At { .. }
             | Request::Diff { .. }
@@ -216,6 +243,7 @@ impl Inner {
             | Request::Cursor { .. }
             | Request::Locate { .. }
             | Request::Synced { .. }
+            | Request::Fence { .. }
             | Request::UndoManager { .. }
             | Request::Undo { .. }
             | Request::UndoBoundary { .. }
@@ -253,6 +281,22 @@ impl Inner {
                 let address = address.parse().map_err(|error| Failure::invalid("peers", error))?;
                 Ok(self.peer.dial(address).await?.into())
             }
+            Request::Cut { peer, cut } => {
+                let status = self.peer.status().await?;
+                let link = status.network.links.iter().find(|link| peer_text(&link.peer) == peer);
+                match (link.map(|link| link.peer).or_else(|| self.cut.borrow().get(&peer).copied()), cut) {
+                    (Some(id), true) => {
+                        self.cut.borrow_mut().insert(peer, id);
+                        self.peer.block(id).await?;
+                    }
+                    (Some(id), false) => {
+                        self.cut.borrow_mut().remove(&peer);
+                        self.peer.unblock(id).await?;
+                    }
+                    (None, _) => return Err(Failure::new("NOT_FOUND", format!("no link with {peer}"))),
+                }
+                Ok(Json::Null)
+            }
             Request::Hurry => {
                 self.peer.hurry();
                 Ok(Json::Null)
@@ -263,11 +307,6 @@ impl Inner {
 
     async fn answer_space(&self, request: Request) -> Answer {
         match request {
-            Request::Interest { space, prefixes } => {
-                let prefixes = prefixes.iter().map(|text| parse("prefix", text)).collect::<Result<Vec<_>, _>>()?;
-                self.space(&space).await?.interest(prefixes).await?;
-                Ok(Json::Null)
-            }
             Request::Read { space, path, bookmark, wait } => self.read(&space, &path, bookmark, wait).await,
             Request::List { space, prefix, after, limit } => {
                 let after = after.map(|text| parse("path", &text)).transpose()?;

@@ -24,6 +24,8 @@ pub(crate) enum Request {
     Join { invitation: String, name: Option<String> },
     /// Stays connected to an address.
     Dial { address: String },
+    /// Cuts one linked peer off, or lets it in again.
+    Cut { peer: String, cut: bool },
     /// The network may be back.
     Hurry,
     /// Cuts every peer off, or lets them in again.
@@ -32,8 +34,16 @@ pub(crate) enum Request {
     Status { space: String },
     /// What an invitation says.
     Inspect { invitation: String },
-    /// Prefixes to keep whole here.
-    Interest { space: String, prefixes: Vec<String> },
+    /// Keeps a prefix whole here until `live` is closed.
+    Keep { space: String, prefix: String, live: u32 },
+    /// Follows the first documents under a prefix; `live` names the window from now on.
+    Window { space: String, prefix: String, limit: usize, live: u32 },
+    /// Hears what is published at a path; `live` names the topic from now on.
+    Topic { space: String, path: String, live: u32 },
+    /// Publishes.
+    Publish { live: u32, value: Json },
+    /// Ends what `live` names.
+    CloseLive { live: u32 },
     /// Opens a document for a page; `doc` names it from now on. A page that had it open with another host says where it
     /// may stand, the likeliest first.
     Open {
@@ -62,6 +72,8 @@ pub(crate) enum Request {
     Cursor { doc: u32, at: Vec<At>, index: usize, before: bool },
     /// Where cursors are.
     Locate { doc: u32, at: Vec<At>, cursors: Vec<String> },
+    /// Answered once the page has been told of everything that the engine has.
+    Fence { doc: u32 },
     /// Waits until others have stored what is here.
     Synced { doc: u32, peers: usize },
     /// Takes note of edits from now on.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the benches in release and runs them.
 
 use crate::cargo::{self, cargo};
+use crate::{browser, npm};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -18,5 +19,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         command.arg("--quick");
     }
     command.args(&options.name);
+    if options.name.as_deref().is_none_or(|name| name == "wasm") {
+        match browser::chromium() {
+            Ok(chromium) => _ = command.env("FORESHORE_PACKAGE", npm::build(false)?).env("CHROMIUM", chromium),
+            Err(error) => println!("`wasm` is not measured: {error}"),
+        }
+    }
     cargo::run(command)
 }

@@ -17,7 +17,7 @@ const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
 /// Feature sets of the library that people build, each checked on its own.
-const FEATURES: [&str; 6] = ["", "redb", "sim", "net", "net,redb", "net,tower"];
+const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -37,7 +37,7 @@ pub(crate) struct Options {
 
 type Step = (&'static str, fn(&Options) -> anyhow::Result<()>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("fmt", |_| cargo::run(cargo("fmt --all --check"))),
     ("clippy", |_| cargo::run(cargo("clippy --workspace --all-targets --quiet -- -D warnings"))),
     ("features", features),
@@ -49,6 +49,7 @@ const STEPS: [Step; 11] = [
     ("tests", tests),
     ("browser", |options| browser::test(options.long)),
     ("demo", |_| browser::demo()),
+    ("bundlers", |options| browser::bundlers(options.long)),
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -113,7 +114,7 @@ fn wasm32(_: &Options) -> anyhow::Result<()> {
         add.args(["target", "add", TARGET]).current_dir(cargo::root());
         cargo::run(add).context("the toolchain lacks the wasm32-unknown-unknown target")?;
     }
-    for set in ["", "sim"] {
+    for set in ["", "sim", "coord"] {
         let mut command = cargo("clippy --package foreshore --no-default-features --quiet");
         command.args(["--target", TARGET, "--features", set, "--", "-D", "warnings"]);
         cargo::run(command)?;

@@ -37,6 +37,8 @@ pub(crate) fn with_circuits(
     direct: Transport,
     circuits: relay::client::Transport,
 ) -> io::Result<Transport> {
+    #[cfg(target_arch = "wasm32")]
+    let circuits = alike(circuits);
     let circuits = circuits
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair).map_err(io::Error::other)?)
@@ -44,4 +46,24 @@ pub(crate) fn with_circuits(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = circuits.or_transport(direct).map(|either, _| either.into_inner());
     Ok(TransportTimeout::new(both, CONNECT_TIMEOUT).boxed())
+}
+
+/// A stream of bytes, whatever carries it.
+#[cfg(target_arch = "wasm32")]
+pub(crate) trait Duplex: futures::AsyncRead + futures::AsyncWrite + Send + Unpin {}
+
+#[cfg(target_arch = "wasm32")]
+impl<S: futures::AsyncRead + futures::AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// The transport with streams of one type. Encryption and multiplexing are compiled once then, not once a transport, which
+/// is a tenth of what a page downloads; the call through a table costs nothing beside the encryption.
+#[cfg(target_arch = "wasm32")]
+fn alike<T>(
+    transport: T,
+) -> libp2p::core::transport::map::Map<T, impl FnOnce(T::Output, libp2p::core::ConnectedPoint) -> Box<dyn Duplex> + Clone>
+where
+    T: libp2p::core::Transport,
+    T::Output: Duplex + 'static,
+{
+    transport.map(|stream, _| -> Box<dyn Duplex> { Box::new(stream) })
 }

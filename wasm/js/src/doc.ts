@@ -2,12 +2,14 @@
 //
 // The engine makes each edit at the state that this page saw, and tells changes as differences from exactly what this page
 // shows. An event that was sent before it knew of this page's newest edit is dropped; the engine sends another.
+import { DISPOSE } from './dispose.js';
 import { difference, editText, type Op, type Place, placeOf, run } from './draft.js';
 import { Emitter, stream, unsubscribe } from './emitter.js';
 import type { Engine } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
 import { hasMoved } from './tabs.js';
 import { apply, EMPTY, find, follow, Misfit, type WirePatch } from './mirror.js';
+import { Builder } from './slices.js';
 import { issues, layers } from './template.js';
 import type { At, Author, ChangeOptions, Commit, Cursor, Doc, DocEvent, DocState, Draft, Heads, Patch, Path, SharedText, Snapshot, Template, TextEdit, TextRef, UndoManager, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, type Node, snapshot } from './values.js';
@@ -21,9 +23,13 @@ export interface Home {
   number(): number;
   fail(error: ForeshoreError): void;
   changed(): void;
+  /** From here on the mirror hears of its document. */
+  follow(mirror: Mirror): void;
+  unfollow(mirror: Mirror): void;
 }
 
-interface First { value: Json; heads: string[]; deleted: boolean; standing: number | null }
+/** `value` is null if the value came ahead in pieces. */
+interface First { value: Json; inPieces?: true; heads: string[]; deleted: boolean; standing: number | null }
 
 interface DocMessage { id: number; seq: number; heads: string[]; deleted: boolean; patches?: WirePatch[]; value?: Json }
 
@@ -66,30 +72,72 @@ export class Mirror {
   #standing: Unsaved | Heads = [];
   /** Counts hosts: what an earlier one has not answered is sent to the next. */
   #host = 0;
-  #moving = false;
+  /** There is no engine to keep in step with yet: at the start, and while another tab takes over. */
+  #moving = true;
+  /** A change that was told before the answer that opens the document. */
+  #early: DocMessage | undefined;
+  #pieces: Builder | undefined;
+  #opened = false;
 
   private constructor(readonly home: Home, readonly path: Path, readonly id: number, readonly layers: Json) {}
 
   static async open(home: Home, path: Path, template: Template<never>): Promise<Mirror> {
     const mirror = new Mirror(home, path, home.number(), layers(template));
-    mirror.#begin(await mirror.#open([]));
-    return mirror;
+    home.follow(mirror);
+    try {
+      for (;;) {
+        const host = mirror.#host;
+        const first = await mirror.#open([]).catch((error: unknown) => {
+          if (!hasMoved(error)) throw error;
+        });
+        // Another tab took over meanwhile, and has been asked since.
+        if (!first || host !== mirror.#host) continue;
+        mirror.#begin(first);
+        mirror.#arrive();
+        return mirror;
+      }
+    } catch (error) {
+      home.unfollow(mirror);
+      throw error;
+    }
   }
 
   async #open(standings: { heads: Heads; seq: number }[]): Promise<First> {
+    this.#early = undefined;
+    this.#pieces = undefined;
     return (await this.home.engine.call({ do: 'open', space: this.home.id, path: this.path, layers: this.layers, doc: this.id, standings })) as unknown as First;
   }
 
   #begin(first: First): void {
-    this.root = decode(first.value);
+    this.root = first.inPieces ? (this.#pieces as Builder).finish() : decode(first.value);
     this.heads = first.heads;
     this.#standing = first.heads;
     this.deleted = first.deleted;
   }
 
+  /** The engine and this page are in step from here on. */
+  #arrive(): void {
+    this.#moving = false;
+    this.#opened = true;
+    this.#pieces = undefined;
+    const early = this.#early;
+    this.#early = undefined;
+    if (early) this.hear(early);
+  }
+
+  /** A piece of the value that the answer to opening is about. */
+  piece(piece: string): void {
+    (this.#pieces ??= new Builder()).take(piece);
+  }
+
   /** Another tab hosts the engine: goes on with it where this page stands. */
   async moved(): Promise<void> {
     const host = ++this.#host;
+    if (!this.#opened) {
+      // Whoever opens it asks again, and what the former host sent is half of something.
+      this.#early = this.#pieces = undefined;
+      return;
+    }
     this.#moving = true;
     const edits = [...this.#unsaved.values()];
     const [first] = edits;
@@ -105,11 +153,11 @@ export class Mirror {
     }
     // Yet another host meanwhile.
     if (host !== this.#host) return;
-    this.#moving = false;
     this.#base = 0;
     const standing = answer.standing === null ? undefined : known[answer.standing];
     if (standing) {
       for (const edit of edits) if (edit.seq <= standing.seq) this.#settle(edit, headsAfter(edit) ?? answer.heads);
+      this.#arrive();
       for (const edit of [...this.#unsaved.values()]) this.#post(edit);
     } else {
       // The former host told of what it had not stored yet, and that is gone.
@@ -117,6 +165,7 @@ export class Mirror {
       const gone = ForeshoreError.make('CLOSED', 'the tab that held this edit is gone', { path: this.path, retryable: true, hint: 'make it again' });
       for (const edit of [...this.#unsaved.values()]) this.#settle(edit, gone);
       this.#begin(answer);
+      this.#arrive();
       this.#tell(previous, [{ action: 'put', at: [], value: snapshot(this.root) }], 'rollback');
     }
     this.moves.emit();
@@ -192,7 +241,11 @@ export class Mirror {
 
   /** The engine tells what changed. */
   hear(message: DocMessage): void {
-    if (message.seq !== this.#seq || this.#moving) return;
+    if (this.#moving) {
+      this.#early = message;
+      return;
+    }
+    if (message.seq !== this.#seq) return;
     const previous = this.root;
     const deleted = message.deleted !== this.deleted;
     let patches: readonly Patch[];
@@ -365,7 +418,7 @@ export class PageDoc<T> implements Doc<T> {
     await this.#call({ do: 'synced', peers: options.peers ?? 1 }, options);
   }
 
-  [Symbol.dispose](): void {
+  [DISPOSE](): void {
     if (this.#gone.signal.aborted) return;
     this.#gone.abort();
     this.#release();
@@ -450,7 +503,7 @@ class PageText implements TextRef {
     }
   }
 
-  [Symbol.dispose](): void {
+  [DISPOSE](): void {
     this.#stop();
   }
 }
@@ -508,7 +561,7 @@ class PageUndo implements UndoManager {
     return this.#changes.on(listener);
   }
 
-  [Symbol.dispose](): void {
+  [DISPOSE](): void {
     this.#stop();
     void this.#call({ do: 'undoClose' }).catch(() => {});
   }

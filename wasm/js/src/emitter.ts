@@ -1,8 +1,7 @@
 // Listeners, and streams of what they hear.
+import { DISPOSE } from './dispose.js';
 import { abortable } from './errors.js';
 import type { Unsubscribe, Wait } from './types.js';
-
-const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose);
 
 export function unsubscribe(stop: () => void): Unsubscribe {
   return Object.assign(() => stop(), { [DISPOSE]: () => stop() }) as Unsubscribe;

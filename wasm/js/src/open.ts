@@ -1,9 +1,12 @@
 // Opening a space: which one, and the way to it.
-import { inline, inWorker, type Engine, type EngineEvent } from './engine.js';
+import type { Engine, EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, invalid } from './errors.js';
+import { inPlace } from './local-engine.js';
+import type { Platform } from './platform.js';
 import { PageSpace } from './space.js';
 import { Tabs } from './tabs.js';
 import type { OpenOptions, Space } from './types.js';
+import { inWorker } from './worker-engine.js';
 
 /** The store's own name for the space of the page's origin, and for one that this device made. */
 const ORIGIN = 'origin';
@@ -13,21 +16,21 @@ const DATABASE = 'foreshore';
 
 interface WellKnown { space: string; peers: string[]; grant?: string }
 
-export function openSpace(options: OpenOptions = {}): Promise<Space> {
-  return abortable(open(options, false), options.signal);
+export function open(platform: Platform, options: OpenOptions = {}): Promise<Space> {
+  return abortable(begin(platform, options, false), options.signal);
 }
 
-export function createSpace(options: OpenOptions & { space?: never; grant?: never } = {}): Promise<Space> {
-  return abortable(open(options, true), options.signal);
+export function create(platform: Platform, options: OpenOptions = {}): Promise<Space> {
+  return abortable(begin(platform, options, true), options.signal);
 }
 
-async function open(options: OpenOptions, create: boolean): Promise<Space> {
+async function begin(platform: Platform, options: OpenOptions, create: boolean): Promise<PageSpace> {
   options.signal?.throwIfAborted?.();
   const storage = options.storage ?? (typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb');
   if (typeof storage !== 'string') throw ForeshoreError.make('UNSUPPORTED', 'storage adapters are not in this version', { hint: "use 'indexeddb' or 'memory'" });
   let space: PageSpace | undefined;
   const early: EngineEvent[] = [];
-  const engine = await start(options, storage, event => (space ? space.hear(event) : early.push(event)));
+  const engine = await start(platform, options, storage, event => (space ? space.hear(event) : early.push(event)));
   try {
     // Two tabs that open at once decide one after the other, or they might decide differently.
     const decide = () => choose(engine, options, create);
@@ -35,7 +38,7 @@ async function open(options: OpenOptions, create: boolean): Promise<Space> {
     const peers = [...(options.peers ?? []), ...found.peers];
     space = new PageSpace(engine, found.id, storage, peers.length > 0 || found.dials);
     for (const peer of peers) await engine.call({ do: 'dial', address: address(peer) });
-    await space.ready();
+    await space.ready(options.replicate);
     for (const event of early) space.hear(event);
     if (storage === 'indexeddb' && typeof navigator !== 'undefined') void navigator.storage?.persist?.().catch(() => false);
     return space;
@@ -46,12 +49,15 @@ async function open(options: OpenOptions, create: boolean): Promise<Space> {
 }
 
 /** An engine where it is asked for: in a worker unless told otherwise, and shared with other tabs. */
-async function start(options: OpenOptions, storage: 'indexeddb' | 'memory', listen: (event: EngineEvent) => void): Promise<Engine> {
+async function start(platform: Platform, options: OpenOptions, storage: 'indexeddb' | 'memory', listen: (event: EngineEvent) => void): Promise<Engine> {
   const settings = { storage, database: DATABASE, wasm: options.wasm };
-  const worker = options.engine !== 'inline' && (options.engine === 'worker' || options.worker !== undefined || (typeof Worker !== 'undefined' && typeof document !== 'undefined'));
-  if (worker && typeof Worker === 'undefined' && !options.worker) throw ForeshoreError.make('UNSUPPORTED', 'there are no workers here', { hint: "pass engine: 'inline'" });
-  const make = 'worker' in options ? options.worker : undefined;
-  const here = (hear: (event: EngineEvent) => void) => (worker ? inWorker(settings, make, hear) : inline(settings, hear));
+  const own = platform.worker && typeof Worker !== 'undefined' ? platform.worker : undefined;
+  const make = ('worker' in options ? options.worker : undefined) ?? own;
+  const wanted = options.engine === 'worker' || ('worker' in options && options.worker !== undefined) || typeof document !== 'undefined';
+  const worker = options.engine !== 'inline' && wanted ? make : undefined;
+  if (options.engine === 'worker' && !worker) throw ForeshoreError.make('UNSUPPORTED', 'there are no workers here', { hint: "pass engine: 'inline'" });
+  if (worker && platform.handsOver && settings.wasm === undefined) settings.wasm = (await platform.wasm()) as Uint8Array;
+  const here = (hear: (event: EngineEvent) => void) => (worker ? inWorker(settings, worker, hear) : inPlace(settings, platform.wasm, hear));
   if (storage === 'memory' || !Tabs.possible) return here(listen);
   if (options.tabs === 'isolated') await alone();
   return Tabs.join(DATABASE, here, listen);
@@ -133,7 +139,7 @@ async function wellKnown(device: string | null): Promise<WellKnown | null> {
 
 /** A peer's address as the engine dials it: `wss://host:port` or a multiaddr. */
 function address(peer: string): string {
-  if (peer.startsWith('/')) return peer;
+  if (peer.startsWith('/')) return reachable(peer);
   let url: URL;
   try {
     url = new URL(peer);
@@ -144,5 +150,10 @@ function address(peer: string): string {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const kind = host.includes(':') ? 'ip6' : /^\d+(\.\d+){3}$/.test(host) ? 'ip4' : 'dns';
   const port = url.port || (url.protocol === 'wss:' ? '443' : '80');
-  return `/${kind}/${host}/tcp/${port}${url.protocol === 'wss:' ? '/tls' : ''}/ws`;
+  return reachable(`/${kind}/${host}/tcp/${port}${url.protocol === 'wss:' ? '/tls' : ''}/ws`);
+}
+
+function reachable(address: string): string {
+  if (typeof WebSocket === 'undefined') throw ForeshoreError.make('UNSUPPORTED', 'there are no WebSockets here, and peers are reached by them', { hint: 'in Node 20 pass --experimental-websocket; Node 22 needs nothing' });
+  return address;
 }

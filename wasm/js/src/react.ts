@@ -1,3 +1,4 @@
+'use client';
 // Hooks for React, over the subscriptions that every Doc and Presence has.
 import { useSyncExternalStore } from 'react';
 import type { Doc, Presence, Snapshot, SoftEntry, Space, Status, Template } from './types.js';

@@ -1,4 +1,5 @@
 // Soft state on a page: entries that live as long as their owner's lease.
+import { DISPOSE } from './dispose.js';
 import { Emitter } from './emitter.js';
 import type { Home } from './doc.js';
 import { ForeshoreError, fromEngine } from './errors.js';
@@ -97,7 +98,7 @@ export class PageSoft<T> implements Soft<T> {
     return this.#events.on(listener as (events: SoftEvents) => void);
   }
 
-  [Symbol.dispose](): void {
+  [DISPOSE](): void {
     if (this.#closed) return;
     this.#closed = true;
     this.release();
@@ -116,7 +117,7 @@ export class PagePresence<T> implements Presence<T> {
   constructor(open: Promise<PageSoft<T>>, initial: T, fail: (error: ForeshoreError) => void) {
     this.#mine = initial;
     open.then(soft => {
-      if (this.#gone) return soft[Symbol.dispose]();
+      if (this.#gone) return soft[DISPOSE]();
       this.#soft = soft;
       soft.subscribe(() => this.#look());
       soft.set(OWN, this.#mine);
@@ -146,10 +147,10 @@ export class PagePresence<T> implements Presence<T> {
     return this.#changes.on(listener);
   }
 
-  [Symbol.dispose](): void {
+  [DISPOSE](): void {
     if (this.#gone) return;
     this.#gone = true;
     this.#soft?.delete(OWN);
-    this.#soft?.[Symbol.dispose]();
+    this.#soft?.[DISPOSE]();
   }
 }

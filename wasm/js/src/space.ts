@@ -1,15 +1,14 @@
 // Spaces on a page.
+import { ASYNC_DISPOSE, DISPOSE } from './dispose.js';
 import { Mirror, PageDoc, type Home } from './doc.js';
 import { Emitter } from './emitter.js';
 import type { Engine, EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { Kept, type Live, PageCollection, PageTopic } from './live.js';
 import { PagePresence, PageSoft } from './soft.js';
 import { hasMoved } from './tabs.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, snapshot } from './values.js';
-
-const ASYNC_DISPOSE: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? (Symbol.for('Symbol.asyncDispose') as typeof Symbol.asyncDispose);
-const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose);
 
 interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
@@ -31,6 +30,7 @@ export class PageSpace implements Space, Home {
   readonly #mirrors = new Map<Path, Promise<Mirror>>();
   readonly #byId = new Map<number, Mirror>();
   readonly #softs = new Map<number, PageSoft<never>>();
+  readonly #lives = new Map<number, Live>();
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
   #lastSync: Status['lastSync'];
@@ -45,8 +45,9 @@ export class PageSpace implements Space, Home {
     this.#member = { id: engine.me.device, role: 'writer', prefix: '/' };
   }
 
-  /** Looks at who is who before the space is handed out. */
-  async ready(): Promise<this> {
+  /** Looks at who is who before the space is handed out, and says what is kept here. */
+  async ready(keep: readonly Path[] = ['/']): Promise<this> {
+    await Promise.all(keep.map(prefix => this.replicate(prefix)));
     await this.#lookAtMembers();
     await this.#look();
     this.#listen();
@@ -83,22 +84,43 @@ export class PageSpace implements Space, Home {
     void this.#look();
   }
 
+  follow(mirror: Mirror): void {
+    this.#byId.set(mirror.id, mirror);
+  }
+
+  unfollow(mirror: Mirror): void {
+    this.#byId.delete(mirror.id);
+  }
+
+  register(live: Live): void {
+    this.#lives.set(live.live, live);
+  }
+
+  forget(live: Live): void {
+    this.#lives.delete(live.live);
+  }
+
   /** An event of the engine. */
   hear(event: EngineEvent): void {
     switch (event.event) {
       case 'doc':
         this.#byId.get(event.doc as number)?.hear(event as never);
         return void this.#look();
+      case 'piece': return this.#byId.get(event.doc as number)?.piece(event.piece as string);
       case 'made': return this.#byId.get(event.doc as number)?.made(event.seq as number, event.hash as string | null);
       case 'moved': return this.#moved();
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
       case 'soft': return this.#softs.get(event.soft as number)?.hear(event.entries as never);
+      case 'signal': case 'window': return this.#lives.get(event.live as number)?.hear(event);
       case 'members': return void this.#lookAtMembers().catch(() => {});
       case 'storage':
         if (event.failure) this.fail(fromEngine(JSON.stringify(event.failure)));
         return void this.storage().then(info => this.#events.storage.emit(info)).catch(() => {});
       case 'panic':
         this.fail(ForeshoreError.make('CRASHED', String(event.message), { hint: 'open the space again', retryable: true }));
+        return this.#end();
+      case 'outdated':
+        this.fail(ForeshoreError.make('INCOMPATIBLE', 'a newer version of this app is open in another tab', { hint: 'reload this tab' }));
         return this.#end();
       case 'closed': return this.#end();
       case 'status':
@@ -111,7 +133,9 @@ export class PageSpace implements Space, Home {
   /** Another tab hosts the engine from here on. */
   #moved(): void {
     for (const mirror of this.#byId.values()) void mirror.moved();
-    for (const soft of this.#softs.values()) void soft.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
+    for (const other of [...this.#softs.values(), ...this.#lives.values()]) {
+      other.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
+    }
     void this.#look();
   }
 
@@ -170,14 +194,18 @@ export class PageSpace implements Space, Home {
     return events.on(listener);
   }
 
-  async #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+  #open(): void {
     if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+  }
+
+  async #call(request: { do: string; [field: string]: unknown }, options?: Wait): Promise<Json> {
+    this.#open();
     return abortable(this.engine.call({ ...request, space: this.id }), options?.signal);
   }
 
   async document<T>(path: Path, template: Template<T>, options: Wait & { wait?: 'local' | 'caught-up' } = {}): Promise<Doc<T>> {
     checked(path);
-    if (this.closed.aborted) throw ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' });
+    this.#open();
     if (options.wait === 'caught-up') await this.#caughtUp(options);
     const mirror = await abortable(this.#mirror(path, template as unknown as Template<never>), options.signal);
     mirror.users++;
@@ -191,9 +219,7 @@ export class PageSpace implements Space, Home {
     const opening = Mirror.open(this, path, template);
     this.#mirrors.set(path, opening);
     try {
-      const mirror = await opening;
-      this.#byId.set(mirror.id, mirror);
-      return mirror;
+      return await opening;
     } catch (error) {
       if (this.#mirrors.get(path) === opening) this.#mirrors.delete(path);
       throw error;
@@ -232,8 +258,9 @@ export class PageSpace implements Space, Home {
     return (await this.#call({ do: 'list', prefix: checked(prefix), after: options.after ?? null, limit: options.limit ?? 1000 }, options)) as never;
   }
 
-  collection<T>(_prefix: Path, _template: Template<T>, _options?: Wait & { limit?: number }): Promise<Collection<T>> {
-    return Promise.reject(unsupported('collections'));
+  async collection<T>(prefix: Path, _template: Template<T>, options: Wait & { limit?: number } = {}): Promise<Collection<T>> {
+    this.#open();
+    return abortable(PageCollection.open<T>(this, checked(prefix), options.limit ?? 100), options.signal);
   }
 
   async remove(path: Path, options?: Wait): Promise<void> {
@@ -243,9 +270,15 @@ export class PageSpace implements Space, Home {
   }
 
   async replicate(prefix: Path, options?: Wait): Promise<Disposable> {
-    checked(prefix);
-    await this.#call({ do: 'interest', prefixes: ['/'] }, options);
-    return { [DISPOSE]: () => {} };
+    this.#open();
+    const kept = new Kept(this, checked(prefix));
+    try {
+      await abortable(kept.ask(), options?.signal);
+    } catch (error) {
+      kept[DISPOSE]();
+      throw error;
+    }
+    return kept;
   }
 
   batch(_body: () => void): Commit {
@@ -267,8 +300,9 @@ export class PageSpace implements Space, Home {
     return new PagePresence<T>(this.#soft<T>(checked(path)), initial, error => this.fail(error));
   }
 
-  topic<T extends Storable<T>>(_path: Path): Topic<T> {
-    throw unsupported('topics');
+  topic<T extends Storable<T>>(path: Path): Topic<T> {
+    this.#open();
+    return new PageTopic<T>(this, checked(path));
   }
 
   async bookmark(): Promise<string> {
@@ -313,6 +347,16 @@ export class PageSpace implements Space, Home {
     if (this.closed.aborted) return;
     for (const stop of this.#stops) stop();
     this.#close.abort(ForeshoreError.make('CLOSED', 'the space was closed'));
+  }
+
+  /** Waits until every edit made here is stored. */
+  async flushed(): Promise<void> {
+    await Promise.all([...this.#byId.values()].map(mirror => mirror.flushed()));
+  }
+
+  /** Waits until every open document shows all that the engine has. */
+  async told(): Promise<void> {
+    await Promise.all([...this.#byId.values()].map(mirror => this.engine.call({ do: 'fence', doc: mirror.id })));
   }
 
   async close(): Promise<void> {

@@ -8,8 +8,8 @@ import { ForeshoreError } from './errors.js';
 import type { Status } from './types.js';
 import type { Json } from './values.js';
 
-/** Raised with the messages below: tabs of another version have a channel of their own. */
-const PROTOCOL = 1;
+/** Raised with the messages below: tabs of another version have a channel of their own, and the newest one keeps the store. */
+const PROTOCOL = 2;
 
 /** A host that says nothing for this long is asked whether it lives, and after as long again is robbed. */
 const SILENCE = 1500;
@@ -22,7 +22,7 @@ type Message =
 interface Call { request: Request; resolve: (value: Json) => void; reject: (reason: unknown) => void }
 
 /** What a tab has open with the host. */
-interface Guest { numbers: Map<number, 'doc' | 'soft' | 'undo'>; keys: Map<number, Set<string>> }
+interface Guest { numbers: Map<number, 'doc' | 'soft' | 'undo' | 'live'>; keys: Map<number, Set<string>> }
 
 const MOVED = Symbol('moved');
 
@@ -32,11 +32,13 @@ export function hasMoved(reason: unknown): boolean {
 }
 
 /** Requests that may not be made a second time by themselves. */
-const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join']);
+const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join', 'publish']);
 
 export class Tabs implements Engine {
   readonly #id = crypto.randomUUID();
   readonly #channel: BroadcastChannel;
+  /** Where tabs of every version say which is theirs, as a number. */
+  readonly #versions: BroadcastChannel;
   readonly #calls = new Map<number, Call>();
   readonly #guests = new Map<string, Guest>();
   readonly #owners = new Map<number, string>();
@@ -54,6 +56,20 @@ export class Tabs implements Engine {
   private constructor(private readonly name: string, private readonly start: (listen: (event: EngineEvent) => void) => Promise<Engine>, private readonly listen: (event: EngineEvent) => void) {
     this.#channel = new BroadcastChannel(`foreshore:${name}:${PROTOCOL}`);
     this.#channel.onmessage = ({ data }: MessageEvent<Message>) => this.#hear(data);
+    this.#versions = new BroadcastChannel(`foreshore:${name}:version`);
+    this.#versions.onmessage = ({ data }: MessageEvent<number>) => {
+      if (data > PROTOCOL) this.#retire();
+      else if (data < PROTOCOL) this.#versions.postMessage(PROTOCOL);
+    };
+    this.#versions.postMessage(PROTOCOL);
+  }
+
+  /** A newer version of the package is open on this origin: it takes the store over, and this tab has to be reloaded. */
+  #retire(): void {
+    const outdated = ForeshoreError.make('INCOMPATIBLE', 'a newer version of this app is open in another tab', { hint: 'reload this tab' });
+    const opening = this.#opened;
+    this.#opened = null;
+    void this.close().catch(() => {}).finally(() => (opening ? opening(outdated) : this.listen({ event: 'outdated' })));
   }
 
   static get possible(): boolean {
@@ -183,6 +199,7 @@ export class Tabs implements Engine {
     for (const call of this.#calls.values()) call.reject(ForeshoreError.make('CLOSED', 'the space is closed'));
     this.#calls.clear();
     this.#channel.close();
+    this.#versions.close();
   }
 
   // ── between tabs ──
@@ -267,14 +284,15 @@ export class Tabs implements Engine {
     const engine = this.#engine;
     if (!engine) throw ForeshoreError.make('CLOSED', 'the host is closing', { retryable: true });
     const guest = this.#guest(tab);
-    const number = (request.doc ?? request.soft ?? request.undo) as number;
+    const number = (request.doc ?? request.soft ?? request.live ?? request.undo) as number;
     switch (request.do) {
       case 'open': this.#own(tab, guest, number, 'doc'); break;
       case 'soft': this.#own(tab, guest, number, 'soft'); break;
+      case 'topic': case 'window': case 'keep': this.#own(tab, guest, number, 'live'); break;
       case 'undoManager': guest.numbers.set(request.undo as number, 'undo'); break;
       case 'softSet': guest.keys.set(number, (guest.keys.get(number) ?? new Set()).add(request.key as string)); break;
       case 'softDelete': guest.keys.get(number)?.delete(request.key as string); break;
-      case 'closeDoc': case 'softClose': case 'undoClose':
+      case 'closeDoc': case 'softClose': case 'closeLive': case 'undoClose':
         guest.numbers.delete(number);
         guest.keys.delete(number);
         this.#owners.delete(number);
@@ -284,7 +302,7 @@ export class Tabs implements Engine {
     return engine.call(request);
   }
 
-  #own(tab: string, guest: Guest, number: number, kind: 'doc' | 'soft'): void {
+  #own(tab: string, guest: Guest, number: number, kind: 'doc' | 'soft' | 'live'): void {
     guest.numbers.set(number, kind);
     this.#owners.set(number, tab);
   }
@@ -304,7 +322,7 @@ export class Tabs implements Engine {
 
   /** Passes an event of the engine to whom it concerns. */
   #pass(event: EngineEvent): void {
-    const number = event.doc ?? event.soft;
+    const number = event.doc ?? event.soft ?? event.live;
     if (typeof number !== 'number') {
       this.listen(event);
       // A host's end is its own; guests get another.
@@ -317,10 +335,11 @@ export class Tabs implements Engine {
   }
 }
 
-function closing(kind: 'doc' | 'soft' | 'undo', number: number): Request {
+function closing(kind: 'doc' | 'soft' | 'undo' | 'live', number: number): Request {
   switch (kind) {
     case 'doc': return { do: 'closeDoc', doc: number };
     case 'soft': return { do: 'softClose', soft: number };
+    case 'live': return { do: 'closeLive', live: number };
     default: return { do: 'undoClose', undo: number };
   }
 }

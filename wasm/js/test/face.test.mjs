@@ -1,7 +1,7 @@
 // The package without a browser: what a program may say, and what it is told.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { between, counter, createSpace, ForeshoreError, openSpace, parseInvitation, template, text } from '../dist/index.js';
+import { between, counter, createSpace, ForeshoreError, openSpace, parseInvitation, template, text } from '../dist/node.js';
 
 const memory = { engine: 'inline', storage: 'memory' };
 
@@ -184,4 +184,29 @@ test('keys between keys sort between them', () => {
   assert.deepEqual(keys, [...keys].sort());
   assert.equal(new Set(keys).size, keys.length);
   assert.throws(() => between('b', 'a'), error => ForeshoreError.is(error, 'INVALID'));
+});
+
+test('a large value comes in pieces, each of them small, and is the same put together', async () => {
+  const { Builder, PIECE, pieces } = await import('../dist/slices.js');
+  const { decode, encode, snapshot } = await import('../dist/values.js');
+  const long = 'x😀'.repeat(PIECE);
+  const rows = Array.from({ length: 5000 }, (_, n) => ({ n, title: `row ${n}`, tags: ['a', { $counter: n }], body: { $text: `body ${n}` } }));
+  const byKey = Object.fromEntries(Array.from({ length: 3000 }, (_, n) => [`key ${String(n).padStart(4, '0')}`, { at: { $time: n }, long: 'y'.repeat(50) }]));
+  const unsorted = Object.fromEntries(Array.from({ length: 3000 }, (_, n) => [`${(n * 7919) % 3000}`, 'z'.repeat(40)]));
+  const hostile = Object.defineProperty({ $$text: rows.slice(0, 900) }, '$$text', { enumerable: true });
+  const proto = JSON.parse(`{"__proto__":${JSON.stringify(rows.slice(0, 900))},"a":1}`);
+  for (const value of [null, 5, [], {}, 'short', long, { $text: long }, { rows, byKey, unsorted, long: { $text: long } }, hostile, proto, [[rows], [[byKey]]], { $bytes: btoa('b'.repeat(60_000)) }]) {
+    const builder = new Builder();
+    let count = 0;
+    for (const piece of pieces(value)) {
+      count++;
+      builder.take(piece);
+      assert.ok(piece.length < 4 * PIECE || value === long || value?.$bytes, `${piece.length} characters`);
+    }
+    const [node, plain] = [builder.finish(), decode(value)];
+    assert.deepEqual(encode(node), encode(plain));
+    assert.deepEqual(snapshot(node), snapshot(plain));
+    assert.deepEqual(Object.keys(snapshot(node) ?? {}), Object.keys(snapshot(plain) ?? {}), 'in the same order');
+    if (value === hostile) assert.ok(count > 1);
+  }
 });

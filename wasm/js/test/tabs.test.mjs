@@ -101,3 +101,16 @@ test('when the host tab dies another takes over, and nothing that was flushed is
   const members = (await native.run('members', '--json')).trim().split('\n').length;
   assert.equal(members, 2, 'one browser is one member');
 });
+
+test('a tab of an older version gives the store up when a newer one opens', async t => {
+  const { url } = await serve(t);
+  const context = await browse(t, await temporary(t));
+  const [older, newer] = [await page(context, url), await page(context, url)];
+  await older.evaluate(OPEN);
+  await older.evaluate(() => doc.change(d => { d.votes.add(1); }).saved);
+  // What a newer version says of itself; the other tab here plays it, with the version's number alone.
+  await newer.evaluate(() => new BroadcastChannel('foreshore:foreshore:version').postMessage(1_000));
+  await until(() => older.evaluate(() => JSON.stringify(errors)), () => older.evaluate(() => space.closed.aborted && errors.some(error => error.startsWith('INCOMPATIBLE'))));
+  await newer.evaluate(OPEN);
+  assert.deepEqual(await newer.evaluate(() => [doc.value.votes, space.status.role]), [1, 'host-tab']);
+});

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use foreshore::document::Side;
+use foreshore::id::ChangeHash;
 use foreshore::peer::{CommandError, DocumentError, SpaceChange};
 use futures::StreamExt as _;
 use futures::channel::{mpsc, oneshot};
@@ -74,10 +75,26 @@ impl Inner {
     ) -> Answer {
         let standings = standings.iter().map(|s| Ok((parse_heads(&s.heads)?, s.seq)));
         let standings = standings.collect::<Result<Vec<_>, Failure>>()?;
+        self.want(space, doc, parse("path", path)?).await?;
+        let opened = self.open_wanted(space, path, layers, doc, &standings).await;
+        if opened.is_err() {
+            self.unwant(doc).await?;
+        }
+        opened
+    }
+
+    async fn open_wanted(
+        self: &Rc<Self>,
+        space: &str,
+        path: &str,
+        layers: &[Json],
+        doc: u32,
+        standings: &[(Vec<ChangeHash>, u64)],
+    ) -> Answer {
         let space = self.space(space).await?;
         let document = space.document_with(path, &template(layers)?).await?;
         let changes = space.watch(path)?;
-        let (session, mut first, standing) = Session::resume(document, &standings)?;
+        let (session, mut first, standing) = Session::resume(document, standings)?;
         first["standing"] = json!(standing);
         let session = Rc::new(RefCell::new(session));
         let (told, queue) = mpsc::unbounded();
@@ -114,6 +131,13 @@ impl Inner {
                 let state = undo_state(&manager, false);
                 self.undos.borrow_mut().insert(undo, manager);
                 Ok(state)
+            }
+            Request::Fence { doc } => {
+                let served = self.served(doc)?;
+                // The first has what was there told, the second is behind that.
+                served.fence().await?;
+                served.fence().await?;
+                Ok(Json::Null)
             }
             Request::Synced { doc, peers } => {
                 let served = self.served(doc)?;

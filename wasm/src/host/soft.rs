@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use std::pin::pin;
 use wasm_bindgen_futures::spawn_local;
 
-use super::{Answer, Inner, closed};
+use super::{Answer, Inner, closed, parse};
 use crate::errors::Failure;
 use crate::request::Request;
 
@@ -29,6 +29,7 @@ impl Inner {
     pub(super) async fn answer_soft(self: &Rc<Self>, request: Request) -> Answer {
         match request {
             Request::Soft { space, prefix, soft } => {
+                self.want(&space, soft, parse("prefix", &prefix)?).await?;
                 let handle = self.space(&space).await?.soft::<Json>(prefix.as_str())?;
                 let (gone, ended) = oneshot::channel();
                 // Watched before they are listed, so that nothing falls between.
@@ -46,6 +47,7 @@ impl Inner {
             Request::SoftDelete { soft, key } => Ok(self.soft(soft)?.delete(&key)?.await?.into()),
             Request::SoftClose { soft } => {
                 self.softs.borrow_mut().remove(&soft);
+                self.unwant(soft).await?;
                 Ok(Json::Null)
             }
             other => Err(Failure::invalid("request", format!("{other:?}"))),

@@ -1,0 +1,190 @@
+//! Who is in the group: learners, promotion, removal, replacement, one at a time; and snapshots that bring newcomers up.
+
+use super::*;
+use crate::coord::raft::message::{self, Body};
+
+/// A group of `n` that has compacted, its leader, and a newcomer that waits.
+fn with_newcomer(n: u8) -> (Table, u8, Member) {
+    let mut table = Table::found(n, small());
+    let leader = table.elect();
+    for byte in 0..60 {
+        table.at(leader).group.propose(vec![byte]).expect("it leads");
+        table.settle();
+    }
+    let me = member(9);
+    table.join(me);
+    (table, leader, me)
+}
+
+fn id_of(table: &mut Table, leader: u8, me: Member) -> MemberId {
+    table.at(leader).group.membership().id_of(&me).expect("it is a member")
+}
+
+#[test]
+fn a_newcomer_gets_a_snapshot_then_entries_then_a_vote() {
+    let (mut table, leader, me) = with_newcomer(3);
+    table.at(leader).group.add_learner(me).expect("nothing is under way");
+    table.settle();
+    table.ticks(10);
+    assert_eq!(table.at(9).installed.len(), 1);
+    assert_eq!(table.at(9).group.role().standing, Standing::Learner);
+    let id = id_of(&mut table, leader, me);
+    assert_eq!(id, MemberId(4), "the next id that was never given");
+    table.at(leader).group.promote(id).expect("it has caught up");
+    table.settle();
+    table.ticks(3);
+    assert!(table.at(9).group.membership().voters.contains(&id));
+    assert_eq!(replicated_digest(&table.at(9).group), replicated_digest(&table.at(leader).group));
+    assert_eq!(table.refused, []);
+}
+
+#[test]
+fn a_newcomer_remembers_who_it_is() {
+    let (mut table, leader, me) = with_newcomer(3);
+    table.at(leader).group.add_learner(me).expect("nothing is under way");
+    table.settle();
+    table.ticks(10);
+    table.reopen(9);
+    let id = id_of(&mut table, leader, me);
+    assert_eq!(table.at(9).group.identity().id, Some(id));
+    table.ticks(10);
+    assert_eq!(replicated_digest(&table.at(9).group), replicated_digest(&table.at(leader).group));
+}
+
+#[test]
+fn a_dead_voter_is_replaced_in_one_step() {
+    let (mut table, leader, me) = with_newcomer(3);
+    let dead = (1..=3).find(|n| *n != leader).expect("there are three");
+    let dead_id = table.at(dead).group.identity().id.expect("a founder has one");
+    table.cut.push(member(dead).peer);
+    table.at(leader).group.add_learner(me).expect("nothing is under way");
+    table.ticks(10);
+    let id = id_of(&mut table, leader, me);
+    table.at(leader).group.replace(dead_id, id).expect("it has caught up");
+    table.ticks(5);
+    let membership = table.at(leader).group.membership().clone();
+    assert!(!membership.is_joint() && membership.voters.contains(&id) && !membership.members.contains_key(&dead_id));
+    // It comes back, asks for votes, and is told.
+    table.cut.clear();
+    table.ticks(60);
+    assert_eq!(table.at(dead).group.role().standing, Standing::Removed);
+    assert_eq!(table.leader(), Some(leader), "and it disturbed nobody");
+    assert_eq!(table.at(leader).group.add_learner(member(dead)), Err(ChangeError::Former));
+}
+
+#[test]
+fn changes_that_make_no_sense_are_refused_by_name() {
+    let (mut table, leader, me) = with_newcomer(3);
+    let own = table.at(leader).group.identity().id.expect("a founder has one");
+    let follower = (1..=3).find(|n| *n != leader).expect("there are three");
+    let group = &mut table.at(leader).group;
+    let stranger = MemberId(99);
+    assert_eq!(group.promote(stranger), Err(ChangeError::Unknown { id: stranger }));
+    assert_eq!(group.remove(stranger), Err(ChangeError::Unknown { id: stranger }));
+    assert_eq!(group.remove(own), Err(ChangeError::Leader));
+    assert_eq!(group.add_learner(member(leader)), Err(ChangeError::Member { id: own }));
+    group.add_learner(me).expect("nothing is under way");
+    assert_eq!(group.add_learner(member(8)), Err(ChangeError::Pending));
+    let refused = table.at(follower).group.add_learner(member(8));
+    assert_eq!(refused, Err(ChangeError::NotLeader { leader: Some(own) }));
+    table.cut.push(me.peer);
+    table.settle();
+    let id = id_of(&mut table, leader, me);
+    let behind = table.at(leader).group.promote(id);
+    assert!(matches!(behind, Err(ChangeError::Behind { .. })), "{behind:?}");
+}
+
+#[test]
+fn a_group_keeps_one_voter() {
+    let mut table = Table::found(2, config());
+    let leader = table.elect();
+    table.ticks(3);
+    let other = if leader == 1 { 2 } else { 1 };
+    let id = table.at(other).group.identity().id.expect("a founder has one");
+    table.at(leader).group.remove(id).expect("nothing is under way");
+    table.settle();
+    table.ticks(3);
+    assert_eq!(table.at(leader).group.remove(id), Err(ChangeError::Unknown { id }));
+    table.at(leader).group.propose(b"alone".to_vec()).expect("it leads");
+    table.settle();
+    assert_eq!(table.at(leader).group.membership().voters.len(), 1);
+    assert_eq!(table.at(leader).applied.len(), 1);
+}
+
+/// Runs until the newcomer has part of its snapshot.
+fn half_way(table: &mut Table, leader: u8, me: Member) {
+    table.at(leader).group.add_learner(me).expect("nothing is under way");
+    for _ in 0..20 {
+        for seat in table.seats.values_mut() {
+            seat.group.tick();
+        }
+        for _ in 0..10_000 {
+            let peers: Vec<PeerId> = table.seats.keys().copied().collect();
+            peers.iter().for_each(|peer| table.pump(*peer));
+            let Some((from, to, bytes)) = table.wires.pop_front() else { break };
+            let chunk = matches!(message::decode(&bytes), Ok((_, Body::Chunk { offset, .. })) if offset > 0);
+            let _ = table.seats.get_mut(&to).map(|seat| seat.group.message(from, &bytes));
+            if chunk {
+                return;
+            }
+        }
+    }
+    panic!("no chunk was sent");
+}
+
+#[test]
+fn a_snapshot_goes_on_where_it_stopped() {
+    let (mut table, leader, me) = with_newcomer(3);
+    half_way(&mut table, leader, me);
+    // What is on the wires is lost, for a while.
+    table.wires.clear();
+    table.ticks(1);
+    let mut offsets = Vec::new();
+    for _ in 0..40 {
+        for seat in table.seats.values_mut() {
+            seat.group.tick();
+        }
+        for _ in 0..10_000 {
+            let peers: Vec<PeerId> = table.seats.keys().copied().collect();
+            peers.iter().for_each(|peer| table.pump(*peer));
+            let Some((from, to, bytes)) = table.wires.pop_front() else { break };
+            if let Ok((_, Body::Want { offset, .. })) = message::decode(&bytes) {
+                offsets.push(offset);
+            }
+            let _ = table.seats.get_mut(&to).map(|seat| seat.group.message(from, &bytes));
+        }
+    }
+    assert_eq!(table.at(9).installed.len(), 1, "{offsets:?}");
+    assert!(offsets.first().is_some_and(|offset| *offset >= 2 * message::CHUNK_BYTES as u64), "{offsets:?}");
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_sent_again() {
+    let (mut table, leader, me) = with_newcomer(3);
+    table.at(leader).group.add_learner(me).expect("nothing is under way");
+    let mut damaged = false;
+    for _ in 0..60 {
+        for seat in table.seats.values_mut() {
+            seat.group.tick();
+        }
+        for _ in 0..10_000 {
+            let peers: Vec<PeerId> = table.seats.keys().copied().collect();
+            peers.iter().for_each(|peer| table.pump(*peer));
+            let Some((from, to, bytes)) = table.wires.pop_front() else { break };
+            let bytes = match message::decode(&bytes) {
+                Ok((header, Body::Chunk { index, offset, bytes: mut chunk })) if !damaged => {
+                    damaged = true;
+                    chunk[5] ^= 1;
+                    message::encode(&header, &Body::Chunk { index, offset, bytes: chunk })
+                }
+                _ => bytes,
+            };
+            let _ = table.seats.get_mut(&to).map(|seat| seat.group.message(from, &bytes));
+        }
+    }
+    assert!(damaged);
+    let counters = table.at(9).group.counters();
+    assert_eq!((counters.snapshots_refused, counters.snapshots_installed), (1, 1));
+    assert_eq!(table.at(9).installed.len(), 1);
+    assert_eq!(replicated_digest(&table.at(9).group), replicated_digest(&table.at(leader).group));
+}

@@ -1,0 +1,20 @@
+// The package with its wasm inside, for places that cannot fetch it.
+import { embedded } from './embedded.js';
+import { create, open } from './open.js';
+import { ownWorker } from './own-worker.js';
+import type { Platform } from './platform.js';
+import type { OpenOptions, Space } from './types.js';
+
+const PLATFORM: Platform = { wasm: embedded, worker: ownWorker, handsOver: true };
+
+/** Opens a space: the one that is asked for, the one of the peer that serves this page, or this device's own. */
+export function openSpace(options?: OpenOptions): Promise<Space> {
+  return open(PLATFORM, options);
+}
+
+/** Makes a space, with this device as its admin. */
+export function createSpace(options?: OpenOptions & { space?: never; grant?: never }): Promise<Space> {
+  return create(PLATFORM, options);
+}
+
+export * from './face.js';
