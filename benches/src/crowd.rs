@@ -36,7 +36,6 @@ pub(crate) struct Path {
 /// A document that changed on a peer, because of another one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
-    pub(crate) node: usize,
     pub(crate) at: Timestamp,
 }
 
@@ -64,7 +63,6 @@ struct Member {
     engine: Engine,
     store: Memory,
     peer: PeerId,
-    space: Option<SpaceId>,
     links: BTreeMap<LinkId, Far>,
     wakes: u64,
     replies: Vec<(RequestId, Result<Reply, foreshore::engine::CommandError>)>,
@@ -167,7 +165,6 @@ impl Crowd {
             engine,
             store,
             peer: PeerId([0; 32]),
-            space: None,
             links: BTreeMap::new(),
             wakes: 0,
             replies: Vec::new(),
@@ -384,7 +381,7 @@ impl Crowd {
             Event::OpenFailed(error) => return Err(error.into()),
             Event::Reply { request, result } => self.members[n].replies.push((request, result)),
             Event::DocumentChanged { remote: true, .. } if self.watches => {
-                self.seen.push(Seen { node: n, at: self.now });
+                self.seen.push(Seen { at: self.now });
             }
             _ => {}
         }
