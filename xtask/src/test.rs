@@ -17,7 +17,10 @@ const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
 /// Feature sets of the library that people build, each checked on its own.
-const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
+const FEATURES: [&str; 8] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower", "net,redb,coord"];
+
+/// Steps that are run with `--long`, or by name: they build the demo, and install every bundler from npm.
+const LONG: [&str; 2] = ["demo", "bundlers"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -61,9 +64,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         bail!("there is no step {unknown:?}; `cargo xtask test --list` names them");
     }
     let mut report = Vec::new();
-    for (name, step) in
-        STEPS.iter().filter(|(name, _)| options.only.is_empty() || options.only.iter().any(|o| o == name))
-    {
+    let wanted = |name: &str| match options.only.as_slice() {
+        [] => options.long || !LONG.contains(&name),
+        only => only.iter().any(|step| step == name),
+    };
+    for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
         println!("\n── {name} ──");
         let began = Instant::now();
         let outcome = step(options);
@@ -75,6 +80,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         if failed && options.fail_fast {
             break;
         }
+    }
+    if options.only.is_empty() && !options.long {
+        println!("\nnot run without --long: {}", LONG.join(", "));
     }
     close(&report)
 }
