@@ -167,11 +167,26 @@ struct Wanted {
 
 #[derive(Clone, Debug)]
 enum Want {
-    Read { query: Query, linear: bool, watch: bool, after: u64 },
-    Watch { watch: Watch, path: NodePath, on: bool },
-    Authenticate { scheme: String, secret: Vec<u8> },
+    Read {
+        query: Query,
+        linear: bool,
+        watch: bool,
+        after: u64,
+    },
+    Watch {
+        watch: Watch,
+        path: NodePath,
+        on: bool,
+    },
+    Authenticate {
+        scheme: String,
+        secret: Vec<u8>,
+    },
     /// Where the request of this name stands.
-    Standing { call: u64, seq: u64 },
+    Standing {
+        call: u64,
+        seq: u64,
+    },
     /// Whether watches are set again: what is told from the answer on is new.
     Rearmed,
 }
@@ -185,7 +200,9 @@ impl Want {
     /// What a voter is asked. A read is after no more than was sent.
     fn ask(self, id: u64, sent: u64) -> Ask {
         match self {
-            Want::Read { query, linear, watch, after } => Ask::Read { id, after: after.min(sent), linear, query, watch },
+            Want::Read { query, linear, watch, after } => {
+                Ask::Read { id, after: after.min(sent), linear, query, watch }
+            }
             Want::Watch { watch, path, on: true } => Ask::Watch { id, watch, path: path.as_str().into() },
             Want::Watch { watch, path, on: false } => Ask::Unwatch { id, watch, path: path.as_str().into() },
             Want::Authenticate { scheme, secret } => Ask::Authenticate { id, scheme, secret },

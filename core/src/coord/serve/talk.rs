@@ -428,15 +428,8 @@ impl Codec for Frame {
     }
 }
 
-const WATCHES: [Watch; 7] = [
-    Watch::Data,
-    Watch::Exists,
-    Watch::Children,
-    Watch::Persistent,
-    Watch::Recursive,
-    Watch::Leader,
-    Watch::Queue,
-];
+const WATCHES: [Watch; 7] =
+    [Watch::Data, Watch::Exists, Watch::Children, Watch::Persistent, Watch::Recursive, Watch::Leader, Watch::Queue];
 
 const EVENTS: [EventKind; 7] = [
     EventKind::Created,
@@ -448,14 +441,8 @@ const EVENTS: [EventKind; 7] = [
     EventKind::Resync,
 ];
 
-const REFUSALS: [Refusal; 6] = [
-    Refusal::NoQuorum,
-    Refusal::Busy,
-    Refusal::NoSession,
-    Refusal::TooLarge,
-    Refusal::Scheme,
-    Refusal::NotServing,
-];
+const REFUSALS: [Refusal; 6] =
+    [Refusal::NoQuorum, Refusal::Busy, Refusal::NoSession, Refusal::TooLarge, Refusal::Scheme, Refusal::NotServing];
 
 fn place<T: PartialEq>(table: &[T], value: &T) -> u8 {
     table.iter().position(|other| other == value).expect("the table names every variant") as u8
@@ -585,7 +572,8 @@ impl Found {
             1 => Found::Data(r.bytes(MAX_DATA_BYTES, "data")?.into(), Stat::decode(r)?),
             2 => Found::Exists(Stat::decode(r)?),
             3 => {
-                let names = r.list(MAX_ANSWER_BYTES, "children", |r| Ok(r.str(MAX_ANSWER_BYTES, "child")?.to_owned()))?;
+                let names =
+                    r.list(MAX_ANSWER_BYTES, "children", |r| Ok(r.str(MAX_ANSWER_BYTES, "child")?.to_owned()))?;
                 Found::Children(names, Stat::decode(r)?)
             }
             4 => Found::Acl(Acl::decode(r)?, Stat::decode(r)?),
@@ -772,11 +760,7 @@ impl Codec for Tell {
                 };
                 Tell::Refused { of, why: pick(&REFUSALS, r, "refusal")? }
             }
-            8 => Tell::Event {
-                zxid: r.varint("zxid")?,
-                kind: pick(&EVENTS, r, "event")?,
-                path: decode_path(r)?,
-            },
+            8 => Tell::Event { zxid: r.varint("zxid")?, kind: pick(&EVENTS, r, "event")?, path: decode_path(r)? },
             9 => Tell::Pong { n: r.varint("ping")?, zxid: r.varint("zxid")? },
             10 => Tell::Status {
                 led: decode_bool(r, "led")?,
@@ -801,10 +785,9 @@ impl Codec for Pass {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match r.u8("pass")? {
             0 => Pass::Propose(Body::decode(r)?),
-            1 => Pass::Touch {
-                round: r.varint("round")?,
-                sessions: r.list(MAX_TOUCHED, "sessions", SessionId::decode)?,
-            },
+            1 => {
+                Pass::Touch { round: r.varint("round")?, sessions: r.list(MAX_TOUCHED, "sessions", SessionId::decode)? }
+            }
             _ => return Err(DecodeError::Invalid { field: "pass" }),
         })
     }

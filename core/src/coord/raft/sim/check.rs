@@ -198,7 +198,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_commits<M: Replicated>(&mut self, node: usize, group: &Group<M>, seen: &mut Seen) -> Result<(), Violation> {
+    fn check_commits<M: Replicated>(
+        &mut self,
+        node: usize,
+        group: &Group<M>,
+        seen: &mut Seen,
+    ) -> Result<(), Violation> {
         let committed = group.committed();
         for index in seen.committed + 1..=committed {
             let Some((term, bytes)) = group.entry_at(index) else { continue };

@@ -277,7 +277,12 @@ impl Checks {
         self.sessions[c].closing = true;
     }
 
-    pub(in crate::coord::serve) fn on_rejected(&self, voter: usize, why: Option<Rejected>, from_voter: bool) -> Result<(), Violation> {
+    pub(in crate::coord::serve) fn on_rejected(
+        &self,
+        voter: usize,
+        why: Option<Rejected>,
+        from_voter: bool,
+    ) -> Result<(), Violation> {
         match why {
             Some(why @ Rejected::Malformed(_)) => Err(Violation::Rejected { voter, why }),
             // Whoever was removed may not know it yet.
@@ -321,7 +326,12 @@ impl Checks {
         ended
     }
 
-    pub(in crate::coord::serve) fn on_expired(&mut self, client: usize, now: u64, state: &Client) -> Result<(), Violation> {
+    pub(in crate::coord::serve) fn on_expired(
+        &mut self,
+        client: usize,
+        now: u64,
+        state: &Client,
+    ) -> Result<(), Violation> {
         let session = &self.sessions[client];
         let lived = now.saturating_sub(session.alive);
         let acts = state.lease_until().is_some_and(|until| now < until);
@@ -332,7 +342,12 @@ impl Checks {
     }
 
     /// A client begins to act under a grant.
-    pub(in crate::coord::serve) fn begin_hold(&mut self, client: usize, name: Name, hold: Hold) -> Result<(), Violation> {
+    pub(in crate::coord::serve) fn begin_hold(
+        &mut self,
+        client: usize,
+        name: Name,
+        hold: Hold,
+    ) -> Result<(), Violation> {
         let guarded = self.guarded.entry(name).or_default();
         let earlier = match hold.share {
             Share::Exclusive => guarded.newest.filter(|newest| *newest >= hold.token),
@@ -465,7 +480,8 @@ impl Checks {
                 Verdict::Linearizable => {}
                 Verdict::Undecided => undecided += 1,
                 Verdict::Not => {
-                    let lines = records.iter().map(|record| format!("    client {} {:?}\n", record.client, record.operation));
+                    let lines =
+                        records.iter().map(|record| format!("    client {} {:?}\n", record.client, record.operation));
                     return Err(Violation::NotLinearizable { register: *register, history: lines.collect() });
                 }
             }
@@ -495,9 +511,7 @@ impl Checks {
             }
         }
         match times.into_iter().next() {
-            Some((number, times)) => {
-                Err(Violation::NotOnce { what: "append", number, times, fate: Fate::Refused })
-            }
+            Some((number, times)) => Err(Violation::NotOnce { what: "append", number, times, fate: Fate::Refused }),
             None => Ok(()),
         }
     }

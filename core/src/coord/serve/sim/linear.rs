@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_lost_update_is_found_in_a_long_history() {
-        let mut history: Vec<Operation> = (0..200).map(|n| op(10 * n, 10 * n + 15, write(n + 1, n as i32 + 1))).collect();
+        let mut history: Vec<Operation> =
+            (0..200).map(|n| op(10 * n, 10 * n + 15, write(n + 1, n as i32 + 1))).collect();
         history.extend((0..30).map(|n| lost(50 * n, 1_000 + n)));
         assert_eq!(check(FIRST, &history), Verdict::Linearizable);
         history.push(op(1_500, 1_501, read(3, 3)));

@@ -112,7 +112,13 @@ impl Net {
     }
 
     /// When copies of a datagram arrive.
-    pub(in crate::coord::serve) fn datagram(&self, now: Timestamp, dice: &mut Dice, from: usize, to: usize) -> Vec<Timestamp> {
+    pub(in crate::coord::serve) fn datagram(
+        &self,
+        now: Timestamp,
+        dice: &mut Dice,
+        from: usize,
+        to: usize,
+    ) -> Vec<Timestamp> {
         if self.cuts.contains(&(from, to)) || dice.chance(self.wires.lost) {
             return Vec::new();
         }

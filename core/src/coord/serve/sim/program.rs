@@ -36,8 +36,16 @@ const READERS: usize = 4;
 #[derive(Debug)]
 enum Pending {
     /// `floor`: what the client had seen of the register when it asked.
-    Read { register: usize, record: Option<usize>, floor: u64, once: bool },
-    Write { register: usize, record: usize },
+    Read {
+        register: usize,
+        record: Option<usize>,
+        floor: u64,
+        once: bool,
+    },
+    Write {
+        register: usize,
+        record: usize,
+    },
     Acquire(usize),
     Enqueue(u64),
     Claim,
@@ -411,13 +419,7 @@ impl Run {
         }
     }
 
-    fn on_read(
-        &mut self,
-        c: usize,
-        read: u64,
-        zxid: u64,
-        found: Result<Found, ReadError>,
-    ) -> Result<(), Violation> {
+    fn on_read(&mut self, c: usize, read: u64, zxid: u64, found: Result<Found, ReadError>) -> Result<(), Violation> {
         let Some(pending) = self.programs[c].pending.remove(&read) else {
             return Err(Violation::Strange { client: c, answer: format!("{found:?} to what it had not asked") });
         };
@@ -451,9 +453,7 @@ impl Run {
                 Ok(())
             }
             (Pending::Watch, Err(ReadError::Lost)) => Ok(()),
-            (pending, found) => {
-                Err(Violation::Strange { client: c, answer: format!("{found:?} to {pending:?}") })
-            }
+            (pending, found) => Err(Violation::Strange { client: c, answer: format!("{found:?} to {pending:?}") }),
         }
     }
 

@@ -56,12 +56,7 @@ impl Run {
     pub(super) fn report(&mut self) -> Report {
         let voters = self.world.seats.iter().filter_map(|seat| seat.voter.as_ref());
         let installed = voters.map(|voter| voter.group().counters().snapshots_installed).sum();
-        Report {
-            trace: self.world.hash(),
-            leaders: self.world.checks.ledger.leaders(),
-            installed,
-            ..self.world.report
-        }
+        Report { trace: self.world.hash(), leaders: self.world.checks.ledger.leaders(), installed, ..self.world.report }
     }
 
     pub(super) fn tail(&self) -> Vec<String> {
@@ -88,7 +83,9 @@ impl Run {
         let now = self.world.client_ms(0);
         let paths = REGISTERS.into_iter().chain(["/s", "/x"]);
         for path in paths {
-            self.world.clients[0].call(now, create(path, 0, Mode::Persistent, false)).expect("a client that has just begun");
+            self.world.clients[0]
+                .call(now, create(path, 0, Mode::Persistent, false))
+                .expect("a client that has just begun");
         }
         (0..self.programs.len()).try_for_each(|c| self.world.pump_client(c))?;
         let mut made = 0;

@@ -9,9 +9,7 @@ use super::net::{Net, Wires};
 use super::{Planted, Report};
 use crate::coord::machine::Machine;
 use crate::coord::raft::sim::Planted as PlantedInRaft;
-use crate::coord::raft::{
-    Config, Generation, Group, LogStore, Member, MemoryLog, Standing, StoreId, Stored, Ticket,
-};
+use crate::coord::raft::{Config, Generation, Group, LogStore, Member, MemoryLog, Standing, StoreId, Stored, Ticket};
 use crate::coord::serve::client::{self, Client, Options};
 use crate::coord::serve::voter::{self, Voter};
 use crate::id::PeerId;
@@ -120,7 +118,13 @@ pub struct World {
 }
 
 impl World {
-    pub(in crate::coord::serve) fn new(dice: Dice, wires: Wires, config: Config, planted: Option<Planted>, echo: bool) -> Self {
+    pub(in crate::coord::serve) fn new(
+        dice: Dice,
+        wires: Wires,
+        config: Config,
+        planted: Option<Planted>,
+        echo: bool,
+    ) -> Self {
         let bug = planted.and_then(|bug| match bug {
             Planted::AcknowledgeBeforeFsync => Some(PlantedInRaft::SendBeforeFsync),
             Planted::StaleRead => Some(PlantedInRaft::ReadWithoutQuorum),

@@ -82,9 +82,9 @@ fn giving_up_while_the_grant_is_on_its_way_leaves_nothing_taken() {
         bench.world.pump_client(b).unwrap();
         let call = bench.lock(third, "/l", Wait::Deadline(10_000));
         // It was told before it gave up, or its session releases it by the cancellation.
-        let told = bench.world.told[b].iter().any(|output| {
-            matches!(output, Output::Reply { call, reply: Ok(Answer::Granted(_)), .. } if *call == waits)
-        });
+        let told = bench.world.told[b].iter().any(
+            |output| matches!(output, Output::Reply { call, reply: Ok(Answer::Granted(_)), .. } if *call == waits),
+        );
         if !told {
             bench.granted(third, call);
         }
@@ -140,7 +140,9 @@ fn a_lock_is_kept_through_a_change_of_voters() {
     bench.becomes(a, State::Suspended);
     bench.becomes(a, State::Connected);
     bench.pass(3 * TTL_MS);
-    assert!(!bench.world.told[b].iter().any(|output| matches!(output, Output::Reply { reply: Ok(Answer::Granted(_)), .. })));
+    assert!(
+        !bench.world.told[b].iter().any(|output| matches!(output, Output::Reply { reply: Ok(Answer::Granted(_)), .. }))
+    );
     assert_eq!(bench.release(a, "/l", token), Ok(Answer::Done));
     bench.granted(b, waits);
 }

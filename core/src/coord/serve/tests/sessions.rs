@@ -148,9 +148,7 @@ fn the_minority_side_refuses_linear_reads_and_its_sessions_move_over() {
     let name = bench.begin_read(c, Query::Data("/a".into()), true, false);
     // Whoever moves in time gets the answer from the other side.
     let found = bench.found(c, name);
-    assert!(
-        found == Err(ReadError::Refused(crate::coord::serve::talk::Refusal::NoQuorum)) || data_of(found) == "old"
-    );
+    assert!(found == Err(ReadError::Refused(crate::coord::serve::talk::Refusal::NoQuorum)) || data_of(found) == "old");
     bench.until("the other side", |bench| bench.world.clients[c].voter().is_some() && bench.seat_of(c) != leader);
     assert_eq!(bench.world.clients[c].session(), session);
     bench.op(c, set("/a", "new"));

@@ -15,7 +15,9 @@ fn the_event_comes_before_the_data_it_is_about() {
             let name = bench.begin_read(reader, Query::Data("/a".into()), false, false);
             let (zxid, event) = bench.told(reader, "an event or an answer", |output| match output {
                 Output::Event { zxid, .. } => Some((*zxid, true)),
-                Output::Read { read, found: Ok(Found::Data(_, stat)), .. } if *read == name => Some((stat.mzxid, false)),
+                Output::Read { read, found: Ok(Found::Data(_, stat)), .. } if *read == name => {
+                    Some((stat.mzxid, false))
+                }
                 _ => None,
             });
             if event {
@@ -95,9 +97,9 @@ fn watches_are_set_again_after_a_change_of_voters_without_a_gap() {
     let told: Vec<_> = told.collect();
     let expected: Vec<_> = changes.into_iter().map(|zxid| (zxid, EventKind::Changed)).collect();
     assert_eq!(told, expected);
-    let once = bench.world.told[reader].iter().filter(|output| {
-        matches!(output, Output::Event { path, kind: EventKind::Changed, .. } if path.as_str() == "/once")
-    });
+    let once = bench.world.told[reader].iter().filter(
+        |output| matches!(output, Output::Event { path, kind: EventKind::Changed, .. } if path.as_str() == "/once"),
+    );
     assert_eq!(once.count(), 1);
 }
 

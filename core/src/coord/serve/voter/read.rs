@@ -10,7 +10,8 @@ use crate::coord::error::CoordError;
 use crate::coord::machine::Machine;
 use crate::coord::path::NodePath;
 use crate::coord::serve::talk::{
-    Found, Frame, Holding, Leading, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_QUERIES, Query, Refusal, Standing, Subject, Tell,
+    Found, Frame, Holding, Leading, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, MAX_QUERIES, Query, Refusal, Standing, Subject,
+    Tell,
 };
 use crate::coord::session::SessionId;
 use crate::coord::watch::Watch;
@@ -171,13 +172,18 @@ impl Voter {
             }
             (Some(Round::Read(id)), None) => {
                 let Some(channel) = self.channels.get_mut(&id) else { return };
-                let place = channel.wishes.iter().position(|wish| matches!(wish, Wish::Read { round, .. } if *round == Some(ctx)));
+                let place = channel
+                    .wishes
+                    .iter()
+                    .position(|wish| matches!(wish, Wish::Read { round, .. } if *round == Some(ctx)));
                 if let Some(Wish::Read { id: name, .. }) = place.and_then(|place| channel.wishes.remove(place)) {
                     self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::NoQuorum });
                     self.ready.insert(id);
                 }
             }
-            (Some(Round::Touch { from, round, renewed }), Some(index)) => self.confirm_touch(from, round, index, renewed),
+            (Some(Round::Touch { from, round, renewed }), Some(index)) => {
+                self.confirm_touch(from, round, index, renewed)
+            }
             (Some(Round::Touch { .. }) | None, _) => {}
         }
     }
