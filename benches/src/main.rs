@@ -6,7 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 mod converge;
+mod crowd;
 mod footprint;
+mod heal;
 mod identify;
 mod ingest;
 mod insync;
@@ -16,6 +18,8 @@ mod reconcile;
 mod replicas;
 mod report;
 mod rig;
+mod soft_day;
+mod spread;
 mod text;
 mod wasm;
 
@@ -62,7 +66,7 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
@@ -70,6 +74,9 @@ const BENCHES: [(&str, Bench); 8] = [
     ("text", text::run),
     ("converge", converge::run),
     ("latency", latency::run),
+    ("soft_day", soft_day::run),
+    ("spread", spread::run),
+    ("heal", heal::run),
     ("wasm", wasm::run),
 ];
 

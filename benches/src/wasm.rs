@@ -26,7 +26,8 @@ const FIGURES: [(&str, Option<f64>, &str); 9] = [
 
 pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
     let Some(package) = std::env::var_os("FORESHORE_PACKAGE") else {
-        report.missing("wasm_brotli_kb", "FORESHORE_PACKAGE names no built package; `cargo xtask bench wasm` builds one");
+        report
+            .missing("wasm_brotli_kb", "FORESHORE_PACKAGE names no built package; `cargo xtask bench wasm` builds one");
         return Ok(());
     };
     let mut node = Command::new("node");
@@ -45,6 +46,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         }
     }
     report.note("kB are 1,000 bytes; brotli at 11, gzip at 9; the scripts are the page's and the worker's together");
-    report.note("a task is as long as the clock had it; what other programs took of it is in it, and not in ..._cpu_ms");
+    report
+        .note("a task is as long as the clock had it; what other programs took of it is in it, and not in ..._cpu_ms");
     Ok(())
 }

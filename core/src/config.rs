@@ -37,6 +37,10 @@ pub struct EngineConfig {
     pub compact_after: Duration,
     /// Whether fresh changes are pushed at once. Default true; reconciliation alone converges too, a period later.
     pub push: bool,
+    /// Whether a space of more than a dozen known peers is spread over few neighbours, chosen here: links with them are asked
+    /// for, and others given up. Default true. Without it every link is a neighbour, which costs everybody as many copies
+    /// of a change's announcement as it has links.
+    pub overlay: bool,
     /// How long an own soft entry outlives this peer where nobody hears of it any more. Default 15 s, at least 1 s, at
     /// most 10 min. Shorter shows sooner that a peer is gone, and takes a bad moment of the network for a death.
     pub soft_ttl: Duration,
@@ -60,6 +64,7 @@ impl Default for EngineConfig {
             push_interval: Duration::from_millis(20),
             compact_after: Duration::from_secs(5),
             push: true,
+            overlay: true,
             soft_ttl: Duration::from_secs(15),
             soft_period: Duration::from_secs(5),
         }

@@ -25,12 +25,14 @@
 //! | `exchange` | where members are, told to members |
 //! | `sync`, `resolve` | rounds of reconciliation; from ids that differ to what is shipped |
 //! | `facts` | who may do what, on links |
+//! | `overlay` | with whom to link, and which links are neighbours |
 //! | `broadcast` | fresh changes, pushed along trees |
 //! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
 //! | `wait` | timers, and who waits for other peers |
 //! | `soft` | soft state: commands, links, time |
 //! | `topic` | topics: commands, links, time |
+//! | `coord` | voters and clients of the strong path: commands, links, writes, time |
 //! | `keys` | the store's rows |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +53,8 @@ mod boot;
 mod broadcast;
 mod command;
 mod compact;
+#[cfg(feature = "coord")]
+mod coord;
 mod document;
 mod exchange;
 mod facts;
@@ -60,6 +64,7 @@ mod ingest;
 pub mod keys;
 mod link;
 mod marker;
+mod overlay;
 mod resolve;
 mod resume;
 mod session;
@@ -164,6 +169,9 @@ pub struct Engine {
     markers: marker::Markers,
     soft: soft::SoftSide,
     topics: topic::TopicSide,
+    overlay: overlay::OverlaySide,
+    #[cfg(feature = "coord")]
+    coord: coord::CoordSide,
     sessions: session::Sessions,
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
@@ -208,6 +216,9 @@ impl Engine {
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
             topics: topic::TopicSide::default(),
+            overlay: overlay::OverlaySide::default(),
+            #[cfg(feature = "coord")]
+            coord: coord::CoordSide::default(),
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,
@@ -230,7 +241,13 @@ impl Engine {
             Input::Frame { link, bytes } => self.on_frame(link, &bytes),
             Input::Unlinked { link } => self.on_unlinked(link),
             Input::StorageDone { ticket, result } => self.on_storage(ticket, result),
+            Input::Unreachable { peer } => self.on_unreachable(&peer),
+            Input::Reachable { peer, space, source } => self.on_reachable(peer, space, source),
             Input::Command { request, command } => self.on_command(request, command),
+            #[cfg(feature = "coord")]
+            Input::Coord { peer, bytes } => self.on_coord_frame(peer, &bytes),
+            #[cfg(feature = "coord")]
+            Input::CoordGone { peer } => self.lost_frames(peer),
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
             }
@@ -250,6 +267,9 @@ impl Engine {
             self.start_loads();
             self.commit_batch();
             self.tick_soft();
+            self.tick_overlay();
+            #[cfg(feature = "coord")]
+            self.pump_coord();
             self.pump_links();
             self.evict();
         }
@@ -263,6 +283,9 @@ impl Engine {
             self.on_written(result);
         } else if let Some(purpose) = self.storage.take_read(ticket) {
             self.on_read(purpose, result);
+        } else {
+            #[cfg(feature = "coord")]
+            self.on_coord_written(ticket, result);
         }
     }
 

@@ -9,7 +9,7 @@
 //! The engine itself holds back every frame and acknowledgement that depends on a write until [`Input::StorageDone`]
 //! says that the write is durable, so a driver may carry outputs out in any order that keeps the order per link.
 
-use crate::id::PeerId;
+use crate::id::{PeerId, SpaceId};
 use crate::time::Timestamp;
 
 /// One open sync stream to a peer. Numbers are never reused while an engine lives.
@@ -63,8 +63,36 @@ pub enum Input {
         /// What it asks for.
         command: crate::engine::Command,
     },
+    /// A frame of the strong path came from a peer; such frames have a stream of their own.
+    #[cfg(feature = "coord")]
+    Coord {
+        /// Who is at the other end, proved by Noise.
+        peer: PeerId,
+        /// The frame's bytes.
+        bytes: Vec<u8>,
+    },
+    /// Frames of the strong path to or from a peer may have been lost: their stream broke.
+    #[cfg(feature = "coord")]
+    CoordGone {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Several commands at once, in order: what they commit goes into the store as one write.
     Commands(Vec<(RequestId, crate::engine::Command)>),
+    /// A link that [`Output::Link`] asked for cannot be had.
+    Unreachable {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// The driver has learnt where a peer is.
+    Reachable {
+        /// The peer.
+        peer: PeerId,
+        /// The space of which it is said to be a member; `None`: of any.
+        space: Option<SpaceId>,
+        /// Whose peer's word that is; `None`: this peer's own experience.
+        source: Option<PeerId>,
+    },
     /// Time has passed.
     Wake,
 }
@@ -94,9 +122,40 @@ pub enum Output {
         /// When.
         at: Timestamp,
     },
+    /// Link with a peer, if that can be had; otherwise [`Input::Unreachable`] is to say so. A driver that dials whomever it
+    /// likes may take no notice.
+    Link {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// Nobody here needs the links with a peer: they may be closed, not before what was sent has left. One that is
+    /// configured stays.
+    Surplus {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// Send a frame of the strong path to a peer, at most [`MAX_COORD_FRAME`] bytes, over a stream of its own. Frames to one
+    /// peer leave in order; where that fails, [`Input::CoordGone`] follows.
+    #[cfg(feature = "coord")]
+    Coord {
+        /// To whom.
+        peer: PeerId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// A sync stream to this peer is wanted, if an address of it is known.
+    #[cfg(feature = "coord")]
+    Reach {
+        /// Whom.
+        peer: PeerId,
+    },
     /// Tell local programs.
     Event(crate::engine::Event),
 }
+
+/// Largest frame of the strong path: one entry of the largest size, the space that it is about, and room for the rest.
+#[cfg(feature = "coord")]
+pub const MAX_COORD_FRAME: usize = crate::coord::serve::talk::MAX_FRAME_BYTES + 64;
 
 /// Why the engine closed a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,12 +195,14 @@ pub enum Table {
     Endorsements,
     /// Persisted reconciliation roots and sketches.
     Roots,
+    /// The logs of consensus groups, by space.
+    Raft,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 6] =
-        [Table::Meta, Table::Facts, Table::Index, Table::Chunks, Table::Endorsements, Table::Roots];
+    pub const ALL: [Table; 7] =
+        [Table::Meta, Table::Facts, Table::Index, Table::Chunks, Table::Endorsements, Table::Roots, Table::Raft];
 
     /// The table's name on disk.
     pub const fn name(self) -> &'static str {
@@ -152,6 +213,7 @@ impl Table {
             Table::Chunks => "chunks",
             Table::Endorsements => "endorsements",
             Table::Roots => "roots",
+            Table::Raft => "raft",
         }
     }
 }

@@ -10,8 +10,6 @@ pub mod engine;
 pub mod error;
 pub mod id;
 pub mod io;
-// The engine does not ask it yet: every link is a neighbour. Its messages are on no wire.
-#[cfg(any(test, feature = "sim"))]
 pub mod overlay;
 pub mod reconcile;
 pub mod session;

@@ -78,8 +78,9 @@ pub struct NetConfig {
     pub max_memory: usize,
     /// How long a peer may take to open its sync stream. Default 10 s.
     pub open_timeout: Duration,
-    /// Known members are dialled while fewer than this many are linked. Default [`MAX_DIALLED`]; 0 leaves the choice to who
-    /// calls [`Peer::dial_peer`](crate::peer::Peer::dial_peer).
+    /// Known members are dialled while fewer than this many are linked, where the engine does not choose
+    /// ([`EngineConfig::overlay`](crate::config::EngineConfig::overlay)). Default [`MAX_DIALLED`]; 0 leaves the choice to who
+    /// calls [`Peer::dial_peer`](crate::peer::Peer::dial_peer), also where the engine would choose.
     pub max_dialled: usize,
     /// Whether members tell each other where members are. Default true. Without it, only configured peers, invitations, the
     /// local network and earlier links lead to others.

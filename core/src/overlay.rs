@@ -30,6 +30,11 @@
 //! seconds, once more than [`FULL_MESH`] peers are known. Memory is bounded by [`MAX_KNOWN`] and by the number of links. The
 //! choice is random but for the rules above, and randomness is an argument.
 //!
+//! **Only among equals.** All of this is among links whose ends replicate the same ([`Share::Whole`]): whichever of them go,
+//! what remains leads everywhere. A link over which only a part is shared may be the only way of that part, so it stays a
+//! neighbour; such links count among those that are looked for and not among those that are let go. A link over which nothing
+//! is shared is given up.
+//!
 //! **Not here.** Dialling, who may read what, and trees of broadcast (`engine::broadcast`). A peer that does not speak this
 //! protocol stays a neighbour.
 
@@ -43,7 +48,7 @@ mod state;
 mod tests;
 
 pub use message::{Contact, Message, Wish};
-pub use state::{Effect, State};
+pub use state::{Effect, Share, State};
 
 /// Most known peers with which everybody is everybody's neighbour. A dozen links cost less than what a tree loses in delay.
 pub const FULL_MESH: usize = 12;
@@ -72,6 +77,8 @@ pub const MAX_ADDRESSES: usize = 4;
 pub const MAX_ADDRESS: usize = 128;
 /// Most links that are asked for at once.
 const MAX_ATTEMPTS: usize = 3;
+/// The same for who has next to no neighbour: many of those known may be long gone, and each attempt at one takes its time.
+const LONELY_ATTEMPTS: usize = 12;
 
 /// How long a link is up before its ends introduce themselves: one that is used for one question costs nothing.
 const INTRODUCE_AFTER: Duration = Duration::from_secs(1);
@@ -87,10 +94,16 @@ const ANSWER_EVERY: Duration = Duration::from_secs(2);
 const EXPLORE: Duration = Duration::from_secs(60);
 /// How long an asked-for link may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// Pause after a neighbour was lost, before it is looked for again: a network that has only just gone needs a moment.
+const PARTED: Duration = Duration::from_millis(250);
 /// Pause after the first failure to link with a peer; doubled with each further one.
-const RETRY: Duration = Duration::from_secs(5);
-/// Longest pause between two attempts.
-const LONGEST_RETRY: Duration = Duration::from_secs(120);
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest pause between two attempts: a peer that comes back is found within it.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Failures after which a peer is tried ten times as rarely: it has been away for a quarter of an hour.
+const LONG_GONE: u8 = 40;
+/// Pause before a peer that has refused, or has been let go, is asked or asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Failures after which a peer that was never met is forgotten, and one that was is not counted among the known ones.
 const HOPELESS: u8 = 3;
 /// Pause between two neighbours that go, so that many who find themselves in excess do not all let go at once.

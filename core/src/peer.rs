@@ -21,6 +21,8 @@ pub mod blocking;
 mod builder;
 mod client;
 mod commit;
+#[cfg(feature = "coord")]
+pub mod coord;
 mod document;
 mod hub;
 mod services;

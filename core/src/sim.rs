@@ -25,6 +25,7 @@ pub mod disk;
 mod movers;
 pub mod network;
 pub mod node;
+mod overlay;
 pub mod program;
 pub mod queue;
 pub mod scenario;

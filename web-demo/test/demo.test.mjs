@@ -137,7 +137,7 @@ test('a page works offline, its mark fades for the others, and it catches up', a
   await until('it is offline', async () => (await a.getByRole('switch').innerText()).startsWith('Offline'));
   await write(a, 'written offline');
   await until('it waits to be sent', async () => /\d to send/.test(await a.getByRole('switch').innerText()));
-  assert.equal(await verdict(a), '2 states');
+  await until(() => verdict(a), async () => (await verdict(a)) === '2 states');
   await shot(a, 'offline');
   await b.locator('.mark.fading').waitFor();
   await shot(b, 'fading');

@@ -79,7 +79,9 @@ const WATCH_SHIFTS = () => {
 /** A browser of its own with one page in it, and whatever that complains about collected. */
 export async function open(t, url, options = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'foreshore-demo-'));
-  const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, headless: true, args: FLAGS, viewport: { width: 1280, height: 900 }, ...options });
+  const settings = { executablePath: CHROMIUM, headless: true, args: FLAGS, viewport: { width: 1280, height: 900 }, ...options };
+  // A browser that crashes as it starts, which happens, has shown nothing of the page: another one is started.
+  const context = await chromium.launchPersistentContext(profile, settings).catch(() => chromium.launchPersistentContext(profile, settings));
   t.after(async () => {
     await context.close().catch(() => {});
     await rm(profile, { recursive: true, force: true, maxRetries: 5 });

@@ -17,7 +17,7 @@ const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
 /// Feature sets of the library that people build, each checked on its own.
-const FEATURES: [&str; 6] = ["", "redb", "sim", "net", "net,redb", "net,tower"];
+const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -114,7 +114,7 @@ fn wasm32(_: &Options) -> anyhow::Result<()> {
         add.args(["target", "add", TARGET]).current_dir(cargo::root());
         cargo::run(add).context("the toolchain lacks the wasm32-unknown-unknown target")?;
     }
-    for set in ["", "sim"] {
+    for set in ["", "sim", "coord"] {
         let mut command = cargo("clippy --package foreshore --no-default-features --quiet");
         command.args(["--target", TARGET, "--features", set, "--", "-D", "warnings"]);
         cargo::run(command)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entry      version u8 (1) · stamp zigzag (ms) · type u8, then
-//!   0 open         session u64 · password[16] · ttl varint (ms)
+//!   0 open         session u64 · password[16] · ttl varint (ms) · owner bytes(≤ 128)
 //!   1 attach       session u64 · password[16] · nonce u64
 //!   2 renew        session u64
 //!   3 request      session u64 · attachment varint · seq varint · acked varint · identities list(≤ 16) · command
@@ -28,7 +28,7 @@ use super::error::{Bounded, CoordError};
 use super::op::{MAX_DATA_BYTES, Op, decode_name, decode_path};
 use super::path::NodePath;
 use super::queue::MAX_BODY_BYTES;
-use super::session::{PASSWORD_LEN, SessionId};
+use super::session::{MAX_OWNER_BYTES, PASSWORD_LEN, SessionId};
 use super::stat::decode_u32;
 use super::token::FencingToken;
 use crate::time::WallTime;
@@ -63,6 +63,8 @@ pub enum Body {
         password: [u8; PASSWORD_LEN],
         /// Asked-for time to live in milliseconds; brought within the bounds.
         ttl_ms: u64,
+        /// Whom the voter knows its client as, shown to others as the owner of what the session holds.
+        owner: Arc<[u8]>,
     },
     /// Makes a session that of another connection, and renews it.
     Attach {
@@ -299,8 +301,8 @@ impl Codec for Entry {
 impl Codec for Body {
     fn encode(&self, w: &mut Writer) {
         match self {
-            Body::Open { session, password, ttl_ms } => {
-                w.u8(0).u64_le(session.0).array(password).varint(*ttl_ms);
+            Body::Open { session, password, ttl_ms, owner } => {
+                w.u8(0).u64_le(session.0).array(password).varint(*ttl_ms).bytes(owner);
             }
             Body::Attach { session, password, nonce } => {
                 w.u8(1).u64_le(session.0).array(password).u64_le(*nonce);
@@ -334,9 +336,12 @@ impl Codec for Body {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match r.u8("entry")? {
-            0 => {
-                Body::Open { session: SessionId::decode(r)?, password: r.array("password")?, ttl_ms: r.varint("ttl")? }
-            }
+            0 => Body::Open {
+                session: SessionId::decode(r)?,
+                password: r.array("password")?,
+                ttl_ms: r.varint("ttl")?,
+                owner: r.bytes(MAX_OWNER_BYTES, "owner")?.into(),
+            },
             1 => Body::Attach {
                 session: SessionId::decode(r)?,
                 password: r.array("password")?,

@@ -85,9 +85,9 @@ impl Machine {
 
     fn on_body(&mut self, body: Body, out: &mut Output) {
         match body {
-            Body::Open { session, password, ttl_ms } => {
+            Body::Open { session, password, ttl_ms, owner } => {
                 out.origin = Some(Origin::Open(session));
-                out.reply = Some(self.sessions.open(session, password, ttl_ms));
+                out.reply = Some(self.sessions.open(session, password, ttl_ms, owner));
                 self.count_session(session, out);
             }
             Body::Attach { session, password, nonce } => {

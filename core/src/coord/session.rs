@@ -8,11 +8,13 @@
 //! refused ([`CoordError::OutOfOrder`]), one that was done gets its first answer again, until the client acknowledges it.
 //! At most [`MAX_IN_FLIGHT`] answers are kept, each at most [`MAX_REPLY_BYTES`]. When a session moves to another connection
 //! ([`super::command::Body::Attach`]), requests of the earlier one that are still on their way are refused, so that they cannot take the
-//! numbers of the newer one's. Numbered requests and kept answers are the client sessions of Ongaro's thesis (2014),
+//! numbers of the newer one's. A number that was given out has to be used: a client that gives a lost request up sends another
+//! in its place; whichever comes first is done, and both get its answer. Numbered requests and kept answers are the client sessions of Ongaro's thesis (2014),
 //! section 6.3.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use super::error::{Argument, Bounded, CoordError};
 use super::reply::{Answer, Reply, decode_reply, encode_reply};
@@ -20,6 +22,9 @@ use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// Bytes of a session's password.
 pub const PASSWORD_LEN: usize = 16;
+
+/// Longest name of a session's owner in bytes: a device and a peer, with room.
+pub const MAX_OWNER_BYTES: usize = 128;
 
 /// Shortest time to live in milliseconds: several rounds of keep-alive across a continent.
 pub const MIN_TTL_MS: u64 = 1_000;
@@ -32,6 +37,9 @@ pub const MAX_IN_FLIGHT: u64 = 64;
 
 /// Longest answer that is kept, in bytes. A longer one is told once; a retry gets [`Answer::Elided`].
 pub const MAX_REPLY_BYTES: usize = 4_096;
+
+// Whatever one operation answers is kept: a path and a `Stat`.
+const _: () = assert!(MAX_REPLY_BYTES >= super::path::MAX_PATH_BYTES + 128);
 
 /// Most sessions.
 pub const MAX_SESSIONS: usize = 65_536;
@@ -79,6 +87,7 @@ impl fmt::Debug for SessionId {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
     pub(crate) password: [u8; PASSWORD_LEN],
+    pub(crate) owner: Arc<[u8]>,
     pub(crate) ttl_ms: u64,
     pub(crate) renewal: u64,
     pub(crate) attachment: u64,
@@ -88,6 +97,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whom the voter that opened it knew its client as.
+    pub fn owner(&self) -> &[u8] {
+        &self.owner
+    }
+
     /// Time to live in milliseconds.
     pub fn ttl_ms(&self) -> u64 {
         self.ttl_ms
@@ -165,7 +179,7 @@ impl Sessions {
     }
 
     /// Opens a session.
-    pub(crate) fn open(&mut self, id: SessionId, password: [u8; PASSWORD_LEN], ttl_ms: u64) -> Reply {
+    pub(crate) fn open(&mut self, id: SessionId, password: [u8; PASSWORD_LEN], ttl_ms: u64, owner: Arc<[u8]>) -> Reply {
         if !id.is_valid() {
             return Err(Argument::SessionId.into());
         }
@@ -185,6 +199,7 @@ impl Sessions {
         }
         let session = Session {
             password,
+            owner,
             ttl_ms,
             renewal: 0,
             attachment: 0,
@@ -269,7 +284,7 @@ impl Sessions {
 
 impl Codec for Session {
     fn encode(&self, w: &mut Writer) {
-        w.array(&self.password).varint(self.ttl_ms).varint(self.renewal).varint(self.attachment);
+        w.array(&self.password).bytes(&self.owner).varint(self.ttl_ms).varint(self.renewal).varint(self.attachment);
         w.varint(self.next_seq).varint(self.acked_below).varint(self.replies.len() as u64);
         for (seq, reply) in &self.replies {
             encode_reply(reply, w.varint(*seq));
@@ -279,6 +294,7 @@ impl Codec for Session {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut session = Self {
             password: r.array("password")?,
+            owner: r.bytes(MAX_OWNER_BYTES, "owner")?.into(),
             ttl_ms: r.varint_max(MAX_TTL_MS, "ttl")?,
             renewal: r.varint_max(MAX_COUNT, "renewal")?,
             attachment: r.varint_max(MAX_COUNT, "attachment")?,

@@ -4,7 +4,7 @@
 //! snapshot    magic[8] "fscoord\0" · version varint (1)
 //!             applied varint · time zigzag · generation varint
 //!   ended     list(≤ 4,096) session u64, oldest first
-//!   sessions  count varint, ascending: session u64 · password[16] · ttl varint · renewal varint · attachment varint
+//!   sessions  count varint, ascending: session u64 · password[16] · owner bytes · ttl varint · renewal varint · attachment varint
 //!             · next varint · acked varint · replies (count varint: seq varint · reply)
 //!   tree      count varint, paths ascending: path str · data bytes · list · life · czxid · mzxid · pzxid varint
 //!             · ctime · mtime · version · aversion · created zigzag

@@ -65,7 +65,7 @@ impl Rig {
     }
 
     fn open(&mut self, id: u64) {
-        let opened = self.apply(Body::Open { session: SessionId(id), password: PASSWORD, ttl_ms: 10_000 });
+        let opened = self.apply(open(id, 10_000));
         assert_eq!(opened.reply, Some(Ok(Answer::Opened { ttl_ms: 10_000 })));
         self.seqs.insert(SessionId(id), 0);
     }
@@ -137,6 +137,10 @@ impl Drop for Rig {
             self.restore_twin();
         }
     }
+}
+
+fn open(session: u64, ttl_ms: u64) -> Body {
+    Body::Open { session: SessionId(session), password: PASSWORD, ttl_ms, owner: data("me") }
 }
 
 fn data(text: &str) -> Arc<[u8]> {

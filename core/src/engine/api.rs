@@ -15,6 +15,8 @@ use crate::time::WallTime;
 use crate::trust::{Role, RootKey};
 use crate::wire::v1::exchange::PeerAddresses;
 
+#[cfg(feature = "coord")]
+pub use super::coord::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, Operation};
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 pub use crate::topic::{TopicError, TopicEvent};
 
@@ -246,6 +248,9 @@ pub enum Command {
         /// What.
         payload: Vec<u8>,
     },
+    /// Something of the strong path. → [`Reply::Coord`].
+    #[cfg(feature = "coord")]
+    Coord(CoordCommand),
     /// Compacts what is due, now. → [`Reply::Done`].
     Compact,
     /// Figures for people and metrics. → [`Reply::Status`].
@@ -318,6 +323,9 @@ pub enum Reply {
         /// Linked peers that it goes to first.
         peers: usize,
     },
+    /// To [`Command::Coord`].
+    #[cfg(feature = "coord")]
+    Coord(CoordReply),
     /// The text of an invitation. A secret.
     Invitation(String),
     /// The root key; `None`: the space was made elsewhere. A secret.
@@ -438,6 +446,9 @@ pub enum Event {
         /// The signal.
         event: TopicEvent,
     },
+    /// Of the strong path.
+    #[cfg(feature = "coord")]
+    Coord(CoordEvent),
     /// The members of a space changed.
     MembersChanged {
         /// The space.
@@ -471,6 +482,15 @@ pub enum Event {
         space: SpaceId,
         /// What it tells.
         peers: Vec<PeerAddresses>,
+    },
+    /// For drivers: a member was told that these are members too; it may be told where they are.
+    PeersNamed {
+        /// Its stream.
+        link: LinkId,
+        /// The space.
+        space: SpaceId,
+        /// The peers.
+        peers: Vec<PeerId>,
     },
     /// A link and a space came back in step after a difference.
     InStep {
@@ -583,6 +603,8 @@ pub struct LinkStatus {
     pub spaces: Vec<SpaceId>,
     /// Whether every domain's roots were equal when last compared.
     pub in_step: bool,
+    /// Whether fresh changes go over it: in a space of many peers only some links are neighbours.
+    pub neighbour: bool,
     /// Bytes of frames sent.
     pub bytes_sent: u64,
     /// Bytes of frames received.
@@ -654,6 +676,10 @@ pub enum CommandError {
         /// What is missing.
         missing: Box<Missing>,
     },
+    /// Of the strong path.
+    #[cfg(feature = "coord")]
+    #[error(transparent)]
+    Coord(#[from] CoordFailure),
     /// Given up by [`Command::Cancel`].
     #[error("cancelled")]
     Cancelled,

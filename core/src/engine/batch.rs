@@ -23,6 +23,7 @@ use crate::id::{Actor, ChangeHash, DocumentId, FactHash, Path, Prefix, SpaceId};
 use crate::io::{LinkId, RequestId, StorageFailure, Table, WriteOp};
 use crate::trust::{Endorsement, Fact, Seal, SequenceDigest, Tombstone};
 use crate::wire::Codec;
+use crate::wire::v1::AuthorTag;
 
 /// A change that a batch admits.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub(super) struct Fresh {
     pub(super) bytes: Arc<[u8]>,
     /// Made here: the hydrated document has it already.
     pub(super) local: bool,
+    /// Whose it is, as links name authors.
+    pub(super) author: AuthorTag,
     /// Links that sent it: it need not go back to them.
     pub(super) senders: Senders,
 }
@@ -573,32 +576,32 @@ impl Engine {
 }
 
 impl Draft {
-    /// `senders`: who sent it; `None`: it was made here.
-    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, senders: Option<Senders>) -> u64 {
-        let (hash, local) = (chunk.hash(), senders.is_none());
+    /// `from`: whose it is and who sent it; `None`: it was made here.
+    fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, from: Option<(AuthorTag, Senders)>) -> u64 {
+        let (hash, local) = (chunk.hash(), from.is_none());
         advance_heads(&mut self.entry.heads, hash, chunk.deps());
         self.entry.bytes += chunk.bytes().len() as u64;
         self.entry.chunks += 1;
         self.entry.arrival = arrival;
-        let senders = senders.unwrap_or_default();
-        self.fresh.push(Fresh { arrival, hash, bytes: chunk.bytes().into(), local, senders });
+        let (author, senders) = from.unwrap_or_default();
+        self.fresh.push(Fresh { arrival, hash, bytes: chunk.bytes().into(), local, author, senders });
         if log_loaded {
             self.admitted.push((arrival, chunk));
         }
         arrival + 1
     }
 
-    /// Adds admitted changes that came from peers or an import.
+    /// Adds admitted changes that came from peers or an import; `from`: whose each is, and who sent it.
     pub(super) fn admit_remote(
         &mut self,
         chunks: Vec<Chunk>,
         arrival: u64,
-        senders: impl Fn(&ChangeHash) -> Senders,
+        from: impl Fn(&Chunk) -> (AuthorTag, Senders),
     ) -> u64 {
         self.remote = true;
         chunks.into_iter().fold(arrival, |arrival, chunk| {
-            let senders = senders(&chunk.hash());
-            self.admit_chunk(chunk, arrival, true, Some(senders))
+            let from = from(&chunk);
+            self.admit_chunk(chunk, arrival, true, Some(from))
         })
     }
 

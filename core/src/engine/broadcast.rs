@@ -3,16 +3,21 @@
 //!
 //! A change goes to every neighbour that wants its path. *Own* changes go eagerly to all of them: one hop. What is
 //! *forwarded* goes eagerly along a tree and is announced by its hash elsewhere. The tree makes itself: whoever receives a
-//! change for the second time asks the later sender to announce from now on ([`Message::Prune`]); whoever does not receive
-//! an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]); whoever does not receive
-//! what a pushed change stands on, asks for that by hash ([`Message::Fetch`]). Eager and lazy are kept
-//! for each (link, domain), since a duplicate in one domain says nothing of another.
+//! change for the second time asks the later sender to announce from now on ([`Message::PruneAuthor`]); whoever does not
+//! receive an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]); whoever does not
+//! receive what a pushed change stands on, asks for that by hash ([`Message::Fetch`]).
+//!
+//! **A tree an author.** Eager and lazy are kept for each (link, domain, author). A duplicate in one domain says nothing of
+//! another, and the links that bring one author's changes first are not those that bring another's: with one tree for all, a
+//! change that begins far from the root of it goes up and down again, and what one author's changes prune is another's
+//! shortest way. The earlier [`Message::Prune`], which means every author, is understood and not sent.
 //!
 //! A change leaves at once when the peer has acknowledged everything before it, as it has between two keystrokes. Where
 //! changes come faster than acknowledgements they gather for
 //! [`EngineConfig::push_interval`](crate::config::EngineConfig::push_interval) and share a message and an endorsement: on
 //! `clownschool`, typed as fast as three peers can, sending with every acknowledgement took 1.8 times the bytes of the
-//! changes. A change is never sent to a link that sent it.
+//! changes. A change is never sent to a link that sent it, nor anything at all to one that is no neighbour
+//! (`engine::overlay`).
 //!
 //! Invariant: nothing depends on broadcast. What is dropped at a bound, or lost with a link, is found by comparing roots.
 
@@ -22,6 +27,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::batch::Draft;
+use super::link::LinkSpace;
 use super::ship::{Loaded, Outbox, Packer, pack};
 use super::space::domain_tag;
 use crate::document::Log;
@@ -29,7 +35,7 @@ use crate::id::{ChangeHash, DeviceId, DocumentId, Path, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::time::Timestamp;
 use crate::trust::{Endorsement, Roster};
-use crate::wire::v1::{DomainTag, MAX_DOCUMENTS, Message, SpaceTag};
+use crate::wire::v1::{AuthorTag, DomainTag, MAX_DOCUMENTS, Message, SpaceTag};
 
 /// Fresh changes that may wait for a link's next push; beyond it the link falls back to reconciliation.
 const FRESH_BYTES: usize = 1 << 20;
@@ -46,6 +52,13 @@ const MAX_POINTS: usize = 64;
 /// Changes whose first sender is remembered. At 8,192 the window holds some seconds of a busy space, and a duplicate
 /// comes within a few network delays.
 const MAX_RECENT: usize = 8_192;
+
+/// Most trees that a link keeps of a space, about 20 bytes each and way. One that is forgotten begins anew, at the cost of a
+/// duplicate.
+const MAX_TREES: usize = 2_048;
+/// How long a peer that was asked to announce may go on pushing before it is asked again: longer than what was under way
+/// takes.
+const PRUNE_AGAIN: Duration = Duration::from_secs(5);
 
 /// First bytes of a change's hash, which name it in an announcement.
 type Announced = [u8; 8];
@@ -78,8 +91,8 @@ impl Fresh {
 struct FreshDocument {
     path: Path,
     generation: u32,
-    /// In topological order, each with whether it was made here.
-    changes: Vec<(ChangeHash, Arc<[u8]>, bool)>,
+    /// In topological order, each with its author; `None`: it was made here.
+    changes: Vec<(ChangeHash, Arc<[u8]>, Option<AuthorTag>)>,
     endorsements: BTreeMap<Vec<u8>, Endorsement>,
     tombstones: Vec<Vec<u8>>,
 }
@@ -111,10 +124,14 @@ impl Recent {
 /// What a link's two ends have agreed on for one space.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// Domains whose forwarded changes the peer wants announced.
-    lazy: BTreeSet<DomainTag>,
-    /// Domains for which we asked the peer so.
-    pruned: BTreeSet<DomainTag>,
+    /// Domains and authors whose forwarded changes the peer wants announced.
+    lazy: BTreeSet<(DomainTag, AuthorTag)>,
+    /// Domains in which it wants everybody's announced.
+    lazy_domains: BTreeSet<DomainTag>,
+    /// Those for which we asked the peer so, and when.
+    pruned: BTreeMap<(DomainTag, AuthorTag), Timestamp>,
+    /// To which tree what was last announced of a document belongs: the one that a graft means.
+    announced: BTreeMap<DocumentId, (DomainTag, AuthorTag)>,
     /// Documents of which the peer has what is not here, with the time to ask for it.
     expected: BTreeMap<DocumentId, (Timestamp, Expected)>,
 }
@@ -146,8 +163,53 @@ impl Tree {
 
     /// The peer wants the forwarded changes of a domain announced.
     pub(super) fn on_prune(&mut self, domain: DomainTag) {
-        self.lazy.insert(domain);
+        self.lazy_domains.insert(domain);
     }
+
+    /// The peer wants an author's changes in a domain announced.
+    pub(super) fn on_prune_author(&mut self, domain: DomainTag, author: AuthorTag) {
+        if self.lazy.len() >= MAX_TREES {
+            self.lazy.pop_first();
+        }
+        self.lazy.insert((domain, author));
+    }
+
+    fn is_lazy(&self, domain: DomainTag, author: AuthorTag) -> bool {
+        self.lazy_domains.contains(&domain) || self.lazy.contains(&(domain, author))
+    }
+
+    fn announce(&mut self, document: DocumentId, tree: (DomainTag, AuthorTag)) {
+        if self.announced.len() >= MAX_EXPECTED {
+            self.announced.pop_first();
+        }
+        self.announced.insert(document, tree);
+    }
+
+    /// The peer wants a document's changes pushed again. Of which author they were is not known for ever.
+    fn on_graft(&mut self, document: &DocumentId) {
+        self.lazy_domains.clear();
+        match self.announced.remove(document) {
+            Some(tree) => drop(self.lazy.remove(&tree)),
+            None => self.lazy.clear(),
+        }
+    }
+
+    /// Asks the peer to announce, unless that was just done. Whether it is to be sent.
+    fn prune(&mut self, tree: (DomainTag, AuthorTag), now: Timestamp) -> bool {
+        if self.pruned.get(&tree).is_some_and(|at| *at + PRUNE_AGAIN > now) {
+            return false;
+        }
+        if self.pruned.len() >= MAX_TREES {
+            self.pruned.pop_first();
+        }
+        self.pruned.insert(tree, now);
+        true
+    }
+}
+
+/// The tag by which links name an author; no device: it is not known who answers for a change alone.
+pub(super) fn author_tag(device: Option<&DeviceId>) -> AuthorTag {
+    device.map_or([0; 8], |device| *device.0.first_chunk().expect("32 bytes hold 8"))
 }
 
 /// The domain that a path lies in.
@@ -181,6 +243,10 @@ impl Engine {
             if !self.config.push {
                 continue;
             }
+            if common.quiet {
+                link.sync.fell_behind();
+                continue;
+            }
             self.busy_links.insert(*link_id);
             if link.out.fresh.bytes + size > FRESH_BYTES {
                 link.sync.gap();
@@ -198,7 +264,7 @@ impl Engine {
                 endorsements: BTreeMap::new(),
                 tombstones: Vec::new(),
             });
-            document.changes.extend(news.map(|f| (f.hash, f.bytes.clone(), f.local)));
+            document.changes.extend(news.map(|f| (f.hash, f.bytes.clone(), (!f.local).then_some(f.author))));
             document.endorsements.extend(draft.endorsements.iter().map(|(key, e)| (key.clone(), e.clone())));
             if tombstones {
                 document.tombstones.extend(draft.tombstones.iter().cloned());
@@ -221,13 +287,17 @@ impl Engine {
             by_space.entry(space).or_default().push((document, fresh));
         }
         for (space, mut documents) in by_space {
-            let Some(common) = link.spaces.get(&space) else { continue };
+            let Some(common) = link.spaces.get_mut(&space).filter(|common| !common.quiet) else { continue };
             let mut announced = Vec::new();
             for (document, fresh) in &mut documents {
-                let lazy = domain_of(&common.domains, &fresh.path).is_some_and(|tag| common.tree.lazy.contains(&tag));
-                if lazy && let Some((change, ..)) = fresh.changes.iter().rfind(|(.., own)| !own) {
+                let Some(domain) = domain_of(&common.domains, &fresh.path) else { continue };
+                let tree = &common.tree;
+                let lazy = |author: &Option<AuthorTag>| author.filter(|author| tree.is_lazy(domain, *author));
+                let last = fresh.changes.iter().rev().find_map(|(change, _, author)| Some((*change, lazy(author)?)));
+                if let Some((change, author)) = last {
+                    fresh.changes.retain(|(.., author)| lazy(author).is_none());
                     announced.push((*document, *change.0.first_chunk().expect("32 bytes hold 8")));
-                    fresh.changes.retain(|(.., own)| *own);
+                    common.tree.announce(*document, (domain, author));
                 }
             }
             for documents in pack(announced, |_| 24, MAX_DOCUMENTS) {
@@ -261,7 +331,7 @@ impl Engine {
         }
         let Some(arrival) = reached.filter(|_| fresh.told_at.is_none_or(|at| at + TELL_EVERY <= now)) else { return };
         fresh.told_at = Some(now);
-        for common in link.spaces.values().filter(|common| common.pushing) {
+        for common in link.spaces.values().filter(|common| common.pushing && !common.quiet) {
             link.out.control(Message::Reached { space: common.tag, arrival });
         }
         self.busy_links.insert(id);
@@ -339,7 +409,7 @@ impl Engine {
         for (space, documents) in grafts {
             let link = self.links.get_mut(&id).expect("looked up above");
             let common = link.spaces.get_mut(&space).expect("listed above");
-            // Which domain a new document lies in is not known here: all of them become eager again.
+            // Whose the changes are is not known here: it may be that any of these trees is the one that is broken.
             common.tree.pruned.clear();
             for documents in documents.chunks(MAX_DOCUMENTS) {
                 link.out.control(Message::Graft { space: common.tag, documents: documents.to_vec() });
@@ -351,7 +421,7 @@ impl Engine {
     pub(super) fn on_graft(&mut self, id: LinkId, space: SpaceId, documents: Vec<DocumentId>) {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let common = link.spaces.get_mut(&space).expect("checked by the caller");
-        common.tree.lazy.clear();
+        documents.iter().for_each(|document| common.tree.on_graft(document));
         let domains = common.domains.clone();
         let Some(state) = self.spaces.get(&space) else { return };
         let covered = |d: &DocumentId| state.index.by_id(d).is_some_and(|e| super::space::covered(&domains, &e.path));
@@ -374,28 +444,31 @@ impl Engine {
             author.is_some() && device == author
         };
         let prune = if is_author(&late) { first } else { late };
-        let other_is_eager = self.is_eager(&first, &space, path) || is_author(&first) || is_author(&late);
+        let (tag, now) = (author_tag(author.as_ref()), self.now.mono);
+        let other_is_eager = self.is_eager(&first, &space, path, tag) || is_author(&first) || is_author(&late);
         if let Some(link) = self.links.get_mut(&late) {
             link.duplicates += 1;
         }
-        if !other_is_eager || !self.is_eager(&prune, &space, path) {
+        if !other_is_eager {
             return;
         }
         let Some(link) = self.links.get_mut(&prune) else { return };
         // What a difference brings twice is no sign of a faster way.
         let resolving = link.is_resolving();
-        let Some(common) = link.spaces.get_mut(&space).filter(|common| common.pushing && !resolving) else { return };
+        let wanted = |common: &&mut LinkSpace| common.pushing && !common.quiet && !resolving;
+        let Some(common) = link.spaces.get_mut(&space).filter(wanted) else { return };
         let Some(domain) = domain_of(&common.domains, path) else { return };
-        common.tree.pruned.insert(domain);
-        link.out.control(Message::Prune { space: common.tag, domain });
-        self.busy_links.insert(prune);
+        if common.tree.prune((domain, tag), now) {
+            link.out.control(Message::PruneAuthor { space: common.tag, domain, author: tag });
+            self.busy_links.insert(prune);
+        }
     }
 
-    /// Whether a link forwards changes of this path here.
-    fn is_eager(&self, link: &LinkId, space: &SpaceId, path: &Path) -> bool {
-        let common = self.links.get(link).and_then(|link| link.spaces.get(space));
+    /// Whether a link forwards an author's changes of this path here.
+    fn is_eager(&self, link: &LinkId, space: &SpaceId, path: &Path, author: AuthorTag) -> bool {
+        let common = self.links.get(link).and_then(|link| link.spaces.get(space)).filter(|common| !common.quiet);
         common.is_some_and(|common| {
-            domain_of(&common.domains, path).is_some_and(|domain| !common.tree.pruned.contains(&domain))
+            domain_of(&common.domains, path).is_some_and(|tag| !common.tree.pruned.contains_key(&(tag, author)))
         })
     }
 }

@@ -128,6 +128,8 @@ impl Engine {
                     self.reply(target, Err(CommandError::Cancelled));
                 }
                 self.cancel_session(target);
+                #[cfg(feature = "coord")]
+                self.cancel_coord(target);
                 Ok(Some(Reply::Done))
             }
             Command::Reconcile => {
@@ -156,7 +158,11 @@ impl Engine {
             Command::SoftGet { space, path } => self.soft_get(space, &path),
             Command::SoftList { space, prefix, after, limit } => self.soft_list(space, &prefix, after.as_ref(), limit),
             Command::Publish { space, path, payload } => self.publish(space, path, payload),
+            #[cfg(feature = "coord")]
+            Command::Coord(command) => self.on_coord_command(request, command),
             Command::Close => {
+                #[cfg(feature = "coord")]
+                self.close_coord();
                 self.soft_release();
                 self.phase = Phase::Closing;
                 self.pending.closing = Some(request);

@@ -21,8 +21,10 @@ impl Engine {
         let Some(state) = self.spaces.get(&space) else { return };
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let Some(common) = link.spaces.get(&space) else { return };
-        let facts = state.roster.facts().filter(|f| only.is_none_or(|only| only.contains(&f.hash())));
-        let facts: Vec<Vec<u8>> = facts.map(Codec::to_bytes).collect();
+        let facts: Vec<Vec<u8>> = match only {
+            None => state.roster.facts().map(Codec::to_bytes).collect(),
+            Some(only) => only.iter().filter_map(|hash| state.roster.fact(hash)).map(Codec::to_bytes).collect(),
+        };
         link.out.facts(common.tag, facts);
         self.busy_links.insert(id);
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{Batch, Senders};
-use super::broadcast::Expected;
+use super::broadcast::{Expected, author_tag};
 use super::document::LoadWait;
 use super::link::Fate;
 use super::ship::{Shipment, What};
@@ -216,8 +216,11 @@ impl Engine {
         let all: Senders = inbox.sources.iter().filter_map(Source::link).collect();
         let draft = self.draft(batch, space, path, generation, id);
         // What waited here before is covered by what these links sent now, so they have it.
-        let senders_of = |hash: &ChangeHash| senders.get(hash).map_or(&all, |(_, links)| links).clone();
-        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival, senders_of);
+        let from = |chunk: &Chunk| {
+            let links = senders.get(&chunk.hash()).map_or(&all, |(_, links)| links);
+            (author_tag(authors.get(chunk.actor())), links.clone())
+        };
+        self.storage.next_arrival = draft.admit_remote(staged.admitted, arrival, from);
         let mut unfinished = Vec::new();
         for (endorsement, known) in endorsements.into_iter().zip(known) {
             if chunk_hashes.contains(&endorsement.hash) {

@@ -77,6 +77,8 @@ pub(super) struct LinkSpace {
     pub(super) domains: Vec<Prefix>,
     /// Fresh changes go to the peer: it has been in step, or its differences are on their way.
     pub(super) pushing: bool,
+    /// The peer is no neighbour here: nothing fresh, soft or passing goes over the link, and roots alone are compared.
+    pub(super) quiet: bool,
     /// How fresh changes travel between the two ends.
     pub(super) tree: Tree,
     /// What the peer holds of an earlier link.
@@ -158,8 +160,9 @@ impl Link {
             link,
             peer: self.peer,
             device: members.clone().find_map(|(_, s)| s.device),
-            spaces: members.map(|(id, _)| *id).collect(),
+            spaces: members.clone().map(|(id, _)| *id).collect(),
             in_step: self.sync.in_step,
+            neighbour: members.clone().any(|(_, s)| !s.quiet && !s.domains.is_empty()),
             bytes_sent: self.bytes_sent,
             bytes_received: self.bytes_received,
             round_trips: self.sync.round_trips,
@@ -212,9 +215,12 @@ impl Engine {
     }
 
     pub(super) fn on_unlinked(&mut self, id: LinkId) {
-        self.links.remove(&id);
+        let _gone = self.links.remove(&id);
+        #[cfg(feature = "coord")]
+        _gone.into_iter().for_each(|link| self.coord_unlinked(link.peer));
         self.soft_unlinked(id, None);
         self.topic_unlinked(id, None);
+        self.overlay_unlinked(id, None);
         self.busy_links.remove(&id);
         self.sessions.forget_link(id);
     }
@@ -228,6 +234,9 @@ impl Engine {
             }
             self.soft_unlinked(id, None);
             self.topic_unlinked(id, None);
+            self.overlay_unlinked(id, None);
+            #[cfg(feature = "coord")]
+            self.coord_unlinked(link.peer);
             self.busy_links.remove(&id);
             self.out.push_back(Output::Close { link: id, reason });
         }
@@ -281,6 +290,7 @@ impl Engine {
                     link.sync.forget_question(space);
                     self.soft_unlinked(id, Some(space));
                     self.topic_unlinked(id, Some(space));
+                    self.overlay_unlinked(id, Some(space));
                 }
                 Ok(())
             }
@@ -368,6 +378,15 @@ impl Engine {
                 }
                 Ok(())
             }
+            Message::PruneAuthor { domain, author, .. } => {
+                let link = self.links.get_mut(&id).expect("checked by the caller");
+                let common = link.spaces.get_mut(&space).expect("found above");
+                if common.domains.iter().any(|prefix| domain_tag(prefix) == domain) {
+                    common.tree.on_prune_author(domain, author);
+                }
+                Ok(())
+            }
+            Message::Overlay { body, .. } => self.on_overlay(id, space, &body),
             Message::Vouch { former, set_aside, .. } => {
                 self.sessions.on_vouch(id, space, former, &set_aside);
                 Ok(())
@@ -479,6 +498,7 @@ impl Engine {
             wanted: None,
             domains: Vec::new(),
             pushing: false,
+            quiet: false,
             tree: Tree::default(),
             held: PeerHeld::default(),
             runs: BTreeMap::new(),
@@ -512,6 +532,9 @@ impl Engine {
             Err(_) => {
                 link.out.control(Message::Refused { space: tag });
                 link.spaces.remove(&space);
+                self.soft_unlinked(id, Some(space));
+                self.topic_unlinked(id, Some(space));
+                self.overlay_unlinked(id, Some(space));
             }
         }
         Ok(())
@@ -558,8 +581,11 @@ impl Engine {
             link.sync.unsure();
         }
         self.busy_links.insert(id);
+        self.overlay_domains(id, space);
         self.soft_domains(id, space);
         self.topic_domains(id, space);
+        #[cfg(feature = "coord")]
+        self.coord_linked(id, space);
     }
 
     pub(super) fn on_interests_changed(&mut self, space: SpaceId) {

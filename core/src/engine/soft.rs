@@ -172,7 +172,7 @@ impl Engine {
     /// What both ends of a link see of a space is known, or has changed.
     pub(super) fn soft_domains(&mut self, id: LinkId, space: SpaceId) {
         let Some(common) = self.links.get(&id).and_then(|link| link.spaces.get(&space)) else { return };
-        if common.device.is_some() && common.wanted.is_some() {
+        if common.device.is_some() && common.wanted.is_some() && !common.quiet {
             let domains = common.domains.clone();
             self.soft_state(space).0.connect(id, domains);
             self.busy_links.insert(id);

@@ -24,6 +24,9 @@ pub(super) enum ReadPurpose {
     Ship(ShipmentRead),
     /// A page of an export.
     Export(super::command::ExportRead),
+    /// The logs of consensus groups.
+    #[cfg(feature = "coord")]
+    Coord,
 }
 
 /// The write on its way.
@@ -146,6 +149,8 @@ impl Engine {
             ReadPurpose::Load(document) => self.on_loaded(document, rows),
             ReadPurpose::Ship(read) => self.on_shipment_read(read, rows),
             ReadPurpose::Export(read) => self.on_export_read(read, rows),
+            #[cfg(feature = "coord")]
+            ReadPurpose::Coord => self.on_coord_rows(rows),
         }
     }
 }

@@ -139,6 +139,11 @@ impl Sync {
         self.clean
     }
 
+    /// Something was not sent that the peer may have from others: the roots tell, in their own time.
+    pub(super) fn fell_behind(&mut self) {
+        self.clean = false;
+    }
+
     /// Something is missing on one of the two sides that nothing on its way will bring.
     pub(super) fn gap(&mut self) {
         self.gap = true;

@@ -68,7 +68,10 @@ impl Engine {
     /// What both ends of a link see of a space is known, or has changed.
     pub(super) fn topic_domains(&mut self, id: LinkId, space: SpaceId) {
         let Some(link) = self.links.get(&id) else { return };
-        let Some(common) = link.spaces.get(&space).filter(|s| s.device.is_some() && s.wanted.is_some()) else { return };
+        let Some(common) = link.spaces.get(&space).filter(|s| s.device.is_some() && s.wanted.is_some() && !s.quiet)
+        else {
+            return;
+        };
         let (peer, domains, now) = (link.peer, common.domains.clone(), self.now.mono);
         self.topic_state(space).connect(id, peer, domains, now);
     }

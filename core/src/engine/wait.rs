@@ -51,6 +51,8 @@ impl Engine {
         self.run_compaction();
         self.run_sessions();
         self.tick_topics();
+        #[cfg(feature = "coord")]
+        self.tick_coord();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
@@ -81,7 +83,10 @@ impl Engine {
             .into_iter()
             .chain(self.compaction_timer())
             .chain(self.soft_timer())
-            .chain(self.topic_timer());
+            .chain(self.topic_timer())
+            .chain(self.overlay_timer());
+        #[cfg(feature = "coord")]
+        let storage = storage.chain(self.coord_timer());
         links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

@@ -275,6 +275,19 @@ impl Book {
         self.known.values().filter(|known| known.reach.is_dialling()).count()
     }
 
+    /// Whether a peer is being dialled.
+    pub(crate) fn is_dialling(&self, peer: &NetPeerId) -> bool {
+        self.known.get(peer).is_some_and(|known| known.reach.is_dialling())
+    }
+
+    /// Lets a peer be dialled now, whatever it waits for, and counts its failures on. Whether it may be: it is known, with
+    /// an address, and nobody has dropped it.
+    pub(crate) fn free(&mut self, peer: &NetPeerId, now: Timestamp) -> bool {
+        let Some(known) = self.known.get_mut(peer).filter(|known| !known.dropped) else { return false };
+        known.reach.free(now);
+        !known.addresses().is_empty()
+    }
+
     /// A connection to a peer is up, whoever dialled it.
     pub(crate) fn connected(&mut self, peer: &NetPeerId) {
         if let Some(known) = self.known.get_mut(peer) {

@@ -7,6 +7,8 @@
 //! requests wait in their queue.
 
 mod contacts;
+#[cfg_attr(not(feature = "coord"), path = "driver/no_coord.rs")]
+mod coord;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -134,6 +136,8 @@ pub(crate) type MakeTransport = Box<dyn FnOnce(&libp2p::identity::Keypair) -> st
 pub(crate) struct Parts<M> {
     pub(crate) machine: M,
     pub(crate) config: NetConfig,
+    /// Whether the engine chooses neighbours.
+    pub(crate) overlay: bool,
     pub(crate) runtime: Runtime,
     pub(crate) transport: MakeTransport,
     pub(crate) storage: Box<dyn Storage>,
@@ -153,6 +157,7 @@ pub(crate) struct Driver<M> {
     machine: M,
     clock: Clock,
     config: NetConfig,
+    overlay: bool,
     runtime: Runtime,
     transport: Option<MakeTransport>,
     storage: Option<Box<dyn Storage>>,
@@ -165,6 +170,7 @@ pub(crate) struct Driver<M> {
     writing: BTreeSet<Ticket>,
     link_events: mpsc::Receiver<LinkEvent>,
     to_driver: mpsc::Sender<LinkEvent>,
+    coord: coord::Streams,
     notices: Box<dyn FnMut(Notice) + Send>,
     started: Option<oneshot::Sender<Result<Opened, StartError>>>,
     /// Why it does not start.
@@ -204,6 +210,7 @@ impl<M: Machine> Driver<M> {
             machine: parts.machine,
             clock: Clock::new(),
             config: parts.config,
+            overlay: parts.overlay,
             runtime: parts.runtime,
             transport: Some(parts.transport),
             storage: Some(parts.storage),
@@ -213,6 +220,7 @@ impl<M: Machine> Driver<M> {
             writing: BTreeSet::new(),
             link_events,
             to_driver,
+            coord: coord::Streams::new(),
             notices: parts.notices,
             started: Some(parts.started),
             failure: None,
@@ -242,6 +250,7 @@ impl<M: Machine> Driver<M> {
                     self.on_edits(Some(edit));
                 }
                 Some(event) = self.link_events.recv() => self.on_links(event),
+                Some(event) = self.coord.next_event() => self.on_coord_event(event),
                 event = next_swarm_event(&mut self.net) => self.on_swarm(event),
                 () = Runtime::sleep_until(timer) => self.on_timer(),
             }
@@ -400,6 +409,12 @@ impl<M: Machine> Driver<M> {
                 }
             }
             Output::Wake { at } => self.wake = Some(at),
+            Output::Link { peer } => self.wish(peer),
+            Output::Surplus { peer } => self.give_up(peer),
+            #[cfg(feature = "coord")]
+            Output::Coord { peer, bytes } => self.send_coord(peer, bytes),
+            #[cfg(feature = "coord")]
+            Output::Reach { peer } => drop(self.dial_peer(peer)),
             Output::Event(event) => self.on_event(event),
         }
     }
@@ -414,7 +429,10 @@ impl<M: Machine> Driver<M> {
             }
             Event::OpenFailed(error) => self.fail(error.into()),
             Event::PeersKept { book } => self.kept = Some(book),
-            Event::PeersTold { link, peer, device, peers, .. } => self.on_peers_told(link, peer, device, peers),
+            Event::PeersTold { link, peer, device, space, peers } => {
+                self.on_peers_told(link, (peer, device), space, peers);
+            }
+            Event::PeersNamed { link, space, peers } => self.tell_named(link, space, &peers),
             Event::Joined { link, peer, device, space } => {
                 (self.notices)(Notice::Engine(event));
                 self.on_joined(link, peer, device, space);

@@ -1,14 +1,15 @@
-//! Frames on a byte stream: a LEB128 length, then that many bytes, 1 to [`MAX_FRAME`].
+//! Frames on a byte stream: a LEB128 length, then that many bytes, 1 to a bound that the stream's protocol sets ([`MAX_FRAME`]
+//! on a sync stream).
 //!
 //! The [`Decoder`] is the read buffer of a link. It never holds more than one unfinished frame and one read, and never
-//! allocates by a length that the peer claims beyond [`MAX_FRAME`].
+//! allocates by a length that the peer claims beyond the bound.
 
 use thiserror::Error;
 
 use crate::io::MAX_FRAME;
 
-/// Most bytes of a length prefix: `MAX_FRAME` needs 17 bits.
-pub(crate) const MAX_PREFIX: usize = 3;
+/// Most bytes of a length prefix: the largest bound of any protocol needs 22 bits.
+pub(crate) const MAX_PREFIX: usize = 4;
 
 /// What one read may bring at most. A buffer of this size takes 16 MiB/s at 1,000 reads a second.
 const READ_CHUNK: usize = 16 * 1024;
@@ -20,7 +21,7 @@ pub(crate) enum FrameError {
     #[error("an empty frame")]
     Empty,
     /// The length is over the bound, or not in its shortest form.
-    #[error("a frame length over {MAX_FRAME} or not in its shortest form")]
+    #[error("a frame length over the bound or not in its shortest form")]
     Length,
 }
 
@@ -35,15 +36,28 @@ pub(crate) fn push_prefix(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Cuts a byte stream into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoder {
+    /// Longest frame.
+    max: usize,
     /// Initialised memory; what lies in `start..end` is read and not yet taken.
     buf: Vec<u8>,
     start: usize,
     end: usize,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(MAX_FRAME)
+    }
+}
+
 impl Decoder {
+    /// A decoder of frames of at most `max` bytes.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, buf: Vec::new(), start: 0, end: 0 }
+    }
+
     /// Room for the next read, never empty. Call [`Decoder::advance`] with what was read into it.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {
@@ -65,7 +79,7 @@ impl Decoder {
 
     /// The next whole frame, if one is there.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let Some((prefix, len)) = parse_prefix(&self.buf[self.start..self.end])? else {
+        let Some((prefix, len)) = parse_prefix(&self.buf[self.start..self.end], self.max)? else {
             return Ok(None);
         };
         let from = self.start + prefix;
@@ -78,14 +92,14 @@ impl Decoder {
 }
 
 /// Bytes of the prefix and the frame's length, or `None` while the prefix is unfinished.
-fn parse_prefix(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+fn parse_prefix(bytes: &[u8], max: usize) -> Result<Option<(usize, usize)>, FrameError> {
     let mut len = 0;
     for (i, byte) in bytes.iter().take(MAX_PREFIX).enumerate() {
         len |= usize::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
             return match len {
                 0 if i == 0 => Err(FrameError::Empty),
-                _ if len > MAX_FRAME || (i > 0 && *byte == 0) => Err(FrameError::Length),
+                _ if len > max || (i > 0 && *byte == 0) => Err(FrameError::Length),
                 _ => Ok(Some((i + 1, len))),
             };
         }
@@ -142,7 +156,7 @@ mod tests {
             (&[0x80, 0], FrameError::Length),
             (&[0x81, 0x80, 0x04], FrameError::Length),
             (&[0xff, 0xff, 0x7f], FrameError::Length),
-            (&[0xff, 0xff, 0xff], FrameError::Length),
+            (&[0xff, 0xff, 0xff, 0xff], FrameError::Length),
         ];
         for (bytes, error) in cases {
             assert_eq!(feed(&mut Decoder::default(), bytes, 1), Err(*error), "{bytes:?}");

@@ -64,8 +64,8 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Starts both tasks on an open stream.
-    pub(crate) fn spawn<S>(runtime: &Runtime, link: LinkId, stream: S, events: Sender<LinkEvent>) -> Self
+    /// Starts both tasks on an open stream of frames of at most `max` bytes.
+    pub(crate) fn spawn<S>(runtime: &Runtime, link: LinkId, stream: S, max: usize, events: Sender<LinkEvent>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -77,7 +77,7 @@ impl Link {
         let writer = Writer { write, queue, queued: queued.clone(), runtime: runtime.clone() };
         runtime.spawn(async move {
             let reading = async {
-                let why = read_frames(link, read, &to_driver).await;
+                let why = read_frames(link, read, max, &to_driver).await;
                 let _ = to_driver.send(LinkEvent::Ended { link, why }).await;
             };
             let _ = Abortable::new(reading, registration).await;
@@ -101,8 +101,8 @@ impl Link {
     }
 }
 
-async fn read_frames(link: LinkId, mut read: impl AsyncRead + Unpin, events: &Sender<LinkEvent>) -> Ended {
-    let mut decoder = Decoder::default();
+async fn read_frames(link: LinkId, mut read: impl AsyncRead + Unpin, max: usize, events: &Sender<LinkEvent>) -> Ended {
+    let mut decoder = Decoder::new(max);
     loop {
         match read.read(decoder.space()).await {
             Ok(0) => return Ended::Closed,

@@ -160,6 +160,13 @@ impl Reach {
         }
     }
 
+    /// Dials at once, failures counting on.
+    pub(crate) fn free(&mut self, now: Timestamp) {
+        if self.state != State::Dialling {
+            self.state = State::Waiting(now);
+        }
+    }
+
     /// The network is back: what waits is dialled at once, and what is being dialled once more if it fails.
     pub(crate) fn network_back(&mut self, now: Timestamp) {
         if self.state != State::Resting {

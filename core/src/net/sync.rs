@@ -1,4 +1,5 @@
-//! The sync stream: one substream `/foreshore/sync/1` a connection, opened by whoever dialled.
+//! The sync stream: one substream `/foreshore/sync/1` a connection, opened by whoever dialled. The strong path's
+//! `/foreshore/coord/1` is the same mechanism a second time, with a stream each way.
 //!
 //! A behaviour of our own instead of a generic stream crate, since a link belongs to one *connection*: the driver
 //! decides which connection to a peer stays, and asks for the stream on exactly that one. A negotiated stream goes to
@@ -28,6 +29,10 @@ use libp2p::{Multiaddr, PeerId as NetPeerId};
 /// The protocol of the sync stream.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/foreshore/sync/1");
 
+/// The protocol of the strong path's streams.
+#[cfg(feature = "coord")]
+pub(crate) const COORD_PROTOCOL: StreamProtocol = StreamProtocol::new("/foreshore/coord/1");
+
 /// What the driver learns.
 #[derive(Debug)]
 pub(crate) enum SyncEvent {
@@ -47,7 +52,7 @@ pub(crate) enum SyncEvent {
 pub(crate) enum OpenStreamError {
     #[error("the peer did not answer in time")]
     Timeout,
-    #[error("the peer does not speak {PROTOCOL}")]
+    #[error("the peer does not speak this protocol")]
     Unsupported,
     #[error("the connection broke: {0}")]
     Io(std::io::Error),
@@ -67,6 +72,7 @@ pub(crate) enum Refused {
 /// The behaviour.
 pub(crate) struct Behaviour {
     me: NetPeerId,
+    protocol: StreamProtocol,
     open_timeout: Duration,
     blocked: BTreeSet<NetPeerId>,
     queue: VecDeque<ToSwarm<SyncEvent, OpenStream>>,
@@ -77,11 +83,11 @@ pub(crate) struct Behaviour {
 pub(crate) struct OpenStream;
 
 impl Behaviour {
-    pub(crate) fn new(me: NetPeerId, open_timeout: Duration) -> Self {
-        Self { me, open_timeout, blocked: BTreeSet::new(), queue: VecDeque::new() }
+    pub(crate) fn new(me: NetPeerId, protocol: StreamProtocol, open_timeout: Duration) -> Self {
+        Self { me, protocol, open_timeout, blocked: BTreeSet::new(), queue: VecDeque::new() }
     }
 
-    /// Opens the sync stream on a connection; answered by one [`SyncEvent`] unless the connection closes first.
+    /// Opens the stream on a connection; answered by one [`SyncEvent`] unless the connection closes first.
     pub(crate) fn open(&mut self, peer: NetPeerId, connection: ConnectionId) {
         self.queue.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
@@ -108,6 +114,7 @@ impl Behaviour {
             Refused::Identity
         } else {
             return Ok(Handler {
+                protocol: self.protocol.clone(),
                 open_timeout: self.open_timeout,
                 wanted: false,
                 taken: false,
@@ -167,6 +174,7 @@ impl NetworkBehaviour for Behaviour {
 
 /// The per-connection half.
 pub(crate) struct Handler {
+    protocol: StreamProtocol,
     open_timeout: Duration,
     /// An outbound stream was asked for and not yet requested.
     wanted: bool,
@@ -199,7 +207,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(self.open_timeout)
+        SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.clone()), ()).with_timeout(self.open_timeout)
     }
 
     // The connection polls its handler after every call of the two `on_` functions below: no waker is needed.
@@ -211,7 +219,8 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         if std::mem::take(&mut self.wanted) {
-            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(self.open_timeout);
+            let protocol =
+                SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.clone()), ()).with_timeout(self.open_timeout);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending

@@ -146,6 +146,7 @@ impl Node {
                 peers: Default::default(),
             },
             config,
+            overlay: false,
             runtime: Runtime::new(tokio::runtime::Handle::current()),
             transport: Box::new(native),
             storage: Box::new(NoStorage),

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use super::message::Contact;
-use super::{HOPELESS, LONGEST_RETRY, MAX_ADDRESS, MAX_ADDRESSES, MAX_KNOWN, MAX_PER_SOURCE, RETRY};
+use super::{HOPELESS, LONG_GONE, LONGEST_RETRY, MAX_ADDRESS, MAX_ADDRESSES, MAX_KNOWN, MAX_PER_SOURCE, RETRY};
 use crate::id::PeerId;
 use crate::time::Timestamp;
 
@@ -61,9 +61,21 @@ impl Known {
     }
 
     /// The link with a peer is gone: it is tried again before long, but not at once.
-    pub(super) fn parted(&mut self, peer: &PeerId, now: Timestamp) {
+    pub(super) fn parted(&mut self, peer: &PeerId, pause: Duration, now: Timestamp) {
         if let Some(known) = self.peers.get_mut(peer) {
-            known.rests_until = now + RETRY;
+            known.rests_until = now + pause;
+        }
+    }
+
+    /// Somebody else than a link's peer says where a peer is: on whose word, or by own experience. It is tried as if it had
+    /// never failed.
+    pub(super) fn reachable(&mut self, peer: PeerId, source: Option<PeerId>) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            (known.failures, known.rests_until) = (0, Timestamp::ZERO);
+        } else if let Some(source) = source {
+            self.heard_of(Contact { peer, addresses: Vec::new() }, source);
+        } else {
+            self.met(peer);
         }
     }
 
@@ -107,7 +119,8 @@ impl Known {
             self.peers.remove(peer);
             return;
         }
-        let pause = RETRY.saturating_mul(1 << u32::from(known.failures - 1).min(10)).min(LONGEST_RETRY);
+        let longest = if known.failures >= LONG_GONE { LONGEST_RETRY * 10 } else { LONGEST_RETRY };
+        let pause = RETRY.saturating_mul(1 << u32::from(known.failures - 1).min(10)).min(longest);
         known.rests_until = now + jittered(pause, rng);
     }
 

@@ -7,8 +7,9 @@ use rand_chacha::ChaCha12Rng;
 use super::known::{Known, below, bounded, jittered};
 use super::message::{Message, Wish};
 use super::{
-    ANSWER_EVERY, ATTEMPT, BACK_TO_MESH, DEGREE, EXPLORE, FULL_MESH, INTRODUCE_AFTER, LONELY, MAX_ATTEMPTS, MAX_DEGREE,
-    MAX_SAMPLE, PROVEN, RETRY, SHUFFLE, SHUFFLE_IN_MESH, SURPLUS_AFTER, TRIM_EVERY, YOUNG,
+    ANSWER_EVERY, ASK_AGAIN, ATTEMPT, BACK_TO_MESH, DEGREE, EXPLORE, FULL_MESH, INTRODUCE_AFTER, LONELY,
+    LONELY_ATTEMPTS, MAX_ATTEMPTS, MAX_DEGREE, MAX_SAMPLE, PARTED, PROVEN, SHUFFLE, SHUFFLE_IN_MESH, SURPLUS_AFTER,
+    TRIM_EVERY, YOUNG,
 };
 use crate::id::PeerId;
 use crate::io::LinkId;
@@ -40,10 +41,22 @@ pub enum Effect {
     },
 }
 
+/// What the two ends of a link replicate in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Both replicate the same.
+    Whole,
+    /// Less than either of them replicates, or than one does.
+    Part,
+    /// Nothing.
+    Nothing,
+}
+
 /// A link with a member.
 #[derive(Debug)]
 struct Tie {
     peer: PeerId,
+    share: Share,
     /// Since when it has been what it is: a neighbour or quiet.
     since: Timestamp,
     quiet: bool,
@@ -61,6 +74,16 @@ struct Tie {
     told_at: Option<Timestamp>,
     /// When to say that nobody needs it.
     surplus_at: Timestamp,
+}
+
+impl Tie {
+    fn is_equal(&self) -> bool {
+        self.share == Share::Whole
+    }
+
+    fn awaits_introduction(&self) -> bool {
+        self.is_equal() && !self.introduced
+    }
 }
 
 /// One peer's neighbours in one space.
@@ -124,35 +147,43 @@ impl State {
         self.known.count()
     }
 
-    /// A link with a member that replicates something in common.
-    pub fn connect(&mut self, link: LinkId, peer: PeerId, now: Timestamp) {
-        if self.ties.contains_key(&link) || peer == self.me {
+    /// A link with a member, or news of what the two have in common.
+    pub fn connect(&mut self, link: LinkId, peer: PeerId, share: Share, now: Timestamp) {
+        if peer == self.me {
+            return;
+        }
+        if let Some(tie) = self.ties.get_mut(&link) {
+            if std::mem::replace(&mut tie.share, share) != share {
+                self.set_quiet(link, share == Share::Nothing, now);
+                self.look(now);
+            }
             return;
         }
         self.known.met(peer);
         self.attempts.remove(&peer);
         let tie = Tie {
             peer,
+            share,
             since: now,
-            quiet: false,
+            quiet: share == Share::Nothing,
             speaks: false,
             introduced: false,
             neighbours: 0,
             asked: false,
             ask_at: now,
             told_at: None,
-            surplus_at: now,
+            surplus_at: now + SURPLUS_AFTER,
         };
         self.ties.insert(link, tie);
         self.shuffle_at = self.shuffle_at.min(now + SHUFFLE);
         self.look(now);
     }
 
-    /// A link is gone, or has nothing in common any more.
+    /// A link is gone, or its peer is no member any more.
     pub fn disconnect(&mut self, link: LinkId, now: Timestamp) {
         let Some(tie) = self.ties.remove(&link) else { return };
         if !self.ties.values().any(|other| other.peer == tie.peer) {
-            self.known.parted(&tie.peer, now);
+            self.known.parted(&tie.peer, if tie.quiet { ASK_AGAIN } else { PARTED }, now);
         }
         self.look(now);
     }
@@ -161,6 +192,15 @@ impl State {
     pub fn unreachable(&mut self, peer: &PeerId, now: Timestamp, rng: &mut ChaCha12Rng) {
         if self.attempts.remove(peer).is_some() {
             self.known.failed(peer, now, rng);
+            self.look(now);
+        }
+    }
+
+    /// Whoever dials knows where a peer is, on the word of a link's peer or by itself.
+    pub fn reachable(&mut self, peer: PeerId, source: Option<PeerId>, now: Timestamp, rng: &mut ChaCha12Rng) {
+        if peer != self.me {
+            self.known.reachable(peer, source);
+            self.known.trim(&self.linked(), rng);
             self.look(now);
         }
     }
@@ -182,19 +222,30 @@ impl State {
                 self.known.trim(&self.linked(), rng);
                 if asks {
                     self.tell_peers(link, false, now, rng);
+                    self.correct(link);
                 }
                 self.part_if_both_have_enough(link, now);
             }
+            // The peer takes what is shared for more than this end does, or has not heard that it is more by now.
+            _ if tie.share != Share::Whole => {}
             Message::Neighbour { wish, neighbours } => {
                 tie.neighbours = neighbours;
                 self.on_wish(link, wish, now);
             }
             Message::Disconnect => {
-                (tie.asked, tie.ask_at) = (false, now + RETRY);
+                (tie.asked, tie.ask_at) = (false, now + ASK_AGAIN);
                 self.set_quiet(link, true, now);
             }
         }
         self.look(now);
+    }
+
+    /// Only neighbours are asked for their peers: who asks over a quiet link takes it for a neighbour, since one of the two
+    /// learnt later than the other what they share.
+    fn correct(&mut self, link: LinkId) {
+        if self.ties.get(&link).is_some_and(|tie| tie.quiet && !tie.asked && tie.share == Share::Whole) {
+            self.effects.push_back(Effect::Send(link, Message::Disconnect));
+        }
     }
 
     fn on_wish(&mut self, link: LinkId, wish: Wish, now: Timestamp) {
@@ -243,13 +294,13 @@ impl State {
             self.known.failed(&peer, now, rng);
         }
         for tie in self.ties.values_mut().filter(|tie| tie.asked && tie.ask_at <= now) {
-            (tie.asked, tie.ask_at) = (false, now + RETRY);
+            (tie.asked, tie.ask_at) = (false, now + ASK_AGAIN);
         }
     }
 
     /// Introduces this end on links that have lasted a moment.
     fn introduce(&mut self, now: Timestamp, rng: &mut ChaCha12Rng) {
-        let due = |tie: &Tie| !tie.introduced && tie.since + INTRODUCE_AFTER <= now;
+        let due = |tie: &Tie| tie.awaits_introduction() && tie.since + INTRODUCE_AFTER <= now;
         let fresh: Vec<LinkId> = self.ties.iter().filter(|(_, tie)| due(tie)).map(|(link, _)| *link).collect();
         for link in fresh {
             self.ties.get_mut(&link).expect("listed above").introduced = true;
@@ -301,7 +352,7 @@ impl State {
 
     /// Where both ends have more neighbours than they look for, neither loses by parting.
     fn part_if_both_have_enough(&mut self, link: LinkId, now: Timestamp) {
-        let old = self.ties.get(&link).filter(|tie| !tie.quiet && tie.since + YOUNG <= now);
+        let old = self.ties.get(&link).filter(|tie| tie.is_equal() && !tie.quiet && tie.since + YOUNG <= now);
         let theirs = old.map_or(0, |tie| usize::from(tie.neighbours));
         if self.bounded && self.degree() > DEGREE && theirs > DEGREE && !self.proven().contains(&link) {
             self.let_go(link, now);
@@ -318,7 +369,7 @@ impl State {
         let hoped = self.ties.values().filter(|tie| tie.asked).count() + self.attempts.len();
         let mut missing = self.wanted().saturating_sub(degree + hoped);
         let (wish, neighbours) = (if degree <= LONELY { Wish::Priority } else { Wish::IfRoom }, self.told_degree());
-        let askable = |tie: &Tie| tie.quiet && !tie.asked && tie.ask_at <= now;
+        let askable = |tie: &Tie| tie.is_equal() && tie.quiet && !tie.asked && tie.ask_at <= now;
         let mut quiet: Vec<LinkId> = self.ties.iter().filter(|(_, tie)| askable(tie)).map(|(link, _)| *link).collect();
         while missing > 0 && !quiet.is_empty() {
             let link = quiet.swap_remove(below(quiet.len(), rng));
@@ -327,8 +378,9 @@ impl State {
             self.effects.push_back(Effect::Send(link, Message::Neighbour { wish, neighbours }));
             missing -= 1;
         }
-        let mut attempts = missing.min(MAX_ATTEMPTS).max(usize::from(explores));
-        while attempts > 0 && self.attempts.len() < MAX_ATTEMPTS {
+        let most = self.most_attempts();
+        let mut attempts = missing.min(most).max(usize::from(explores));
+        while attempts > 0 && self.attempts.len() < most {
             let Some((peer, addresses)) = self.known.candidate(now, &self.taken(), rng) else { break };
             self.attempts.insert(peer, now + ATTEMPT);
             self.effects.push_back(Effect::Link { peer, addresses });
@@ -350,7 +402,7 @@ impl State {
     fn let_go(&mut self, link: LinkId, now: Timestamp) {
         self.effects.push_back(Effect::Send(link, Message::Disconnect));
         if let Some(tie) = self.ties.get_mut(&link) {
-            (tie.asked, tie.ask_at) = (false, now + 2 * RETRY);
+            (tie.asked, tie.ask_at) = (false, now + 2 * ASK_AGAIN);
         }
         self.set_quiet(link, true, now);
     }
@@ -361,13 +413,19 @@ impl State {
         self.effects.push_back(Effect::Neighbour { link, is: !quiet });
     }
 
-    /// Neighbours that speak of all this.
+    /// Neighbours that replicate the same and speak of all this.
     fn spoken_with(&self) -> impl Iterator<Item = (LinkId, &Tie)> + Clone {
-        self.ties.iter().filter(|(_, tie)| !tie.quiet && tie.speaks).map(|(link, tie)| (*link, tie))
+        let spoken = self.ties.iter().filter(|(_, tie)| tie.is_equal() && !tie.quiet && tie.speaks);
+        spoken.map(|(link, tie)| (*link, tie))
     }
 
     fn degree(&self) -> usize {
         self.spoken_with().count()
+    }
+
+    /// How many links are asked for at once.
+    fn most_attempts(&self) -> usize {
+        if self.neighbours().count() <= LONELY { LONELY_ATTEMPTS } else { MAX_ATTEMPTS }
     }
 
     /// How many neighbours are looked for.
@@ -403,10 +461,10 @@ impl State {
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let lacks = self.neighbours().count() < self.wanted();
         let ties = self.ties.values();
-        let introductions = ties.clone().filter(|tie| !tie.introduced).map(|tie| tie.since + INTRODUCE_AFTER);
+        let introductions = ties.clone().filter(|tie| tie.awaits_introduction()).map(|tie| tie.since + INTRODUCE_AFTER);
         let surplus = ties.clone().filter(|tie| tie.quiet).map(|tie| tie.surplus_at);
-        let asks = ties.filter(|tie| tie.asked || tie.quiet && lacks).map(|tie| tie.ask_at);
-        let known = lacks && self.attempts.len() < MAX_ATTEMPTS;
+        let asks = ties.filter(|tie| tie.asked || tie.is_equal() && tie.quiet && lacks).map(|tie| tie.ask_at);
+        let known = lacks && self.attempts.len() < self.most_attempts();
         let known = if known { self.known.next_at(&self.taken()) } else { None };
         let trim = Some(self.trim_at).filter(|_| self.bounded && self.degree() > MAX_DEGREE);
         let explore = Some(self.explore_at).filter(|_| self.bounded);

@@ -67,8 +67,8 @@ impl Crowd {
         self.next += 1;
         let link = LinkId(self.next);
         self.links.insert(link, (a, b));
-        self.states[a].connect(link, peer(b), self.now);
-        self.states[b].connect(link, peer(a), self.now);
+        self.states[a].connect(link, peer(b), Share::Whole, self.now);
+        self.states[b].connect(link, peer(a), Share::Whole, self.now);
     }
 
     fn unlink(&mut self, link: LinkId) {
@@ -220,13 +220,13 @@ fn old_neighbours_are_not_displaced_by_newcomers_that_claim_to_be_lonely() {
     let mut rng = rng(7);
     let mut state = State::new(peer(0), AT(0));
     for n in 1..=PROVEN {
-        state.connect(LinkId(n as u64), peer(n), AT(n as u64));
+        state.connect(LinkId(n as u64), peer(n), Share::Whole, AT(n as u64));
         // The old ones are honest about having many neighbours.
         state.on_message(LinkId(n as u64), peers_message(MAX_DEGREE as u8, Vec::new()), AT(10), &mut rng);
     }
     for n in 100..200 {
         let at = AT(n as u64 * 100);
-        state.connect(LinkId(n as u64), peer(n), at);
+        state.connect(LinkId(n as u64), peer(n), Share::Whole, at);
         state.on_message(LinkId(n as u64), peers_message(0, Vec::new()), at, &mut rng);
         let wish = Message::Neighbour { wish: Wish::Priority, neighbours: 0 };
         state.on_message(LinkId(n as u64), wish, at, &mut rng);
@@ -244,7 +244,7 @@ fn old_neighbours_are_not_displaced_by_newcomers_that_claim_to_be_lonely() {
 fn one_source_fills_only_its_share_of_what_is_known() {
     let mut rng = rng(8);
     let mut state = State::new(peer(0), AT(0));
-    state.connect(LinkId(1), peer(1), AT(0));
+    state.connect(LinkId(1), peer(1), Share::Whole, AT(0));
     for round in 0..100 {
         let sample = (0..MAX_SAMPLE).map(|n| Contact { peer: peer(1_000 + round * 10 + n), addresses: Vec::new() });
         state.on_message(LinkId(1), peers_message(3, sample.collect()), AT(0), &mut rng);
@@ -292,7 +292,7 @@ fn a_peer_that_does_not_speak_of_neighbours_stays_one() {
     let mut rng = rng(11);
     let mut state = State::new(peer(0), AT(0));
     for n in 1..=30 {
-        state.connect(LinkId(n as u64), peer(n), AT(0));
+        state.connect(LinkId(n as u64), peer(n), Share::Whole, AT(0));
     }
     for second in 0..600 {
         state.tick(AT(second * 1_000), &mut rng);
@@ -307,7 +307,7 @@ fn a_peer_that_does_not_speak_of_neighbours_stays_one() {
 fn questions_are_not_answered_faster_than_they_are_worth() {
     let mut rng = rng(12);
     let mut state = State::new(peer(0), AT(0));
-    state.connect(LinkId(1), peer(1), AT(0));
+    state.connect(LinkId(1), peer(1), Share::Whole, AT(0));
     let asks = Message::Peers { asks: true, neighbours: 1, addresses: Vec::new(), sample: Vec::new() };
     for ms in 0..1_000 {
         state.on_message(LinkId(1), asks.clone(), AT(ms), &mut rng);
@@ -358,7 +358,7 @@ proptest! {
     ) {
         let mut rng = rng(13);
         let mut state = State::new(peer(0), AT(0));
-        (0..4).for_each(|link| state.connect(LinkId(link), peer(1 + link as usize), AT(0)));
+        (0..4).for_each(|link| state.connect(LinkId(link), peer(1 + link as usize), Share::Whole, AT(0)));
         for (at, (link, neighbours, kind, who)) in said.into_iter().enumerate() {
             let now = AT(at as u64 * 50);
             let message = match kind {

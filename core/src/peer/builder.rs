@@ -242,6 +242,7 @@ impl Builder {
         let mut config = self.engine;
         config.store_identity = identity;
         config.max_links = config.max_links.min(self.net.max_connections as usize);
+        let overlay = config.overlay;
         let engine = Engine::new(config, draw(&mut rng));
 
         let (requests, driver_requests) = mpsc::unbounded_channel();
@@ -252,6 +253,7 @@ impl Builder {
         let driver = Driver::new(Parts {
             machine: engine,
             config: self.net,
+            overlay,
             runtime: runtime.clone(),
             transport: Box::new(net::native),
             storage,

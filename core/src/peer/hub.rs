@@ -11,6 +11,12 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
+#[cfg(feature = "coord")]
+use super::coord::{NodeEvent, SessionNow};
+#[cfg(feature = "coord")]
+use crate::coord::serve::client::State;
+#[cfg(feature = "coord")]
+use crate::engine::{ClientId, CoordEvent};
 use crate::engine::{Event, SoftEvent, TopicEvent};
 use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::net::Notice;
@@ -28,6 +34,11 @@ struct Inner {
     soft: Vec<Weak<SoftBox>>,
     topics: Vec<Weak<TopicBox>>,
     peers: Vec<Weak<Mailbox<Notice>>>,
+    #[cfg(feature = "coord")]
+    sessions: Vec<Weak<SessionBox>>,
+    /// How sessions stand whose handles are being made: their first news may come before.
+    #[cfg(feature = "coord")]
+    standing: BTreeMap<ClientId, SessionNow>,
     closed: bool,
 }
 
@@ -198,6 +209,14 @@ impl TopicBox {
     }
 }
 
+/// One watcher of a session of the strong path.
+#[cfg(feature = "coord")]
+pub(crate) struct SessionBox {
+    client: ClientId,
+    pub(crate) now: tokio::sync::watch::Sender<SessionNow>,
+    pub(crate) mail: Mailbox<NodeEvent>,
+}
+
 /// Most signals that wait for a subscriber of topics: about a MiB at most.
 pub const MAX_WAITING_SIGNALS: usize = 256;
 
@@ -254,6 +273,47 @@ impl Hub {
         watcher
     }
 
+    #[cfg(feature = "coord")]
+    pub(crate) fn watch_session(&self, client: ClientId) -> Arc<SessionBox> {
+        let mut inner = self.lock();
+        let now = inner.standing.get(&client).copied().unwrap_or(SessionNow { state: State::Opening, lapses: 0 });
+        let now = tokio::sync::watch::Sender::new(now);
+        let watcher = Arc::new(SessionBox { client, now, mail: Mailbox::new(MAX_WAITING_EVENTS) });
+        if inner.closed {
+            watcher.mail.close();
+            watcher.now.send_modify(|now| now.state = State::Lost);
+        }
+        inner.sessions.retain(|other| other.strong_count() > 0);
+        inner.sessions.push(Arc::downgrade(&watcher));
+        watcher
+    }
+
+    #[cfg(feature = "coord")]
+    fn publish_coord(&self, event: &CoordEvent) {
+        let mut inner = self.lock();
+        match event {
+            CoordEvent::State { client, state, .. } => {
+                let now = inner.standing.entry(*client).or_insert(SessionNow { state: *state, lapses: 0 });
+                now.state = *state;
+                now.lapses += u64::from(*state == State::Lapsed);
+                let now = *now;
+                if *state == State::Lost {
+                    inner.standing.remove(client);
+                }
+                let watchers = inner.sessions.iter().filter_map(Weak::upgrade).filter(|found| found.client == *client);
+                watchers.for_each(|watcher| {
+                    let _ = watcher.now.send_replace(now);
+                });
+            }
+            CoordEvent::Changed { client, zxid, kind, path } => {
+                let event = NodeEvent { zxid: *zxid, kind: *kind, path: path.as_str().to_owned() };
+                let watchers = inner.sessions.iter().filter_map(Weak::upgrade).filter(|found| found.client == *client);
+                watchers.for_each(|watcher| watcher.mail.push(event.clone(), |_, _| false));
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn watch_peer(&self) -> Arc<Mailbox<Notice>> {
         let mailbox = Arc::new(Mailbox::new(MAX_WAITING_EVENTS));
         let mut inner = self.lock();
@@ -296,6 +356,10 @@ impl Hub {
         if let Notice::Engine(Event::Signalled { space, event }) = &notice {
             return self.publish_signal(*space, event);
         }
+        #[cfg(feature = "coord")]
+        if let Notice::Engine(Event::Coord(event)) = &notice {
+            self.publish_coord(event);
+        }
         let closed = matches!(notice, Notice::Closed);
         let mut inner = self.lock();
         inner.closed |= closed;
@@ -312,6 +376,11 @@ impl Hub {
             inner.prefixes.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
             inner.soft.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
             inner.topics.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.mail.close());
+            #[cfg(feature = "coord")]
+            inner.sessions.iter().filter_map(Weak::upgrade).for_each(|watcher| {
+                watcher.mail.close();
+                watcher.now.send_modify(|now| now.state = State::Lost);
+            });
         }
     }
 

@@ -9,6 +9,8 @@ use super::*;
 use crate::document::{HotError, Template, Value};
 use crate::trust::Role;
 
+#[cfg(feature = "coord")]
+mod coord;
 #[cfg(feature = "redb")]
 mod network;
 

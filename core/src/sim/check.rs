@@ -14,6 +14,7 @@
 //! | honest peers understand each other | no link is closed for a protocol error, no change is refused, nothing is quarantined | every step |
 //! | topics | at most once, in order, gaps told, only authorised; all of it delivered once all is quiet | every signal; at the end |
 //! | session guarantees | a client's read shows what it knows; an edit is never shown without what its author had seen | every read with a bookmark; at the end |
+//! | overlay | neighbours are mutual, few, and lead from everybody to everybody; links are not many more | at the end, in crowds |
 //! | liveness | converged within a bounded time after the storm | at the end |
 //! | silence | a converged cluster sends next to nothing | at the end |
 //!
@@ -34,7 +35,7 @@ use super::program::{Asked, Program};
 use super::scenario::Scenario;
 use crate::document::hot::HotCell;
 use crate::document::value::Value;
-use crate::engine::{DocumentInfo, StatusReport, SyncStats};
+use crate::engine::{DocumentInfo, LinkStatus, StatusReport, SyncStats};
 use crate::id::{ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::io::CloseReason;
 
@@ -230,6 +231,14 @@ pub enum Violation {
         /// How long it had.
         seconds: u64,
     },
+    /// Neighbours are not what they should be once all is quiet.
+    #[error("{what}, {seconds} s after all was quiet")]
+    Overlay {
+        /// What is wrong.
+        what: String,
+        /// How long it had.
+        seconds: u64,
+    },
     /// A store does not open.
     #[error("the store of {node:?} does not open: {error}")]
     StoreUnopenable {
@@ -389,6 +398,8 @@ pub struct Checks {
     floors: BTreeMap<(NodeId, Path), u32>,
     surveys: BTreeMap<NodeId, Vec<DocumentInfo>>,
     shown: BTreeMap<(NodeId, Path), Shown>,
+    /// Links of each node by its last report.
+    pub(super) links: BTreeMap<NodeId, Vec<LinkStatus>>,
     cold: BTreeMap<(NodeId, Path), Option<Value>>,
     /// What must not reach a node: bytes and a name for them.
     forbidden: BTreeMap<NodeId, Vec<(Vec<u8>, String)>>,
@@ -584,6 +595,7 @@ impl Checks {
     pub(super) fn on_in_step(&mut self, _stats: &SyncStats) {}
 
     pub(super) fn on_status(&mut self, node: NodeId, report: &StatusReport, scenario: &Scenario) {
+        self.links.insert(node, report.links.clone());
         let config = &scenario.engine;
         // A budget may be passed by the one document that is being used.
         const SLACK: u64 = 8 << 20;

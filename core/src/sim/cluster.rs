@@ -49,6 +49,10 @@ pub(super) enum Happening {
     Linked(WireId, Side),
     /// Time to see whether two nodes should connect.
     Dial(usize),
+    /// A process's engine wants a link with a node.
+    Wish(NodeId, u64, NodeId),
+    /// A process's engine needs no link with a node.
+    Surplus(NodeId, u64, NodeId),
     /// Nothing moved between two nodes for too long: their wires die.
     Patience(NodeId, NodeId),
     /// A storage task may be finished.
@@ -224,6 +228,8 @@ impl Cluster {
             Happening::Notice(wire, side) => self.notice(wire, side),
             Happening::Linked(wire, side) => self.linked(wire, side),
             Happening::Dial(edge) => self.dial(edge),
+            Happening::Wish(node, life, other) => self.fulfil(node, life, other),
+            Happening::Surplus(node, life, other) => self.give_up(node, life, other),
             Happening::Patience(a, b) => self.lose_patience(a, b),
             Happening::Disk(node) => self.finish_storage(now, node),
             Happening::Wake(node, life, number) => {
@@ -252,7 +258,11 @@ impl Cluster {
             Happening::Arrive(wire, side) | Happening::Notice(wire, side) | Happening::Linked(wire, side) => {
                 self.network.wire(*wire)?.nodes[*side]
             }
-            Happening::Wake(node, ..) | Happening::Act(node, _) | Happening::Disk(node) => *node,
+            Happening::Wake(node, ..)
+            | Happening::Wish(node, ..)
+            | Happening::Surplus(node, ..)
+            | Happening::Act(node, _)
+            | Happening::Disk(node) => *node,
             _ => return None,
         };
         let thaw = self.node(node).frozen_until;
@@ -363,7 +373,14 @@ impl Cluster {
                     self.queue.at(due, Happening::Wake(id, life, number));
                 }
             }
+            Output::Link { peer } => self.on_wish(id, life, peer),
+            Output::Surplus { peer } => self.on_surplus(id, life, peer),
             Output::Event(event) => self.on_event(id, life, event),
+            // Nobody here asks for the strong path, which has a simulator of its own.
+            #[cfg(feature = "coord")]
+            Output::Coord { .. } | Output::Reach { .. } => {
+                self.checks.fail(Violation::Contract { node: id, what: "the strong path, unasked" });
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is simulated: who takes part, how they are connected, what goes wrong and when; and the run itself.
 //!
 //! A scenario is made from a name and a seed. The name says which kind of bad days it has, the seed everything else, down
-//! to the number of nodes. Without a name the seed picks one of [`NAMES`].
+//! to the number of nodes. Without a name the seed picks one of [`NAMES`], but for the last: a crowd takes minutes.
 
 mod storms;
 
@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "calm",
     "links",
     "partitions",
@@ -40,7 +40,14 @@ pub const NAMES: [&str; 19] = [
     "lapses",
     "replays",
     "topics",
+    "crowd",
 ];
+
+/// What a seed picks where no name is given.
+fn drawn(seed: u64) -> &'static str {
+    let usual = &NAMES[..NAMES.len() - 1];
+    usual[(seed % usual.len() as u64) as usize]
+}
 
 /// One machine of a scenario.
 #[derive(Debug, Clone)]
@@ -105,6 +112,8 @@ pub struct Scenario {
     pub wall_error: Duration,
     /// Clients that move between the nodes and carry bookmarks.
     pub movers: usize,
+    /// Whether engines choose whom to link with beside the edges, which are then addresses that nodes were given.
+    pub wished: bool,
     /// Whether nodes change what they replicate.
     pub changing_interests: bool,
     /// Whether every document begins with [`super::program::template`].
@@ -136,7 +145,7 @@ impl Scenario {
 
     /// The scenario that a seed picks.
     pub fn of_seed(seed: u64) -> Self {
-        let name = NAMES[(seed % NAMES.len() as u64) as usize];
+        let name = drawn(seed);
         Self::named(name, seed).expect("every name in the list makes a scenario")
     }
 
@@ -157,6 +166,7 @@ impl Scenario {
             topics_per_mille: 0,
             wall_error: Duration::from_secs(3_600),
             movers: 0,
+            wished: false,
             changing_interests: false,
             shared_template: true,
             faults: Vec::new(),
@@ -252,7 +262,7 @@ pub fn run_scenario(scenario: Scenario, seed: u64, options: Options) -> Result<R
         Err(violation) => {
             let lines: Vec<String> = cluster.trace.tail().map(str::to_owned).collect();
             let tail = lines[lines.len().saturating_sub(options.tail)..].to_vec();
-            let forced = !NAMES.contains(&name.as_str()) || name != NAMES[(seed % NAMES.len() as u64) as usize];
+            let forced = !NAMES.contains(&name.as_str()) || name != drawn(seed);
             Err(Box::new(Failure { seed, scenario: name, forced, violation, tail }))
         }
     }

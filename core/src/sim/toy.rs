@@ -332,6 +332,8 @@ impl Machine for Toy {
                 (Some(After::Rows(_, Some((request, _)))), Err(failure)) => self.reply(request, Err(failure.into())),
                 _ => {}
             },
+            #[cfg(feature = "coord")]
+            Input::Coord { .. } | Input::CoordGone { .. } => {}
             Input::Linked { link, .. } => {
                 self.links.insert(link, Vec::new());
                 self.send_digest(link);
@@ -342,7 +344,7 @@ impl Machine for Toy {
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));
             }
-            Input::Wake => {}
+            Input::Wake | Input::Unreachable { .. } | Input::Reachable { .. } => {}
         }
         if self.opened && self.next_period.is_none_or(|at| at <= now.mono) {
             let links: Vec<LinkId> = self.links.keys().copied().collect();

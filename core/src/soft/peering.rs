@@ -20,6 +20,9 @@ pub(super) struct View {
     pub(super) sent: u64,
     /// What that renewal vouched for, where it said so or was told.
     pub(super) scope: Vec<Prefix>,
+    /// The scope that it was last told of by name, and the one that it last named.
+    pub(super) told: Option<Vec<Prefix>>,
+    pub(super) heard: Option<Vec<Prefix>>,
     /// Entries that it asked for.
     pub(super) wanted: BTreeSet<Path>,
     /// It hears of this owner from others first.
@@ -63,6 +66,8 @@ pub(super) struct Peering {
     pub(super) views: BTreeMap<OwnerTag, View>,
     /// Owners of whom the peer may lack something.
     pub(super) dirty: BTreeSet<OwnerTag>,
+    /// Owners of whom it lacks a renewal that has come from elsewhere: told together, a moment later or with what cannot wait.
+    pub(super) calm: BTreeSet<OwnerTag>,
     /// What to ask for, and whether the lease is wanted too.
     pub(super) fetch: BTreeMap<OwnerTag, bool>,
     pub(super) prune: BTreeSet<OwnerTag>,
@@ -94,6 +99,18 @@ impl Peering {
         }
     }
 
+    /// The peer may lack a renewal of the owner that can wait for others.
+    pub(super) fn mark_calm(&mut self, owner: OwnerTag) {
+        if !self.views.get(&owner).is_some_and(|view| view.lazy) {
+            self.calm.insert(owner);
+        }
+    }
+
+    /// What could wait has waited.
+    pub(super) fn ripen(&mut self) {
+        self.dirty.append(&mut self.calm);
+    }
+
     /// Entries of the owner are new. A peer that hears of it from others is told that they exist: the others may not
     /// cover them.
     pub(super) fn mark_entries(&mut self, owner: OwnerTag) {
@@ -116,6 +133,7 @@ impl Peering {
     pub(super) fn forget(&mut self, owner: &OwnerTag) {
         self.views.remove(owner);
         self.dirty.remove(owner);
+        self.calm.remove(owner);
         self.prune.remove(owner);
         self.graft.remove(owner);
         self.have.remove(owner);

@@ -61,6 +61,8 @@ impl State {
         news: Vec<News>,
         may_write: MayWrite<'_>,
     ) -> Result<(), Misbehaviour> {
+        // Also of what does not count: the peer does not name it again.
+        news.iter().for_each(|item| self.note_scope(link, item));
         if self.links.get(&link).is_none_or(|peering| peering.barrier.is_some()) {
             self.refused += news.len() as u64;
             return Ok(());
@@ -69,6 +71,17 @@ impl State {
             match item {
                 News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope } => {
                     let claim = self.claim(link, checksum, scope);
+                    let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
+                    self.on_renewal(link, now, owner, seq, sign, &claim);
+                }
+                News::Again { owner, seq, index, preimage, age, hops, checksum } => {
+                    let heard = self.links.get(&link).and_then(|peering| peering.views.get(&owner)?.heard.clone());
+                    let Some(scope) = heard else {
+                        // It was said before this end forgot everything.
+                        self.ask(link, owner, now, true);
+                        continue;
+                    };
+                    let claim = self.claim(link, checksum, Some(scope));
                     let sign = Sign { index, preimage, age: Duration::from_millis(age), hops };
                     self.on_renewal(link, now, owner, seq, sign, &claim);
                 }
@@ -137,6 +150,21 @@ impl State {
         self.settle(link, owner, now, claim);
     }
 
+    /// Remembers what a peer names as vouched for, if there is somebody of whom it may be.
+    fn note_scope(&mut self, link: LinkId, news: &News) {
+        let (owner, scope) = match news {
+            News::Renewal { owner, scope: Some(scope), .. } | News::Entries { owner, scope: Some(scope), .. } => {
+                (*owner, scope)
+            }
+            News::Lease { lease, scope: Some(scope), .. } => (lease.owner.tag(), scope),
+            _ => return,
+        };
+        let Some(peering) = self.links.get_mut(&link) else { return };
+        if peering.views.contains_key(&owner) || peering.views.len() < 2 * MAX_OWNERS {
+            peering.view(owner).heard = Some(scope.clone());
+        }
+    }
+
     fn claim(&self, link: LinkId, checksum: Option<u32>, scope: Option<Vec<Prefix>>) -> Claim {
         let domains = self.links.get(&link).map(|peering| peering.domains.as_slice()).unwrap_or_default();
         let scope = scope.map_or_else(|| domains.to_vec(), |scope| intersection(&scope, domains));
@@ -181,7 +209,7 @@ impl State {
         self.set_timer(owner, at);
         // Whoever brought the lease has had a period to bring what goes with its floor.
         self.apply_floor(owner);
-        self.mark_others(owner, Some(link));
+        self.mark_renewal(owner, link, now.mono);
     }
 
     fn on_lease(
@@ -463,6 +491,7 @@ impl State {
     /// Looks after what is due: own renewals, owners that lapse or fell silent, floors.
     pub fn tick(&mut self, now: Now, key: &crate::trust::DeviceKey, rng: &mut rand_chacha::ChaCha12Rng) {
         self.tick_own(now, key, rng);
+        self.ripen(now.mono);
         self.ask_suspects(now);
         while let Some((at, owner)) = self.timers.first().copied()
             && at <= now.mono

@@ -251,6 +251,7 @@ impl State {
             messages.extend(have.chunks(MAX_SUMMARIES).map(|owners| Message::Have(owners.to_vec())));
         }
         if window && peering.has_news() {
+            peering.ripen();
             let news = self.news(link, &mut peering, now);
             if !news.is_empty() {
                 messages.push(Message::News(news));
@@ -367,6 +368,11 @@ impl State {
         let known = view.known;
         view.reached(reached, &scope);
         let scope = partial.then_some(scope);
+        // What was told by name need not be told again.
+        let same = scope.is_some() && scope == view.told;
+        if scope.is_some() {
+            view.told.clone_from(&scope);
+        }
         let (index, preimage, hops) = (replica.index, replica.preimage, replica.hops + 1);
         let age = replica.age(now).as_micros().div_ceil(1000) as u64;
         let same_lease = known.is_some_and(|(i, s, _)| (i, s) == (reached.0, reached.1));
@@ -383,6 +389,10 @@ impl State {
             if known < Some(reached) || widened {
                 let seq = reached.1;
                 let checksum = checksum.filter(|_| bare);
+                if same && bare {
+                    news.push(News::Again { owner, seq, index, preimage, age, hops, checksum });
+                    return whole;
+                }
                 news.push(News::Renewal { owner, seq, index, preimage, age, hops, checksum, scope: scope.clone() });
             }
         }

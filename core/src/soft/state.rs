@@ -17,6 +17,12 @@ use crate::id::{Incarnation, Path, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::time::{Timestamp, WallTime};
 
+/// How long renewals gather before they are handed on: with a thousand owners and the default period each message to a
+/// neighbour then brings dozens, and its frame and acknowledgement cost each of them next to nothing.
+const GATHER: Duration = Duration::from_millis(300);
+/// Part of a period that this may be at most.
+const GATHER_PART: u32 = 16;
+
 /// Why an own write was refused. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -109,6 +115,8 @@ pub struct State {
     pub(super) timers: BTreeSet<(Timestamp, OwnerTag)>,
     /// Peers that may have what is missing here: when to ask them.
     pub(super) suspects: BTreeMap<(Timestamp, LinkId, OwnerTag), Summary>,
+    /// When links are told of renewals that could wait.
+    pub(super) calm_until: Option<Timestamp>,
     pub(super) bytes: usize,
     pub(super) arrivals: u64,
     pub(super) events: Vec<SoftEvent>,
@@ -128,6 +136,7 @@ impl State {
             by_path: BTreeSet::new(),
             timers: BTreeSet::new(),
             suspects: BTreeMap::new(),
+            calm_until: None,
             bytes: 0,
             arrivals: 0,
             events: Vec::new(),
@@ -158,7 +167,14 @@ impl State {
     /// When [`State::tick`] has something to do.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let suspect = self.suspects.first_key_value().map(|((at, ..), _)| *at);
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.own.due()).chain(suspect).min()
+        self.timers
+            .first()
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(self.own.due())
+            .chain(suspect)
+            .chain(self.calm_until)
+            .min()
     }
 
     /// Living entries under a prefix in path order, those after `after` only, at most `limit`, never a part of a path's.
@@ -261,6 +277,27 @@ impl State {
 
     /// Something of an owner is new: every link but the one that brought it may want it.
     pub(super) fn mark_others(&mut self, owner: OwnerTag, except: Option<LinkId>) {
+        self.mark_on(owner, except, Peering::mark);
+    }
+
+    /// A renewal of an owner has come from a link: the others are told of it with those that come in the next moment, a small
+    /// part of its period. It ages meanwhile, so nobody lives longer for it.
+    pub(super) fn mark_renewal(&mut self, owner: OwnerTag, from: LinkId, now: Timestamp) {
+        let Some(replica) = self.replicas.get(&owner) else { return };
+        let at = now + (replica.lease.terms.period / GATHER_PART).min(GATHER);
+        self.calm_until = Some(self.calm_until.map_or(at, |until| until.min(at)));
+        self.mark_on(owner, Some(from), Peering::mark_calm);
+    }
+
+    /// What could wait goes to the links.
+    pub(super) fn ripen(&mut self, now: Timestamp) {
+        if self.calm_until.is_some_and(|at| at <= now) {
+            self.calm_until = None;
+            self.links.values_mut().for_each(Peering::ripen);
+        }
+    }
+
+    fn mark_on(&mut self, owner: OwnerTag, except: Option<LinkId>, mark: fn(&mut Peering, OwnerTag)) {
         let Some(replica) = self.replicas.get(&owner) else { return };
         for (_, peering) in self.links.iter_mut().filter(|(id, _)| Some(**id) != except) {
             if let Some(view) = peering.views.get_mut(&owner).filter(|view| view.lazy)
@@ -269,7 +306,7 @@ impl State {
                 // The peer asked for silence when this end could vouch for less.
                 view.lazy = false;
             }
-            peering.mark(owner);
+            mark(peering, owner);
         }
     }
 

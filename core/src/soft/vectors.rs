@@ -141,6 +141,12 @@ fn messages_are_written_as_before() {
         assert_eq!(text(&message.to_bytes()), frozen);
         assert_eq!(Message::from_bytes(&hex(frozen)).unwrap(), message);
     }
+    let (seq, index, preimage, age, hops, checksum) = (300, 3, [7; 16], 1_500, 2, Some(0xdead_beef));
+    let again = News::Again { owner: tag, seq, index, preimage, age, hops, checksum };
+    // As the renewal but for its kind.
+    let frozen = RENEWAL.replacen("000124", "000127", 1);
+    assert_eq!(text(&Message::News(vec![again.clone()]).to_bytes()), frozen);
+    assert_eq!(Message::from_bytes(&hex(&frozen)).unwrap(), Message::News(vec![again]));
     let prune = Message::Prune(vec![tag]).to_bytes();
     assert_eq!(text(&prune), format!("0301{TAG}"));
     assert_eq!(Message::from_bytes(&Message::Have(vec![summary]).to_bytes()).unwrap(), Message::Have(vec![summary]));

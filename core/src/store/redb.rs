@@ -301,7 +301,8 @@ fn open_device(device: impl StorageBackend, options: &RedbOptions) -> Result<Dat
 fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result<(), OpenError> {
     let found = contained(|| format_of(database).map_err(failure)).map_err(|e| refusal(path, e))?;
     match found {
-        Some(FORMAT) => return Ok(()),
+        // Tables that came without a change of any row are made when they are missing.
+        Some(FORMAT) if has_all_tables(database) => return Ok(()),
         Some(found) if found > FORMAT => return Err(OpenError::NewerFormat { found, supported: FORMAT }),
         _ => {}
     }
@@ -321,6 +322,11 @@ fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result
         Some(from) => OpenError::Migration { from, source },
         None => refusal(path, source),
     })
+}
+
+fn has_all_tables(database: &Database) -> bool {
+    let Ok(txn) = database.begin_read() else { return false };
+    Table::ALL.iter().all(|table| txn.open_table(definition(*table)).is_ok())
 }
 
 /// The store's format; `None` if the file is new.

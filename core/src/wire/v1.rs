@@ -37,6 +37,8 @@
 //! | 160 | [`Message::Vouch`] | before roots, where it says something new |
 //! | 162 | [`Message::Peers`] | to a proved member, and when it is news |
 //! | 161 | [`Message::Topic`] | signals of topics |
+//! | 163 | [`Message::Overlay`] | who is whose neighbour |
+//! | 164 | [`Message::PruneAuthor`] | this author's changes reach me another way too |
 
 pub mod exchange;
 
@@ -54,6 +56,9 @@ pub type SpaceTag = [u8; 4];
 pub type DomainTag = [u8; 4];
 /// The domain of facts.
 pub const FACTS_DOMAIN: DomainTag = [0; 4];
+
+/// Names an author on a link: the first eight bytes of its device's id; zero where no device answers for a change alone.
+pub type AuthorTag = [u8; 8];
 
 /// Most tags in an [`Message::Open`].
 pub const MAX_SPACES: usize = 64;
@@ -380,6 +385,23 @@ pub enum Message {
         /// In the encoding of `topic`.
         body: Vec<u8>,
     },
+    /// Who is whose neighbour. Who does not know it stays a neighbour of everybody.
+    Overlay {
+        /// The space.
+        space: SpaceTag,
+        /// In the encoding of `overlay`.
+        body: Vec<u8>,
+    },
+    /// Announce this author's changes in a domain instead of pushing them; others' are not meant. Who does not know it goes
+    /// on pushing.
+    PruneAuthor {
+        /// The space.
+        space: SpaceTag,
+        /// The domain that it concerns.
+        domain: DomainTag,
+        /// The author.
+        author: AuthorTag,
+    },
 }
 
 impl Message {
@@ -418,6 +440,8 @@ impl Message {
             Message::Vouch { .. } => 160,
             Message::Peers { .. } => 162,
             Message::Topic { .. } => 161,
+            Message::Overlay { .. } => 163,
+            Message::PruneAuthor { .. } => 164,
         }
     }
 
@@ -458,6 +482,8 @@ impl Message {
             | Message::Have { space, .. }
             | Message::Soft { space, .. }
             | Message::Topic { space, .. }
+            | Message::Overlay { space, .. }
+            | Message::PruneAuthor { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
@@ -566,8 +592,11 @@ impl Message {
                     w.array(&d.0);
                 });
             }
-            Message::Soft { space, body } | Message::Topic { space, body } => {
+            Message::Soft { space, body } | Message::Topic { space, body } | Message::Overlay { space, body } => {
                 w.array(space).raw(body);
+            }
+            Message::PruneAuthor { space, domain, author } => {
+                w.array(space).array(domain).array(author).extensions(&[]);
             }
             Message::SoftAck => {}
             Message::Reached { space, arrival } => {
@@ -706,6 +735,12 @@ impl Message {
                 Message::Peers { space, peers }
             }
             161 => Message::Topic { space: r.array("space")?, body: r.rest().to_vec() },
+            163 => Message::Overlay { space: r.array("space")?, body: r.rest().to_vec() },
+            164 => {
+                let (space, domain, author) = (r.array("space")?, r.array("domain")?, r.array("author")?);
+                r.extensions()?;
+                Message::PruneAuthor { space, domain, author }
+            }
             128.. => {
                 r.rest();
                 return Ok(None);

@@ -6,12 +6,15 @@ import { embedded } from './embedded.js';
 import { abortable, ForeshoreError } from './errors.js';
 import { inPlace } from './local-engine.js';
 import { PageSpace } from './space.js';
-import type { Member, Space, Wait } from './types.js';
+import type { Member, Path, Space, Wait } from './types.js';
 
 /** Devices in one space, linked each with each; the links are cut and healed at will. */
 export interface Network extends AsyncDisposable {
-  /** Another device with a store of its own. The first one makes the space and is its admin, the others join it in `role` (default: writer). */
-  open(options?: Wait & { role?: Member['role'] }): Promise<Space>;
+  /**
+   * Another device with a store of its own. The first one makes the space and is its admin, the others join it in `role`
+   * (default: writer). `replicate` as in `openSpace`; a device that keeps a part never settles with one that keeps all.
+   */
+  open(options?: Wait & { role?: Member['role']; replicate?: readonly Path[] }): Promise<Space>;
   /** From here on the two hear nothing from each other, but through others that are linked with both. `NOT_FOUND`: they are not linked. */
   cut(one: Space, other: Space): Promise<void>;
   /** Links the two again. */
@@ -55,11 +58,11 @@ class Memory implements Network {
   /** Who has blocked whom. */
   readonly #cuts: { by: Device; other: Device }[] = [];
 
-  async open({ role = 'writer', signal }: Wait & { role?: Member['role'] } = {}): Promise<Space> {
-    return abortable(this.#open(role), signal);
+  async open({ role = 'writer', replicate, signal }: Wait & { role?: Member['role']; replicate?: readonly Path[] } = {}): Promise<Space> {
+    return abortable(this.#open(role, replicate), signal);
   }
 
-  async #open(role: Member['role']): Promise<PageSpace> {
+  async #open(role: Member['role'], replicate?: readonly Path[]): Promise<PageSpace> {
     const listen = `/memory/${++address}`;
     let space: PageSpace | undefined;
     const early: EngineEvent[] = [];
@@ -72,7 +75,7 @@ class Memory implements Network {
     const device = { space, engine, address: listen };
     for (const other of this.#alive()) await engine.call({ do: 'dial', address: other.address });
     this.#devices.push(device);
-    await space.ready();
+    await space.ready(replicate);
     for (const event of early) space.hear(event);
     await this.#until(async () => (await this.#statuses()).every(({ device: one, status }) => one !== device || this.#linked(one, status)));
     return space;

@@ -115,3 +115,18 @@ test('a collection is a window that follows its documents', async t => {
   const empty = await other.collection('/none', card);
   assert.deepEqual([empty.items, empty.hasMore], [[], false]);
 });
+
+test('a device keeps the prefixes that it names, and of the rest what it has open', async t => {
+  const net = network(t);
+  const [all, part] = [await net.open(), await net.open({ replicate: ['/kept'] })];
+  const note = template({ text: '' });
+  for (const path of ['/kept/a', '/else/b', '/else/c']) await (await all.document(path, note)).change(d => { d.text = path; }).saved;
+  const here = async () => (await part.list('/')).items.map(item => item.path);
+  await until(async () => (await here()).includes('/kept/a'));
+  const opened = await part.document('/else/b', note);
+  await until(() => opened.value.text === '/else/b');
+  assert.deepEqual(await here(), ['/else/b', '/kept/a'], 'and /else/c is not here');
+  const more = await part.replicate('/else');
+  await until(async () => (await here()).includes('/else/c'));
+  more[Symbol.dispose]();
+});

@@ -142,7 +142,8 @@ async fn look(inner: Rc<Inner>, live: u32, mut window: Window, mut ended: onesho
             Either::Left(_) | Either::Right((None | Some(Err(_)), _)) => return,
             Either::Right((Some(Ok(items)), _)) => items,
         };
-        let items = items.iter().map(|info| json!({ "path": info.path.to_string(), "heads": patches::heads(&info.heads) }));
+        let items =
+            items.iter().map(|info| json!({ "path": info.path.to_string(), "heads": patches::heads(&info.heads) }));
         inner.tell(&json!({ "event": "window", "live": live, "items": items.collect::<Vec<_>>() }));
     }
 }

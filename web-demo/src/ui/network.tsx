@@ -85,7 +85,8 @@ function Graph({ app }: { app: App }): JSX.Element {
     const whole = others.some(other => !isCut(seen, node.id, other));
     void act(node.id, others.map(other => [node.id, other, whole] as const));
   };
-  const mayAct = (edge: Edge): boolean => seen.controls || edge.a.id === mine || edge.b.id === mine;
+  // That another page went away is not this page's to heal.
+  const mayAct = (edge: Edge): boolean => edge.b.id === mine || (seen.controls && edge.state !== 'gone');
 
   return (
     <>

@@ -348,7 +348,7 @@ impl Voter {
         };
         let mut password = [0; PASSWORD_LEN];
         self.dice.fill_bytes(&mut password);
-        let body = Body::Open { session, password, ttl_ms };
+        let body = Body::Open { session, password, ttl_ms, owner: id.0.0.to_vec().into() };
         self.enter(id, nonce, body, |voter, entering| drop(voter.opening.insert(session, entering)));
     }
 

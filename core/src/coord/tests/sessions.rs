@@ -2,11 +2,7 @@
 
 use super::*;
 use crate::coord::error::{Argument, Bounded};
-use crate::coord::session::{ENDED_REMEMBERED, MAX_IN_FLIGHT, MAX_REPLY_BYTES, MAX_TTL_MS, MIN_TTL_MS};
-
-fn open(session: u64, ttl_ms: u64) -> Body {
-    Body::Open { session: SessionId(session), password: PASSWORD, ttl_ms }
-}
+use crate::coord::session::{ENDED_REMEMBERED, MAX_IN_FLIGHT, MAX_TTL_MS, MIN_TTL_MS};
 
 fn attach(session: u64, password: [u8; PASSWORD_LEN]) -> Body {
     Body::Attach { session: SessionId(session), password, nonce: 9 }
@@ -39,8 +35,9 @@ fn opening_twice_is_opening_once_and_an_ended_session_is_not_opened_again() {
     let before = rig.machine.sessions().find(SessionId(1)).unwrap().clone();
     assert_eq!(rig.apply(open(1, 10_000)).reply, Some(Ok(Answer::Opened { ttl_ms: 10_000 })));
     assert!(*rig.machine.sessions().find(SessionId(1)).unwrap() == before);
-    let other = Body::Open { session: SessionId(1), password: [0; 16], ttl_ms: 10_000 };
+    let other = Body::Open { session: SessionId(1), password: [0; 16], ttl_ms: 10_000, owner: data("you") };
     assert_eq!(rig.apply(other).reply, Some(Err(CoordError::WrongPassword)));
+    assert_eq!(rig.machine.sessions().find(SessionId(1)).unwrap().owner(), b"me");
     assert_eq!(rig.ask(1, Command::Close), Ok(Answer::Closed));
     assert_eq!(rig.apply(open(1, 10_000)).reply, Some(Err(CoordError::SessionExpired)));
     assert_eq!(rig.request(1, 1, 0, Command::Close), Err(CoordError::SessionExpired));
@@ -112,6 +109,15 @@ fn requests_are_done_in_order_and_none_is_skipped() {
 }
 
 #[test]
+fn a_request_that_was_given_up_is_done_or_what_took_its_place_is() {
+    let mut rig = Rig::with_sessions(1);
+    let made = rig.request(1, 0, 0, Command::Op(create("/instead", Mode::Persistent)));
+    // The lost one arrives after all.
+    assert_eq!(rig.request(1, 0, 0, Command::Op(create("/lost", Mode::Persistent))), made);
+    assert!(rig.machine.tree().stat("/lost").is_err());
+}
+
+#[test]
 fn an_acknowledgement_of_what_was_never_done_acknowledges_nothing_of_the_future() {
     let mut rig = Rig::with_sessions(1);
     assert_eq!(rig.request(1, 9, 9, Command::Close), Err(CoordError::OutOfOrder { expected: 0 }));
@@ -139,7 +145,6 @@ fn an_answer_that_is_too_long_is_kept_as_a_note_that_it_was_done() {
     let done = rig.index;
     assert_eq!(rig.request(1, 0, 0, Command::Multi(many)), Ok(Answer::Elided { index: done }));
     assert_eq!(rig.machine.tree().len(), 201);
-    assert!(MAX_REPLY_BYTES >= crate::coord::path::MAX_PATH_BYTES + 128, "a path and a Stat fit");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Whom this peer knows, on the driver's side: members told of and heard of, peers of the book dialled as long as there is
 //! room, reservations at relays, links that may be dead, and the book kept in the store.
 //!
-//! What another module needs to choose neighbours is here too: [`Driver::known`], [`Driver::dial_peer`],
-//! [`Driver::drop_peer`], with [`NetConfig::max_dialled`](crate::net::NetConfig::max_dialled) at 0.
+//! What a program needs to choose neighbours itself is here too: [`Driver::known`], [`Driver::dial_peer`],
+//! [`Driver::drop_peer`], with [`NetConfig::max_dialled`](crate::net::NetConfig::max_dialled) at 0. What the engine chooses
+//! is fulfilled in `wishes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Contacts {
 
 impl Net {
     /// How far a link reaches: what is told over it must mean the same at its other end.
-    fn link_scope(&self, link: LinkId) -> Scope {
+    pub(super) fn link_scope(&self, link: LinkId) -> Scope {
         let Some(open) = self.links.get(&link) else { return Scope::Routed };
         let relayed = route::is_relayed(&open.address);
         if relayed { Scope::Routed } else { route::scope(&open.address).unwrap_or(Scope::Routed) }
@@ -146,13 +147,20 @@ impl<M: Machine> Driver<M> {
     }
 
     /// A member says where members are.
-    pub(super) fn on_peers_told(&mut self, link: LinkId, peer: PeerId, device: DeviceId, peers: Vec<PeerAddresses>) {
+    pub(super) fn on_peers_told(
+        &mut self,
+        link: LinkId,
+        (peer, device): (PeerId, DeviceId),
+        space: SpaceId,
+        peers: Vec<PeerAddresses>,
+    ) {
         let now = self.clock.mono();
         let (Some(net), Some(other)) = (&mut self.net, identity::to_net(&peer)) else { return };
         if !self.config.peer_exchange || !net.contacts.members.contains_key(&link) {
             return;
         }
         let scope = net.link_scope(link);
+        let mut news = Vec::new();
         for told in peers {
             let Some(subject) = identity::to_net(&told.peer) else { continue };
             let taken = told.addresses.iter().filter_map(|text| route::take(text, subject, scope));
@@ -161,10 +169,11 @@ impl<M: Machine> Driver<M> {
                 if net.book.say(subject, taken) {
                     net.contacts.news.insert(subject);
                 }
-            } else {
-                net.book.tell(device, subject, taken, now);
+            } else if net.book.tell(device, subject, taken, now) {
+                news.push(told.peer);
             }
         }
+        news.into_iter().for_each(|subject| self.reachable(subject, Some(space), Some(peer)));
         self.keep_soon();
         self.dial_due();
     }
@@ -176,6 +185,7 @@ impl<M: Machine> Driver<M> {
         if !net.book.restore(&row, now.mono, now.wall) {
             tracing::warn!("the list of known peers does not read: beginning a new one");
         }
+        self.all_reachable();
     }
 
     /// This peer listens elsewhere than before.
@@ -190,11 +200,16 @@ impl<M: Machine> Driver<M> {
         let Some(net) = &mut self.net else { return };
         match event {
             mdns::Event::Discovered(found) => {
+                let me = identity::from_net(&net.me);
+                let mut news = Vec::new();
                 for (peer, address) in found {
-                    if let Some(address) = route::take(&address.to_string(), peer, Scope::Routed) {
-                        net.book.find(peer, address, now);
+                    if let Some(address) = route::take(&address.to_string(), peer, Scope::Routed)
+                        && net.book.find(peer, address, now)
+                    {
+                        news.extend(identity::from_net(&peer));
                     }
                 }
+                news.into_iter().for_each(|peer| self.reachable(peer, None, me));
             }
             mdns::Event::Expired(lost) => {
                 for (peer, address) in lost {
@@ -214,7 +229,7 @@ impl<M: Machine> Driver<M> {
         self.keep_due();
     }
 
-    fn tell_peers(&mut self, link: LinkId, space: SpaceId, peers: Vec<(NetPeerId, Vec<String>)>) {
+    pub(super) fn tell_peers(&mut self, link: LinkId, space: SpaceId, peers: Vec<(NetPeerId, Vec<String>)>) {
         let told = peers.into_iter().filter(|(_, addresses)| !addresses.is_empty());
         let told =
             told.filter_map(|(peer, addresses)| Some(PeerAddresses { peer: identity::from_net(&peer)?, addresses }));
@@ -323,7 +338,7 @@ impl<M: Machine> Driver<M> {
     /// Dials peers of the book while there is room for more links.
     fn dial_known(&mut self) {
         let now = self.clock.mono();
-        let max = self.config.max_dialled;
+        let max = self.book_dials();
         let Some(net) = &mut self.net else { return };
         while net.has_room(max) {
             let (connections, sync, dialler) = (&net.connections, &net.swarm.behaviour().sync, &net.dialler);
@@ -418,7 +433,7 @@ impl<M: Machine> Driver<M> {
 }
 
 impl Net {
-    fn dial_from_book(&mut self, peer: NetPeerId, addresses: Vec<Multiaddr>, now: Timestamp) {
+    pub(super) fn dial_from_book(&mut self, peer: NetPeerId, addresses: Vec<Multiaddr>, now: Timestamp) {
         let options = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build();
         let id = options.connection_id();
         match self.swarm.dial(options) {

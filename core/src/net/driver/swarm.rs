@@ -1,5 +1,7 @@
 //! The swarm's side of the driver: listeners, connections, links and dials.
 
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use super::contacts::{Contacts, shown_address};
 use super::{Driver, Machine, Notice, Opened, StartError, draw};
 use crate::engine::{Command, SpaceInfo};
 use crate::id::{DeviceId, Incarnation, PeerId};
-use crate::io::{CloseReason, Input, LinkId};
+use crate::io::{CloseReason, Input, LinkId, MAX_FRAME};
 use crate::net::book::Book;
 use crate::net::connections::{Connections, Verdict};
 use crate::net::dial::{Attempt, Dialler};
@@ -47,6 +49,8 @@ pub(super) struct Behaviour {
     #[cfg(not(target_arch = "wasm32"))]
     memory: memory_connection_limits::Behaviour,
     pub(super) sync: sync::Behaviour,
+    #[cfg(feature = "coord")]
+    pub(super) coord: sync::Behaviour,
     ping: ping::Behaviour,
     identify: Quiet,
     relay_client: relay::client::Behaviour,
@@ -68,6 +72,8 @@ pub(super) struct Net {
     next_link: u64,
     pub(super) dialler: Dialler,
     pub(super) dials: BTreeMap<ConnectionId, Dial>,
+    /// Peers of the book that the engine wants a link with, until an attempt has an end.
+    pub(super) wishes: BTreeSet<NetPeerId>,
     pub(super) book: Book,
     pub(super) relays: Relays,
     pub(super) contacts: Contacts,
@@ -143,7 +149,9 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(limits),
         #[cfg(not(target_arch = "wasm32"))]
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
-        sync: sync::Behaviour::new(me, config.open_timeout),
+        sync: sync::Behaviour::new(me, sync::PROTOCOL, config.open_timeout),
+        #[cfg(feature = "coord")]
+        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
         identify: Quiet::new(keypair.public()),
         relay_client,
@@ -187,6 +195,7 @@ impl<M: Machine> Driver<M> {
             next_link: 0,
             dialler: Dialler::new(me, self.config.backoff, draw(&mut self.rng)),
             dials: BTreeMap::new(),
+            wishes: BTreeSet::new(),
             book: Book::new(me, self.config.backoff, draw(&mut self.rng)),
             relays: Relays::new(self.config.backoff, draw(&mut self.rng)),
             contacts: Contacts::default(),
@@ -204,6 +213,8 @@ impl<M: Machine> Driver<M> {
         }
         spaces.iter().for_each(|space| self.dial_all(&space.addresses));
         self.opened = Some(Opened { device, peer, incarnation, listen: Vec::new() });
+        #[cfg(feature = "coord")]
+        self.start_coord();
         self.dial_due();
         self.report_start();
         Ok(())
@@ -275,6 +286,8 @@ impl<M: Machine> Driver<M> {
             BehaviourEvent::Sync(SyncEvent::Opened { connection, initiator, stream, .. }) => {
                 self.on_stream(connection, initiator, stream);
             }
+            #[cfg(feature = "coord")]
+            BehaviourEvent::Coord(event) => self.on_coord_stream(event),
             BehaviourEvent::Sync(SyncEvent::Failed { peer, connection, error }) => {
                 tracing::debug!(%peer, %error, "no sync stream");
                 // A relay need not be a peer of ours.
@@ -317,6 +330,7 @@ impl<M: Machine> Driver<M> {
             net.dialler.connected(&attempt, peer);
         }
         net.book.connected(&peer);
+        net.wishes.remove(&peer);
         let address = shown_address(endpoint, peer);
         match net.connections.established(id, peer, address, dialled, now) {
             Verdict::Close => net.close_connection(id),
@@ -344,7 +358,7 @@ impl<M: Machine> Driver<M> {
         net.next_link += 1;
         let address = connection.address.clone();
         let open = OpenLink {
-            link: Link::spawn(&self.runtime, link, stream, self.to_driver.clone()),
+            link: Link::spawn(&self.runtime, link, stream, MAX_FRAME, self.to_driver.clone()),
             peer,
             connection: id,
             address: address.clone(),
@@ -383,6 +397,9 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         let Some(connection) = net.connections.closed(id) else { return };
+        #[cfg(feature = "coord")]
+        self.coord_closed(id);
+        let Some(net) = &mut self.net else { return };
         net.draining.retain(|_, on| *on != id);
         if !net.connections.has(&connection.peer) {
             let lived = now.since(connection.since);
@@ -486,7 +503,7 @@ impl<M: Machine> Driver<M> {
             Some(Dial::Target(attempt)) => attempt,
             Some(Dial::Known(peer)) => {
                 tracing::debug!(%peer, %error, "a dial failed");
-                return net.book.failed(&peer, now);
+                return self.on_known_failed(&peer);
             }
             None => return,
         };
@@ -543,7 +560,7 @@ impl<M: Machine> Driver<M> {
             }
         }
         self.contacts_due();
-        let max_dialled = self.config.max_dialled;
+        let max_dialled = self.book_dials();
         self.net_mut(|net| {
             net.dial_at = [net.dialler.next_at(), net.contacts_at(max_dialled)].into_iter().flatten().min();
         });
@@ -560,6 +577,7 @@ impl<M: Machine> Driver<M> {
         } else {
             net.dialler.hurry(other, now);
             net.book.hurry(&other, now);
+            self.reachable(peer, None, Some(peer));
             self.dial_due();
         }
     }
@@ -571,6 +589,7 @@ impl<M: Machine> Driver<M> {
         if probe {
             self.probe();
         }
+        self.all_reachable();
         self.dial_due();
         self.feed(Input::Command { request: super::NOBODY, command: Command::Reconcile });
     }

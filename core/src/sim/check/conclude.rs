@@ -47,6 +47,7 @@ impl Cluster {
         }
         self.checks.tally.converged_after = self.now().since(healed).as_micros() as u64;
         self.note(format_args!("converged"));
+        self.conclude_overlay()?;
         self.conclude_soft()?;
         self.conclude_topics()?;
         self.listen()?;
@@ -127,7 +128,7 @@ impl Cluster {
         let before = self.network.stats.bytes;
         self.run_for(SILENCE)?;
         let bytes = self.network.stats.bytes - before;
-        let links = self.edges.len() as u64;
+        let links = if self.scenario.wished { self.network.wires().count() } else { self.edges.len() } as u64;
         let bound = SILENT_BYTES * links.max(1) + self.soft_allowance(SILENCE);
         if bytes > bound {
             return Err(Violation::Chatter { bytes, seconds: SILENCE.as_secs(), links, bound });

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Happening};
+use super::{Cluster, Edge, Happening};
+use crate::id::PeerId;
 use crate::io::{Input, LinkId};
-use crate::sim::network::{Item, NodeId, Side, WireId};
+use crate::sim::network::{Item, NodeId, Profile, Side, WireId};
 use crate::time::Timestamp;
 
 impl Cluster {
@@ -14,6 +15,11 @@ impl Cluster {
         self.queue.at(self.queue.now() + again, Happening::Dial(edge));
         let [a, b] = self.edges[edge].ends;
         let (from, to) = if self.net_dice.chance(500) { (a, b) } else { (b, a) };
+        self.connect(from, to, self.edges[edge].profile);
+    }
+
+    /// Connects two nodes, unless the one that dials believes that they are. Whether they are, or will be.
+    fn connect(&mut self, from: NodeId, to: NodeId, profile: Profile) -> bool {
         let can = self.node(from).is_open()
             && self.node(to).is_open()
             && self.node(from).frozen_until <= self.queue.now()
@@ -23,14 +29,72 @@ impl Cluster {
         // Only the dialling end's belief counts: the other end may hold a dead wire, or none.
         let believes = self.ends_between(from, to).next().is_some();
         if !can || believes {
-            return;
+            return believes;
         }
-        let profile = self.edges[edge].profile;
         let wire = self.network.open(from, to, profile);
         self.note(format_args!("n{} dials n{}: w{} {}", from.0, to.0, wire.0, profile.name));
         let half = self.net_dice.span(profile.delay_min, profile.delay_max);
         self.queue.at(self.queue.now() + half, Happening::Linked(wire, 1));
         self.queue.at(self.queue.now() + half * 2, Happening::Linked(wire, 0));
+        true
+    }
+
+    /// An engine wants a link. The answer comes a moment later, as a dial takes one.
+    pub(super) fn on_wish(&mut self, id: NodeId, life: u64, peer: PeerId) {
+        let known = self.nodes.iter().find(|node| node.known.is_some_and(|known| known.peer == peer));
+        let after = self.net_dice.span(Duration::from_millis(1), Duration::from_millis(300));
+        match known.map(|node| node.id) {
+            Some(other) => self.queue.at(self.queue.now() + after, Happening::Wish(id, life, other)),
+            None => self.feed(id, life, Input::Unreachable { peer }),
+        }
+    }
+
+    pub(super) fn fulfil(&mut self, id: NodeId, life: u64, other: NodeId) {
+        let Some(peer) = self.node(other).known.map(|known| known.peer) else { return };
+        if self.process(id).is_none_or(|process| process.life != life) {
+            return;
+        }
+        let profile = match (self.edge_between(id, other), self.scenario.wished) {
+            (Some(edge), _) => edge.profile,
+            (None, true) => Profile::LAN,
+            (None, false) => return self.feed(id, life, Input::Unreachable { peer }),
+        };
+        if !self.connect(id, other, profile) {
+            self.feed(id, life, Input::Unreachable { peer });
+        }
+    }
+
+    fn edge_between(&self, a: NodeId, b: NodeId) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.ends == [a, b] || edge.ends == [b, a])
+    }
+
+    /// An engine needs no link with a node. One that is configured stays; another one ends a moment later: what the engine says in the same breath still leaves.
+    pub(super) fn on_surplus(&mut self, id: NodeId, life: u64, peer: PeerId) {
+        let known = self.nodes.iter().find(|node| node.known.is_some_and(|known| known.peer == peer));
+        if let Some(other) = known.map(|node| node.id).filter(|other| self.edge_between(id, *other).is_none()) {
+            self.queue.at(self.queue.now() + Duration::from_millis(5), Happening::Surplus(id, life, other));
+        }
+    }
+
+    pub(super) fn give_up(&mut self, id: NodeId, life: u64, other: NodeId) {
+        if self.process(id).is_none_or(|process| process.life != life) {
+            return;
+        }
+        let wires: Vec<(WireId, Side)> = self.ends_between(id, other).collect();
+        for (wire, side) in wires {
+            self.note(format_args!("n{} gives up w{} with n{}", id.0, wire.0, other.0));
+            let mut dice = self.net_dice.clone();
+            if let Some(process) = self.process(id)
+                && let Some(link) = process.ends.remove(&(wire, side))
+            {
+                process.links.remove(&link);
+                self.feed(id, life, Input::Unlinked { link });
+            }
+            if let Some(due) = self.network.close(self.queue.now(), wire, side, &mut dice) {
+                self.queue.at(due, Happening::Arrive(wire, 1 - side));
+            }
+            self.net_dice = dice;
+        }
     }
 
     /// Ends of wires to `to` that the process of `from` holds.

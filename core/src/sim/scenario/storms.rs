@@ -35,6 +35,7 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "lapses" => lapses(&mut scenario, dice),
         "replays" => replays(&mut scenario, dice),
         "topics" => topics(&mut scenario, dice),
+        "crowd" => crowd(&mut scenario, dice),
         _ => return None,
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
@@ -356,6 +357,45 @@ fn topics(scenario: &mut Scenario, dice: &mut Dice) {
         if let Some(storm) = dice.pick(&storms) {
             storm(scenario, dice);
         }
+    }
+}
+
+/// Dozens of nodes that choose whom to link with, each of which stays linked with one that it was given; some come late, close, die
+/// or are cut off, alone or half of them at once.
+fn crowd(scenario: &mut Scenario, dice: &mut Dice) {
+    let nodes = if dice.chance(250) { dice.between(60, 100) } else { dice.between(16, 40) } as u8;
+    let spec = |n: u8| if n == 0 { NodeSpec::founder() } else { NodeSpec::writer() };
+    scenario.nodes = (0..nodes).map(spec).collect();
+    scenario.wished = true;
+    scenario.edges.clear();
+    for n in 1..nodes {
+        scenario.edges.push(([NodeId(dice.below(n.into()) as u8), NodeId(n)], Profile::LAN));
+    }
+    scenario.storm = dice.span(Duration::from_secs(60), Duration::from_secs(120));
+    // As many edits in all as elsewhere, so that a run takes its time for links.
+    scenario.pace = Duration::from_millis(700) * u32::from(nodes);
+    scenario.soft_per_mille = if dice.chance(300) { 200 } else { 0 };
+    // What everybody publishes at once in the end has to fit a link's queue.
+    scenario.topics_per_mille = if nodes <= 40 && dice.chance(300) { 200 } else { 0 };
+    scenario.paths.truncate(if scenario.topics_per_mille > 0 { 2 } else { 6 });
+    scenario.wall_error = Duration::from_secs(60);
+    scenario.patience = Duration::from_secs(300);
+    for spec in scenario.nodes.iter_mut().skip(1) {
+        spec.starts_at = if dice.chance(300) { dice.span(Duration::ZERO, scenario.storm / 2) } else { Duration::ZERO };
+    }
+    for _ in 0..dice.between(1, u64::from(nodes) / 4) {
+        let (at, node) = (moment(scenario, dice), some_node(scenario, dice));
+        let down = span(scenario, at, dice);
+        let fault = if dice.chance(500) { Fault::Crash(node, down) } else { Fault::Restart(node, down) };
+        scenario.faults.push((at, fault));
+    }
+    for _ in 0..dice.between(0, 2) {
+        let at = moment(scenario, dice);
+        let most = if dice.chance(500) { nodes / 2 } else { nodes / 8 };
+        let (mut all, time): (Vec<NodeId>, _) = ((0..nodes).map(NodeId).collect(), span(scenario, at, dice));
+        dice.shuffle(&mut all);
+        let rest = all.split_off(usize::from(most.max(1)));
+        scenario.faults.push((at, Fault::Partition(all, rest, time)));
     }
 }
 

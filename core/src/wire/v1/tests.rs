@@ -69,6 +69,8 @@ fn samples() -> Vec<Message> {
             peers: vec![PeerAddresses { peer: PeerId([3; 32]), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
         },
         Message::Topic { space, body: vec![4, 9] },
+        Message::Overlay { space, body: vec![2, 0] },
+        Message::PruneAuthor { space, domain: [5; 4], author: [6; 8] },
     ]
 }
 

@@ -1,0 +1,230 @@
+//! The strong path over real loopback sockets.
+
+use super::*;
+use crate::coord::CoordError;
+use crate::coord::serve::client::State;
+use crate::coord::watch::{EventKind, Watch};
+use crate::engine::{CoordFailure, CoordStatus, Operation};
+use crate::peer::coord::{LockLost, Op};
+
+/// A peer alone with its space: the space's only voter.
+async fn alone() -> (Peer, Space) {
+    let peer = listening("/ip4/127.0.0.1/tcp/0").await;
+    let space = soon(peer.create_space("home")).await.unwrap();
+    (peer, space)
+}
+
+/// Another member, linked with `home`; a voter by its grants if `votes`.
+async fn member(home: &Space, votes: bool) -> (Peer, Space) {
+    let peer = listening("/ip4/127.0.0.1/tcp/0").await;
+    let space = soon(peer.join(&soon(home.invite(Role::Writer)).await.unwrap())).await.unwrap();
+    if votes {
+        soon(peer.join(&soon(home.invite(Role::Voter)).await.unwrap())).await.unwrap();
+    }
+    (peer, space)
+}
+
+async fn status_when(space: &Space, what: &str, holds: impl Fn(&CoordStatus) -> bool) -> CoordStatus {
+    let waiting = async {
+        loop {
+            let status = space.coordination().await.unwrap();
+            if holds(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(status) => status,
+        Err(_) => panic!("{what} does not come about: {:#?}", space.coordination().await.unwrap()),
+    }
+}
+
+/// Repeats a change of the group until it is taken: a newcomer has to be linked and to catch up first.
+async fn change(space: &Space, operation: Operation) {
+    let tried = async {
+        while let Err(error) = space.change_voters(operation).await {
+            assert!(matches!(error, CommandError::Coord(_)), "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(tried).await;
+}
+
+/// Three peers that vote in one space, the first one leading.
+async fn three() -> [(Peer, Space); 3] {
+    let first = alone().await;
+    status_when(&first.1, "a leader", |status| status.leads).await;
+    let second = member(&first.1, true).await;
+    let third = member(&first.1, true).await;
+    for (peer, _) in [&second, &third] {
+        change(&first.1, Operation::Add(peer.peer_id())).await;
+        status_when(&first.1, "a learner", |status| status.learners.contains(&peer.peer_id())).await;
+        change(&first.1, Operation::Promote(peer.peer_id())).await;
+        status_when(&first.1, "a voter", |status| status.voters.contains(&peer.peer_id())).await;
+    }
+    for (_, space) in [&second, &third] {
+        status_when(space, "three voters", |status| status.voters.len() == 3 && status.leader.is_some()).await;
+    }
+    [first, second, third]
+}
+
+#[tokio::test]
+async fn a_fresh_space_has_locks_at_once_and_tokens_rise() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+    let held = soon(one.lock("/cron")).await.unwrap();
+    let refused = soon(two.lock("/cron").try_once()).await.unwrap_err();
+    assert_eq!(refused, CommandError::Coord(CoordFailure::Coord(CoordError::NotAvailable)));
+    let late = soon(two.lock("/cron").deadline(Duration::from_millis(50))).await.unwrap_err();
+    assert_eq!(late, CommandError::Coord(CoordFailure::Coord(CoordError::DeadlinePassed)));
+    let waiting = tokio::spawn(two.lock("/cron").into_future());
+    soon(async { while soon(one.holders("/cron")).await.unwrap().1 != 1 {} }).await;
+    let before = held.token();
+    assert_eq!(held.run(async { 7 }).await, Ok(7));
+    soon(held.release()).await.unwrap();
+    let next = soon(waiting).await.unwrap().unwrap();
+    assert!(next.token() > before);
+    // A handle that is dropped gives back what it held.
+    drop(next);
+    soon(one.lock("/cron").deadline(PATIENCE)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_ends_loses_its_locks_and_says_so() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator().ttl(Duration::from_secs(1))).await.unwrap();
+    let held = soon(one.lock("/cron")).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+    let waiting = tokio::spawn(two.lock("/cron").deadline(PATIENCE).into_future());
+    soon(one.close()).await.unwrap();
+    soon(waiting).await.unwrap().unwrap();
+    soon(held.lost()).await;
+    assert_eq!(held.run(async {}).await, Err(LockLost));
+    assert_eq!(one.state(), State::Lost);
+    let over = soon(one.tree().get("/")).await.unwrap_err();
+    assert!(matches!(over, CommandError::Coord(CoordFailure::UnknownClient | CoordFailure::Lost)), "{over}");
+}
+
+#[tokio::test]
+async fn the_tree_is_shared_watched_and_atomic() {
+    let (_peer, home) = alone().await;
+    let (_guest, there) = member(&home, false).await;
+    let mine = soon(home.coordinator()).await.unwrap();
+    // A member that does not vote is a client of the one that does.
+    let theirs = soon(there.coordinator()).await.unwrap();
+    soon(theirs.connected()).await.unwrap();
+    let mut events = theirs.events();
+    soon(theirs.watch(Watch::Recursive, "/config")).await.unwrap();
+    let tree = mine.tree();
+    assert_eq!(soon(tree.create("/config", "")).await.unwrap(), "/config");
+    let name = soon(tree.create("/config/n-", "x").ephemeral().sequential()).await.unwrap();
+    assert_eq!(name, "/config/n-0000000000");
+    let seen = [soon(events.next()).await.unwrap(), soon(events.next()).await.unwrap()];
+    assert_eq!(
+        seen.each_ref().map(|event| (event.kind, event.path.as_str())),
+        [(EventKind::Created, "/config"), (EventKind::Created, "/config/n-0000000000"),]
+    );
+    let found = soon(theirs.tree().linear().get(&name)).await.unwrap().unwrap();
+    assert_eq!((found.data.as_slice(), found.stat.version), (&b"x"[..], 0));
+    let ops = vec![
+        Op::Set { path: name.clone(), data: (*b"y").into(), version: 0 },
+        Op::Delete { path: "/config".into(), version: 9 },
+    ];
+    let failed = soon(tree.multi(ops)).await.unwrap_err();
+    assert!(matches!(&failed, CommandError::Coord(CoordFailure::Coord(CoordError::Multi { at: 1, .. }))), "{failed}");
+    assert_eq!(soon(tree.get(&name)).await.unwrap().unwrap().stat.version, 0);
+    assert_eq!(soon(theirs.tree().linear().children("/config")).await.unwrap(), ["n-0000000000"]);
+    // What is ephemeral goes with its session.
+    soon(mine.close()).await.unwrap();
+    soon(async { while soon(theirs.tree().stat(&name)).await.unwrap().is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn work_in_a_queue_is_done_once_or_tried_again() {
+    let (_peer, space) = alone().await;
+    let coordinator = soon(space.coordinator()).await.unwrap();
+    let queue = coordinator.queue("/jobs");
+    let first = soon(queue.put("a", 2)).await.unwrap();
+    soon(queue.put("b", 2)).await.unwrap();
+    let claimed = soon(queue.claim(PATIENCE)).await.unwrap().unwrap();
+    assert_eq!((claimed.item, claimed.body.as_slice(), claimed.attempt), (first, &b"a"[..], 1));
+    soon(queue.nack(&claimed)).await.unwrap();
+    let again = soon(queue.claim(PATIENCE)).await.unwrap().unwrap();
+    assert_eq!((again.item, again.attempt), (first, 2));
+    soon(queue.nack(&again)).await.unwrap();
+    assert_eq!(soon(queue.state()).await.unwrap(), (1, 0, vec![first]));
+    let other = soon(queue.claim(PATIENCE)).await.unwrap().unwrap();
+    soon(queue.ack(&other)).await.unwrap();
+    assert_eq!(soon(queue.claim(PATIENCE)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_space_without_reachable_voters_refuses_and_does_not_guess() {
+    let (peer, home) = alone().await;
+    let (_guest, there) = member(&home, false).await;
+    let coordinator = soon(there.coordinator().patience(Duration::from_millis(300))).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    soon(peer.shutdown()).await.unwrap();
+    let linear = soon(coordinator.tree().linear().get("/")).await.unwrap_err();
+    assert_eq!(linear, CommandError::Coord(CoordFailure::NoQuorum));
+    let lock = soon(coordinator.lock("/a").try_once()).await.unwrap_err();
+    assert!(matches!(lock, CommandError::Coord(CoordFailure::NoQuorum | CoordFailure::Unknown)), "{lock}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_voters_survive_the_leader_and_agree() {
+    let [(first, home), (second, there), (_third, elsewhere)] = three().await;
+    let coordinator = soon(elsewhere.coordinator()).await.unwrap();
+    let held = soon(coordinator.lock("/cron")).await.unwrap();
+    soon(coordinator.tree().create("/kept", "1")).await.unwrap();
+    let refused = soon(there.change_voters(Operation::Remove(first.peer_id()))).await.unwrap_err();
+    let leader = Some(first.peer_id());
+    assert_eq!(refused, CommandError::Coord(CoordFailure::NotLeader { leader }));
+    let before = soon(home.coordination()).await.unwrap();
+    soon(first.shutdown()).await.unwrap();
+    let after =
+        status_when(&there, "another leader", |status| status.leader.is_some_and(|leader| leader != first.peer_id()))
+            .await;
+    assert!(after.term > before.term);
+    // The session outlives the leader, and what it holds.
+    let kept = soon(coordinator.tree().linear().get("/kept")).await.unwrap().unwrap();
+    assert_eq!(kept.data, b"1");
+    assert!(!held.is_lost());
+    let other = soon(there.coordinator()).await.unwrap();
+    let refused = soon(other.lock("/cron").try_once()).await.unwrap_err();
+    assert_eq!(refused, CommandError::Coord(CoordFailure::Coord(CoordError::NotAvailable)));
+    let token = held.token();
+    soon(held.release()).await.unwrap();
+    assert!(soon(other.lock("/cron")).await.unwrap().token() > token);
+    let applied = soon(there.coordination()).await.unwrap().applied;
+    let [one, two] = [&there, &elsewhere]
+        .map(|space| async move { status_when(space, "the same state", |status| status.applied >= applied).await });
+    let (one, two) = (one.await, two.await);
+    if one.applied == two.applied {
+        assert_eq!(one.digest, two.digest);
+    }
+    assert_eq!(one.voters.len(), 3);
+    drop(second);
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn a_voter_that_restarts_goes_on_with_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Peer::builder().store(crate::store::Redb::open(dir.path()).unwrap());
+    let peer = soon(open().spawn()).await.unwrap();
+    let space = soon(peer.create_space("home")).await.unwrap();
+    let coordinator = soon(space.coordinator()).await.unwrap();
+    let held = soon(coordinator.lock("/cron")).await.unwrap();
+    soon(coordinator.tree().create("/kept", "1")).await.unwrap();
+    let token = held.token();
+    drop((held, coordinator));
+    soon(peer.shutdown()).await.unwrap();
+    let peer = soon(open().spawn()).await.unwrap();
+    let space = soon(peer.space("home")).await.unwrap().unwrap();
+    let coordinator = soon(space.coordinator()).await.unwrap();
+    assert_eq!(soon(coordinator.tree().get("/kept")).await.unwrap().unwrap().data, b"1");
+    assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
+}
