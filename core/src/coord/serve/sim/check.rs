@@ -22,7 +22,7 @@ use crate::wire::DecodeError;
 const LEAST_LIFE: u64 = 739;
 
 /// Entries after which a snapshot is read back.
-const READ_BACK_ENTRIES: u64 = 16;
+const READ_BACK_ENTRIES: u64 = 50;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

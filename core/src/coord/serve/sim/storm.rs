@@ -14,7 +14,7 @@ use crate::sim::dice::Dice;
 use crate::time::Timestamp;
 
 /// How long things go wrong.
-const STORM: Duration = Duration::from_secs(20);
+const STORM: Duration = Duration::from_secs(12);
 
 /// How long it may take afterwards until everything is as it should be.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -43,6 +43,9 @@ impl Run {
         let config = Config::default().compaction(dice.between(20, 400), 1 << 20, dice.between(0, 40));
         let mut world = World::new(dice, wires, config, options.planted, options.echo);
         world.found(founders, spares, true);
+        if world.dice.chance(300) {
+            world.seats.iter_mut().for_each(|seat| seat.disk_max_us = 150_000);
+        }
         let ttls: Vec<u64> = (0..clients).map(|_| world.dice.between(1_500, 8_000)).collect();
         for ttl_ms in &ttls {
             world.add_client(*ttl_ms, true);
@@ -181,7 +184,7 @@ impl Run {
         let n = self.world.dice.below(voters) as usize;
         let any = self.world.dice.below(all) as usize;
         let long = self.world.dice.between(200, 6_000);
-        match self.world.dice.below(20) {
+        match self.world.dice.below(23) {
             0..4 if self.world.seats[n].voter.is_some() => {
                 self.world.crash(n);
                 self.world.after(50, 3_000, Event::Restart(n));
@@ -215,9 +218,22 @@ impl Run {
             }
             18 => self.maybe_wipe(n)?,
             // A leader that does not know yet that it was deposed.
-            19 => {
+            19 | 20 => {
                 if let Some(leader) = self.world.leader() {
                     self.isolate(leader, long);
+                }
+            }
+            21 => {
+                if let Some(leader) = self.world.leader() {
+                    self.world.freeze(leader);
+                    self.world.after(long, long, Event::Thaw(leader));
+                }
+            }
+            // The power goes for all of them at once.
+            22 => {
+                for n in (0..voters as usize).filter(|n| self.world.seats[*n].voter.is_some()).collect::<Vec<_>>() {
+                    self.world.crash(n);
+                    self.world.after(50, 1_000, Event::Restart(n));
                 }
             }
             _ => {}

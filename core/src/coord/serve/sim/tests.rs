@@ -6,26 +6,40 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Few by default; `COORD_FROM` and `COORD_SEEDS` choose others, `COORD_ECHO` prints every line.
-#[test]
-fn clients_are_told_nothing_but_the_truth() {
-    let (from, seeds) = (number("COORD_FROM", 0), number("COORD_SEEDS", 100));
+/// Two hundred by default, in four parts that run at once; `COORD_FROM` and `COORD_SEEDS` choose others, `COORD_ECHO` prints
+/// every line.
+fn clients_are_told_the_truth(part: u64) {
+    let seeds = number("COORD_SEEDS", 200).div_ceil(4);
+    let from = number("COORD_FROM", 0) + part * seeds;
     let options = Options { echo: std::env::var_os("COORD_ECHO").is_some(), ..Options::default() };
     let mut total = Report::default();
-    let mut failed = Vec::new();
     for seed in from..from + seeds {
-        match run(seed, options) {
-            Ok(report) => total.add(&report),
-            Err(failure) => failed.push(failure),
-        }
+        total.add(&run(seed, options).unwrap_or_else(|failure| panic!("{failure}")));
     }
-    println!("{seeds} seeds: {total:?}");
-    let lines: Vec<String> = failed.iter().map(|failure| format!("{}: {}", failure.seed, failure.violation)).collect();
-    if let Some(first) = failed.first() {
-        panic!("{first}\n{} of {seeds} failed:\n{}", failed.len(), lines.join("\n"));
-    }
-    assert!(total.replies > 100 * seeds && total.grants > seeds && total.operations > 50 * seeds);
+    println!("{seeds} seeds from {from}: {total:?}");
+    assert!(total.replies > 50 * seeds && total.reads > 50 * seeds && total.operations > 50 * seeds);
+    assert!(total.grants > 2 * seeds && total.events > 10 * seeds && total.leaders > seeds);
     assert_eq!(total.undecided, 0);
+}
+
+#[test]
+fn clients_are_told_the_truth_1() {
+    clients_are_told_the_truth(0);
+}
+
+#[test]
+fn clients_are_told_the_truth_2() {
+    clients_are_told_the_truth(1);
+}
+
+#[test]
+fn clients_are_told_the_truth_3() {
+    clients_are_told_the_truth(2);
+}
+
+#[test]
+fn clients_are_told_the_truth_4() {
+    clients_are_told_the_truth(3);
 }
 
 #[test]
@@ -65,5 +79,5 @@ fn a_release_by_name_is_caught() {
 #[test]
 fn a_read_from_a_deposed_leader_is_caught() {
     let violation = caught(Planted::StaleRead);
-    assert!(matches!(violation, Violation::NotLinearizable { .. } | Violation::EndedEarly { .. }), "{violation}");
+    assert!(matches!(violation, Violation::NotLinearizable { .. }), "{violation}");
 }

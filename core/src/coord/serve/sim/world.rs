@@ -21,6 +21,9 @@ use crate::time::{Timestamp, WallTime};
 /// Between two ticks, on the clock of who ticks.
 const TICK_US: u64 = 100_000;
 
+/// Replicas' states are compared at multiples of this index.
+const DIGEST_EVERY: u64 = 4;
+
 /// The fastest and the slowest clock, in millionths of true time: what [`crate::coord::serve::client`] leaves room for.
 pub const CLOCKS_PPM: (u64, u64) = (850_000, 1_150_000);
 
@@ -128,6 +131,8 @@ impl World {
             Planted::ReleaseByName => None,
         });
         let config = bug.map_or(config.clone(), |bug| config.plant(bug));
+        let mut checks = Checks::default();
+        checks.ledger.digest_every = DIGEST_EVERY;
         Self {
             dice,
             queue: EventQueue::default(),
@@ -137,7 +142,7 @@ impl World {
             seats: Vec::new(),
             clients: Vec::new(),
             told: Vec::new(),
-            checks: Checks::default(),
+            checks,
             report: Report::default(),
             generation: None,
             config: config.build().expect("within the bounds"),
