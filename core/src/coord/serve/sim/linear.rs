@@ -130,6 +130,9 @@ impl Search {
         if !self.tried.insert((self.done.clone(), state)) {
             return false;
         }
+        // What was never answered may be left out for good: everything else first.
+        let mut next = next;
+        next.sort_by_key(|at| self.history[*at].answered.unwrap_or(u64::MAX));
         next.into_iter().any(|at| match self.history[at].effect {
             Effect::Write { expects, value, made } => {
                 let version = state.version + 1;
