@@ -1,4 +1,4 @@
-//! Storage backends: the native and in-memory homes of the six tables of [`crate::io::Table`].
+//! Storage backends: the native and in-memory homes of the seven tables of [`crate::io::Table`].
 //!
 //! A backend is a plain ordered key-value store. It knows tables and bytes and nothing of documents: row formats belong
 //! to the modules that write them. The engine never calls a backend; it emits [`StorageTask`]s,
