@@ -59,7 +59,8 @@ fn named(name: &str, seed: u64) -> Report {
 /// What `HashMap` order, a clock of its own or an address in a comparison would break.
 #[test]
 fn one_seed_gives_one_trace() {
-    for (seed, name) in (7..).zip(NAMES) {
+    // A crowd takes minutes, and its peers run the same code as the others'.
+    for (seed, name) in (7..).zip(NAMES).filter(|(_, name)| *name != "crowd") {
         let (first, second) = (named(name, seed), named(name, seed));
         assert_eq!(first, second, "{name}");
     }
