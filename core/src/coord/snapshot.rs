@@ -81,7 +81,8 @@ fn decode_state(r: &mut Reader<'_>) -> Result<Machine, DecodeError> {
         tree: decode_tree(r)?,
         claims: Claims::decode(r)?,
         queues: Queues::decode(r)?,
-        ..Machine::default()
+        #[cfg(any(test, feature = "sim"))]
+        releases_by_name: false,
     };
     let known = |session: SessionId| machine.sessions.find(session).is_some();
     let mut owners = machine.tree.owners().chain(machine.claims.owners()).chain(machine.queues.owners());
