@@ -17,7 +17,7 @@ const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
 /// Feature sets of the library that people build, each checked on its own.
-const FEATURES: [&str; 8] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower", "net,redb,coord"];
+const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
 
 /// Steps that are run with `--long`, or by name: they build the demo, and install every bundler from npm.
 const LONG: [&str; 2] = ["demo", "bundlers"];
