@@ -185,18 +185,20 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::document::edit::{EditError, Expand, MapDraft};
-    use crate::document::hot::tests::Desk;
-    use crate::document::hot::their_hash;
+    use crate::document::hot::tests::{Desk, check};
+    use crate::document::hot::{EditOptions, their_hash};
     use crate::document::local::LocalChange;
+    use crate::time::WallTime;
 
     impl Desk {
         /// An edit whose bytes are those that the document itself has of it.
-        fn press(&mut self, f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>) -> LocalChange {
-            let change = self.edit(f);
+        fn press(&mut self, f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>) -> Option<LocalChange> {
+            let change = self.hot.edit(&EditOptions::at(WallTime(7000)), f).unwrap().1?;
+            check(&change);
             let doc = self.hot.ready().unwrap();
             let mut collected = doc.get_change_by_hash(&their_hash(&change.hash)).unwrap();
             assert_eq!(collected.bytes(), change.bytes);
-            change
+            Some(change)
         }
 
         fn len(&mut self) -> usize {
@@ -232,11 +234,11 @@ mod tests {
     #[test]
     fn another_s_elements_and_heads_are_named_as_automerge_names_them() {
         let (mut a, mut b) = (Desk::new(1), Desk::new(2));
-        let first = a.press(|d| d.text("body")?.push("common"));
+        let first = a.press(|d| d.text("body")?.push("common")).unwrap();
         b.take(&[&first]);
         b.press(|d| d.text("body")?.push("!"));
-        let beside = b.press(|d| d.text("body")?.splice(3..3, "B"));
-        let mine = a.press(|d| d.text("body")?.splice(3..3, "A"));
+        let beside = b.press(|d| d.text("body")?.splice(3..3, "B")).unwrap();
+        let mine = a.press(|d| d.text("body")?.splice(3..3, "A")).unwrap();
         let before = b.hot.proven;
         // Two heads, and elements of both.
         b.take(&[&mine]);
@@ -281,10 +283,7 @@ mod tests {
                     Step::Mark(at, n) if len > 0 => {
                         let from = at % len;
                         let to = (from + n).min(len);
-                        let Ok((_, Some(change))) = desks[me].hot.edit(&Default::default(), |d| {
-                            d.text("body")?.mark(from..to, "bold", true, Expand::After)
-                        }) else { continue };
-                        change
+                        desks[me].press(|d| d.text("body")?.mark(from..to, "bold", true, Expand::After))
                     }
                     Step::Exchange => {
                         for me in 0..2 {
@@ -295,7 +294,7 @@ mod tests {
                     }
                     _ => continue,
                 };
-                fresh[me].push(made);
+                fresh[me].extend(made);
             }
         }
     }
