@@ -176,6 +176,28 @@ fn watches_are_set_again_from_where_everything_was_told() {
     assert!(matches!(lone.asked()[0], Ask::Rearm { seen: 42, .. }));
 }
 
+/// The way back to a voter that serves the session still, from before it was left: what that one tells comes after all that
+/// was not heard meanwhile. It was taken for everything up to there, and the changes before it were never told.
+#[test]
+fn what_a_voter_tells_while_it_is_being_reached_again_is_no_ground_to_go_on_from() {
+    let mut lone = Lone::new();
+    let id = lone.client.watch(0, Watch::Persistent, path("/a"), true).unwrap();
+    lone.asked();
+    lone.tell(Tell::Read { id, zxid: 20, found: Ok(Found::Nothing) });
+    lone.client.gone(0, A);
+    lone.asked();
+    lone.told.clear();
+    lone.tell(Tell::Event { zxid: 30, kind: EventKind::Changed, path: path("/a") });
+    lone.tell(Tell::Pong { n: 1, zxid: 31 });
+    lone.tell(Tell::Reply { seq: 0, zxid: 32, reply: Ok(Answer::Done) });
+    assert_eq!((lone.told.len(), lone.client.seen()), (0, 20));
+    lone.client.linked(0, A);
+    let nonce = lone.nonce();
+    lone.attached(nonce, 40);
+    let asked = lone.asked();
+    assert!(matches!(asked[0], Ask::Rearm { seen: 20, .. }), "{asked:?}");
+}
+
 #[test]
 fn a_voter_that_does_not_serve_is_left_and_one_that_has_no_room_for_watches_too() {
     let mut lone = Lone::new();
