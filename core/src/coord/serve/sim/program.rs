@@ -332,7 +332,7 @@ impl Run {
             Output::Event { zxid, kind, path } => self.on_event(c, zxid, kind, &path),
             Output::State(state) => {
                 self.on_state(c, state);
-                Ok(())
+                if state == State::Lost { self.world.check_lost(c) } else { Ok(()) }
             }
             _ => Ok(()),
         }
