@@ -33,8 +33,10 @@ impl Client {
         let watches: Vec<_> = self.staying.iter().chain(&self.once).cloned().collect();
         self.rearmed = watches.is_empty();
         if self.rearmed {
-            return self.retold.clear();
+            self.retold.clear();
+            return self.ahead.clear();
         }
+        self.retold.clone_from(&self.ahead);
         for chunk in watches.chunks(MAX_REARM) {
             self.send(peer, Ask::Rearm { seen: self.told, watches: chunk.to_vec() });
         }
@@ -148,7 +150,9 @@ impl Client {
     }
 
     fn on_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
-        self.see(zxid);
+        // Others of the same entry may follow, and the voter be gone before.
+        self.see(zxid.saturating_sub(1));
+        self.seen = self.seen.max(zxid);
         let spent: &[Watch] = match kind {
             EventKind::Created | EventKind::Changed => &[Watch::Data, Watch::Exists],
             EventKind::Deleted => &[Watch::Data, Watch::Exists, Watch::Children],
@@ -158,9 +162,12 @@ impl Client {
         for watch in spent {
             self.once.remove(&(*watch, path.clone()));
         }
-        if !self.rearmed && !self.retold.insert((zxid, kind, path.clone())) {
+        let event = (zxid, kind, path.clone());
+        if let Some(left) = self.retold.get_mut(&event).filter(|left| **left > 0) {
+            *left -= 1;
             return;
         }
+        *self.ahead.entry(event).or_default() += 1;
         self.out.push_back(Output::Event { zxid, kind, path });
     }
 

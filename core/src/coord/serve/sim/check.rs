@@ -40,6 +40,12 @@ pub enum Violation {
         /// What it has.
         ttl: u64,
     },
+    /// A client gave its session up for lost, and it is alive.
+    #[error("client {client} was told that its session is over, and it is not")]
+    LostAlive {
+        /// Whose.
+        client: usize,
+    },
     /// Two clients believe at one instant that they hold what only one may hold.
     #[error("clients {first} and {second} both hold {kind:?} {path}")]
     TwoHolders {

@@ -312,6 +312,14 @@ impl Run {
         }
     }
 
+    /// The first client was told that something of what all use was made: the registers come first.
+    pub(super) fn on_made(&mut self, c: usize, n: usize, stat: &Stat) {
+        if n < REGISTERS.len() {
+            self.made.insert(n, stat.czxid);
+            self.programs[c].learn(n, stat);
+        }
+    }
+
     /// A client was told something.
     pub(super) fn on_told(&mut self, c: usize, output: Output) -> Result<(), Violation> {
         match output {
@@ -324,7 +332,7 @@ impl Run {
             Output::Event { zxid, kind, path } => self.on_event(c, zxid, kind, &path),
             Output::State(state) => {
                 self.on_state(c, state);
-                Ok(())
+                if state == State::Lost { self.world.check_lost(c) } else { Ok(()) }
             }
             _ => Ok(()),
         }
@@ -445,6 +453,13 @@ impl Run {
                 if let Some(record) = record {
                     self.world.checks.strike(register, record);
                 }
+                Ok(())
+            }
+            // A state from before the register was made, told to a client that had not seen it. Programs begin when all
+            // registers are made, so a linear read finds them.
+            (Pending::Read { register, record: None, floor: 0, .. }, Err(ReadError::Coord(CoordError::NoNode)))
+                if self.made.get(&register).is_some_and(|made| zxid < *made) =>
+            {
                 Ok(())
             }
             (Pending::Watch, Ok(Found::Nothing)) => {
