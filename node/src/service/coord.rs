@@ -55,6 +55,12 @@ impl Service {
         open.await.map_err(refused)
     }
 
+    /// Waits until the peer is told to stop: whoever only looks on ends then, so that nobody waits for it.
+    async fn until_stopping(&self) {
+        let mut stopping = self.shared.stopping.subscribe();
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
     pub(super) async fn lock_holders(&self, space: &str, path: &str) -> Result<LockLine, Failure> {
         let session = self.shared_session(space).await?;
         let (holders, waiting) = session.holders(path).await.map_err(refused)?;
@@ -90,13 +96,16 @@ impl Service {
                 shown = Some(line);
                 left -= 1;
             }
+            if left == 0 {
+                break;
+            }
             tokio::select! {
-                event = events.next(), if known && left > 0 => if event.is_none() {
+                event = events.next(), if known => if event.is_none() {
                     return Err(stopped());
                 },
                 () = tokio::time::sleep(RETRY), if !known => {}
                 () = session.over() => return Err(session_over()),
-                else => {}
+                () = self.until_stopping() => return Err(stopped()),
             }
         }
         Ok(())

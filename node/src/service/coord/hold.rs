@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use foreshore::coord::CoordError;
 use foreshore::coord::serve::client::State;
+use foreshore::coord::session::{MAX_TTL_MS, MIN_TTL_MS};
 use foreshore::coord::watch::Watch;
 use foreshore::engine::CoordFailure;
 use foreshore::peer::CommandError;
@@ -142,23 +143,21 @@ struct Telling<'a> {
 impl Telling<'_> {
     fn grant(&self, until_ms: u64) -> Grant {
         let margin_ms = millis(self.ttl) / 3;
-        Grant {
-            path: self.path.to_owned(),
-            token: self.token,
-            until_ms,
-            margin_ms,
-            lost: None,
-            item: self.item.clone(),
-        }
+        Grant { path: self.path.to_owned(), token: self.token, until_ms, margin_ms, lost: None, item: None }
     }
 
     fn lost(&self, until_ms: u64, margin: Duration, why: &str) -> Grant {
-        Grant { lost: Some(why.into()), margin_ms: millis(margin), item: None, ..self.grant(until_ms) }
+        Grant { lost: Some(why.into()), margin_ms: millis(margin), ..self.grant(until_ms) }
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time to live that a session gets that asks for this.
+fn bounded(ttl: Duration) -> Duration {
+    ttl.clamp(Duration::from_millis(MIN_TTL_MS), Duration::from_millis(MAX_TTL_MS))
 }
 
 /// How long to wait for a lock or a leadership.
@@ -199,7 +198,7 @@ impl Service {
         pages: Pages,
         items: &Items,
     ) -> Result<(), Failure> {
-        let session = self.own_session(space, Some(ttl)).await?;
+        let (ttl, session) = (bounded(ttl), self.own_session(space, Some(ttl)).await?);
         let lock = session.lock(wish.path.as_str()).lock_delay(wish.delay);
         let lock = if wish.shared { lock.shared() } else { lock };
         let lock = match wish.patience {
@@ -220,7 +219,7 @@ impl Service {
         pages: Pages,
         items: &Items,
     ) -> Result<(), Failure> {
-        let session = self.own_session(space, Some(ttl)).await?;
+        let (ttl, session) = (bounded(ttl), self.own_session(space, Some(ttl)).await?);
         let campaign = session.election(path).campaign(value);
         let campaign = match patience {
             // A candidacy that does not wait is one that waits for a moment.
@@ -241,11 +240,10 @@ impl Service {
         mut pages: Pages,
         items: &Items,
     ) -> Result<(), Failure> {
-        let mut stopping = self.shared.stopping.subscribe();
         let held = tokio::select! {
             held = acquired => held.map_err(refused)?,
             word = word(&mut pages) => return word.map(drop),
-            _ = stopping.wait_for(|stopping| *stopping) => return Err(stopped()),
+            () = self.until_stopping() => return Err(stopped()),
         };
         let telling = Telling { path, token: held.token(), item: None, ttl, at_most: u64::MAX };
         let kept = Kept { parts: Some((Some(held), session)), stopping: self.shared.stopping.subscribe() };
@@ -273,19 +271,18 @@ impl Service {
         mut pages: Pages,
         items: &Items,
     ) -> Result<(), Failure> {
-        let session = self.own_session(space, Some(ttl)).await?;
+        let (ttl, session) = (bounded(ttl), self.own_session(space, Some(ttl)).await?);
         let mut events = session.events();
         session.watch(Watch::Queue, path).await.map_err(refused)?;
         let queue = session.queue(path);
         let kept = Kept { parts: Some((None, session)), stopping: self.shared.stopping.subscribe() };
-        let mut stopping = self.shared.stopping.subscribe();
         let mut left = count.unwrap_or(u64::MAX);
         while left > 0 {
             let (asked, claimed) = tokio::select! {
                 claimed = next_item(&queue, visibility, &mut events) => claimed?,
                 word = word(&mut pages) => return word.map(drop),
                 () = kept.session().over() => return Err(session_over()),
-                _ = stopping.wait_for(|stopping| *stopping) => return Err(stopped()),
+                () = self.until_stopping() => return Err(stopped()),
             };
             let item = Item { item: claimed.item, attempt: claimed.attempt, body: claimed.body.clone().into() };
             // The claim's time began after it was asked for. The last tenth is for ending in order.
@@ -347,7 +344,7 @@ async fn keep(kept: &Kept, telling: &Telling<'_>, pages: &mut Pages, items: &Ite
         }
     };
     tokio::pin!(lost);
-    let mut until = now_millis();
+    let (mut until, mut item) = (now_millis(), telling.item.clone());
     loop {
         // The clock is read before the session is asked, so that nothing makes the grant longer than the session's.
         let asked = now_millis();
@@ -356,7 +353,8 @@ async fn keep(kept: &Kept, telling: &Telling<'_>, pages: &mut Pages, items: &Ite
             break;
         }
         until = asked.saturating_add(millis(lease)).min(telling.at_most);
-        give(items, telling.grant(until)).await?;
+        // What is claimed is said once.
+        give(items, Grant { item: item.take(), ..telling.grant(until) }).await?;
         tokio::select! {
             word = word(pages) => return word.map(Some),
             () = &mut lost => break,

@@ -60,8 +60,10 @@ impl Service {
         }
         give(items, line).await?;
         // Until the caller hangs up, and this is dropped.
-        session.over().await;
-        Err(session_over())
+        tokio::select! {
+            () = session.over() => Err(session_over()),
+            () = self.until_stopping() => Err(stopped()),
+        }
     }
 
     pub(in crate::service) async fn tree_delete(
@@ -100,6 +102,7 @@ impl Service {
             let event = tokio::select! {
                 event = events.next() => event.ok_or_else(stopped)?,
                 () = session.over() => return Err(session_over()),
+                () = self.until_stopping() => return Err(stopped()),
             };
             give(items, event_line(event)).await?;
         }
