@@ -242,7 +242,6 @@ impl Handler for Service {
             Request::Voters { space } => answer(self.voters(&space).await?),
             Request::ChangeVoters { space, change } => answer(self.change_voters(&space, change).await?),
             Request::Spaces => answer(self.spaces().await?),
-            Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
             Request::Invite { space, role, prefix, expires_seconds, addresses } => {

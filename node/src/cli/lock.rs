@@ -33,6 +33,9 @@ pub(super) const TOKEN: &str = "FORESHORE_FENCING_TOKEN";
 /// How long giving back may take. What is not given back in time is free when the session's time is over.
 const RELEASE: Duration = Duration::from_secs(10);
 
+/// How long a peer may take that said itself that it is lost.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Between candidacies, while there is no peer to stand through.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -148,8 +151,14 @@ async fn under(
         (Course::Lost(why), told) => Stretch::Lost { why, told },
     };
     call.end().await;
-    if let (Stretch::Ended(_), Err(failure)) = (&stretch, given_back(&mut call).await) {
-        context.out.failure(&failure.hint("it is free at the latest when the session's time is over"));
+    match &stretch {
+        // A peer that stops has something to give back still, and waits for that as long as this command is there.
+        Stretch::Lost { .. } => drop(timeout(GOODBYE, call.result::<Json>()).await),
+        _ => {
+            if let Err(failure) = given_back(&mut call).await {
+                context.out.failure(&failure.hint("it is free at the latest when the session's time is over"));
+            }
+        }
     }
     Ok(stretch)
 }

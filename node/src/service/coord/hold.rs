@@ -332,6 +332,11 @@ async fn next_item(
     }
 }
 
+/// Waits until the peer is told to stop.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
 /// Tells a grant again and again until the command says something, or it is lost, which is told, too (`None`).
 async fn keep(kept: &Kept, telling: &Telling<'_>, pages: &mut Pages, items: &Items) -> Result<Option<Word>, Failure> {
     let (held, session) = kept.parts();
@@ -358,7 +363,7 @@ async fn keep(kept: &Kept, telling: &Telling<'_>, pages: &mut Pages, items: &Ite
         tokio::select! {
             word = word(pages) => return word.map(Some),
             () = &mut lost => break,
-            _ = stopping.wait_for(|stopping| *stopping) => {
+            () = told(&mut stopping) => {
                 give(items, telling.lost(now_millis(), telling.ttl.min(STOP_MARGIN) / 3, "the peer stops")).await?;
                 return Ok(None);
             }

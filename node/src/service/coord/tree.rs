@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use foreshore::coord::watch::{EventKind, Watch};
+use foreshore::coord::{CoordError, NodePath};
 use foreshore::peer::coord::{Life, NodeEvent, Stat, Tree};
 
 use super::super::{Service, give, refused};
@@ -18,6 +19,7 @@ impl Service {
     }
 
     pub(in crate::service) async fn tree_get(&self, space: &str, path: &str, stale: bool) -> Result<NodeLine, Failure> {
+        check(path)?;
         let found = self.tree(space, stale).await?.get(path).await.map_err(refused)?;
         let found = found.ok_or_else(|| no_node(path))?;
         Ok(NodeLine { path: path.into(), data: Some(found.data.into()), stat: Some(stat_line(&found.stat)) })
@@ -82,6 +84,7 @@ impl Service {
         path: &str,
         stale: bool,
     ) -> Result<Vec<String>, Failure> {
+        check(path)?;
         self.tree(space, stale).await?.children(path).await.map_err(refused)
     }
 
@@ -108,6 +111,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// What is no path is no missing node either.
+fn check(path: &str) -> Result<(), Failure> {
+    NodePath::parse(path).map(drop).map_err(|problem| refused(CoordError::from(problem).into()))
 }
 
 fn no_node(path: &str) -> Failure {
