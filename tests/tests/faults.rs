@@ -64,15 +64,16 @@ struct World {
 #[derive(Default)]
 struct Register {
     token: u64,
-    writer: Option<Mark>,
+    /// Writes that were taken.
+    writes: u64,
 }
 
 impl Register {
-    fn write(&mut self, token: u64, writer: Mark) -> Result<(), u64> {
+    fn write(&mut self, token: u64) -> Result<(), u64> {
         if token < self.token {
             return Err(self.token);
         }
-        (self.token, self.writer) = (token, Some(writer));
+        (self.token, self.writes) = (token, self.writes + 1);
         Ok(())
     }
 }
@@ -127,17 +128,17 @@ fn turn(mark: Mark, data: &Path, world: &World) -> Option<()> {
     let mut set = locked(&world.set).clone();
     std::thread::sleep(Duration::from_millis(1 + (mark.0 as u64 * 7 + mark.1 * 13) % 20));
     set.insert(mark);
-    let held = {
+    let (held, writes) = {
         let mut shared = locked(&world.set);
         let mut register = locked(&world.register);
         let held = now_millis() < until_ms;
         if held {
             *shared = set;
-            if let Err(seen) = register.write(token, mark) {
+            if let Err(seen) = register.write(token) {
                 world.blame(format!("{mark:?} holds token {token}, and the register has seen {seen}"));
             }
         }
-        held
+        (held, register.writes)
     };
     if held {
         locked(&world.acknowledged).push(mark);
@@ -146,21 +147,21 @@ fn turn(mark: Mark, data: &Path, world: &World) -> Option<()> {
     // Some go on writing after their time: what they had is given back, or lost, and is somebody else's by then.
     if !held || mark.1 % 8 == 7 {
         drop(lock);
-        write_late(token, mark, world);
+        write_late(token, writes, mark, world);
     } else if lock.end().is_ok() {
         let _ = lock.next(Duration::from_secs(1));
     }
     Some(())
 }
 
-/// Writes once somebody else has: that has to be refused.
-fn write_late(token: u64, mark: Mark, world: &World) {
+/// Writes once somebody else has, after the `writes` that there were while this client was the holder: that has to be refused.
+fn write_late(token: u64, writes: u64, mark: Mark, world: &World) {
     let began = Instant::now();
     while !world.is_over() && began.elapsed() < PATIENCE {
         {
             let mut register = locked(&world.register);
-            if register.writer.is_some_and(|writer| writer != mark) && register.token != token {
-                match register.write(token, mark) {
+            if register.writes > writes {
+                match register.write(token) {
                     Err(_) => drop(world.stale.fetch_add(1, Ordering::Relaxed)),
                     Ok(()) => world.blame(format!("{mark:?} wrote after another with its old token {token}")),
                 }

@@ -82,7 +82,7 @@ async fn worker(space: Space, number: usize, work: Arc<Work>) -> (u64, u64) {
 }
 
 async fn member(voters: &Voters) -> (Peer, Space) {
-    let mut builder = Peer::builder().listen("/ip4/127.0.0.1/tcp/0");
+    let mut builder = Peer::builder().in_memory().listen("/ip4/127.0.0.1/tcp/0");
     for address in voters.addresses() {
         builder = builder.bootstrap(address.as_str());
     }
