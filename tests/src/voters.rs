@@ -165,7 +165,16 @@ pub struct Voters {
     /// By number.
     pub voters: Vec<Voter>,
     /// Dropped last: the stores are in it.
-    _home: TempDir,
+    home: TempDir,
+}
+
+impl Drop for Voters {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.home.disable_cleanup(true);
+            println!("stores and logs are kept in {}", self.home.path().display());
+        }
+    }
 }
 
 impl Voters {
@@ -178,11 +187,11 @@ impl Voters {
         variables: impl Fn(usize) -> Vec<(String, PathBuf)>,
     ) -> Self {
         let home = tempfile::tempdir().expect("a directory for stores");
-        let mut group = Self { voters: Vec::new(), _home: home };
+        let mut group = Self { voters: Vec::new(), home };
         for number in 0..count {
             let mut voter = Voter {
                 number,
-                data: group._home.path().join(number.to_string()),
+                data: group.home.path().join(number.to_string()),
                 peer: String::new(),
                 listen: match network {
                     Some(_) => format!("/ip4/{}/tcp/4801", address(number)),

@@ -198,6 +198,28 @@ async fn a_leader_hands_over_to_a_voter_that_lives() {
     assert_eq!(refused, CommandError::Coord(CoordFailure::NotLeader { leader }));
 }
 
+/// What was to be said to a peer at the moment in which its connection was lost went to a stream on that connection, which was
+/// never opened; and everything later waited behind it, also when the peer was linked again.
+#[tokio::test]
+async fn a_peer_is_spoken_to_again_after_its_connection_broke() {
+    let (peer, home) = alone().await;
+    let (guest, there) = member(&home, false).await;
+    let coordinator = soon(there.coordinator().patience(PATIENCE)).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    for n in 0..3 {
+        soon(peer.block(guest.peer_id())).await.unwrap();
+        soon(async {
+            while coordinator.state() == State::Connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        soon(peer.unblock(guest.peer_id())).await.unwrap();
+        soon(coordinator.tree().create(format!("/{n}"), "")).await.unwrap();
+    }
+    assert_eq!(soon(coordinator.tree().linear().children("/")).await.unwrap(), ["0", "1", "2"]);
+}
+
 #[tokio::test]
 async fn a_space_without_reachable_voters_refuses_and_does_not_guess() {
     let (peer, home) = alone().await;
