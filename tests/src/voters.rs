@@ -96,6 +96,12 @@ impl Voter {
         self.process.as_ref().expect("it runs").signal(name);
     }
 
+    /// What its process has mapped.
+    pub fn maps(&self) -> String {
+        let pid = self.process.as_ref().expect("it runs").0.id();
+        std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default()
+    }
+
     /// Ends it as a power cut does, short of the disk.
     pub fn kill(&mut self) {
         self.process = None;

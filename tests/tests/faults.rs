@@ -53,6 +53,7 @@ struct World {
     set: Mutex<BTreeSet<Mark>>,
     acknowledged: Mutex<Vec<Mark>>,
     register: Mutex<Register>,
+    late: Mutex<Vec<Late>>,
     marks: AtomicU64,
     stale: AtomicU64,
     over: AtomicBool,
@@ -147,28 +148,33 @@ fn turn(mark: Mark, data: &Path, world: &World) -> Option<()> {
     // Some go on writing after their time: what they had is given back, or lost, and is somebody else's by then.
     if !held || mark.1 % 8 == 7 {
         drop(lock);
-        write_late(token, writes, mark, world);
+        locked(&world.late).push(Late { token, mark, writes });
     } else if lock.end().is_ok() {
         let _ = lock.next(Duration::from_secs(1));
     }
     Some(())
 }
 
-/// Writes once somebody else has, after the `writes` that there were while this client was the holder: that has to be refused.
-fn write_late(token: u64, writes: u64, mark: Mark, world: &World) {
-    let began = Instant::now();
-    while !world.is_over() && began.elapsed() < PATIENCE {
-        {
-            let mut register = locked(&world.register);
-            if register.writes > writes {
-                match register.write(token) {
-                    Err(_) => drop(world.stale.fetch_add(1, Ordering::Relaxed)),
-                    Ok(()) => world.blame(format!("{mark:?} wrote after another with its old token {token}")),
-                }
-                return;
+/// A client that goes on writing after its time.
+struct Late {
+    token: u64,
+    mark: Mark,
+    /// How often the register had been written while it was the holder.
+    writes: u64,
+}
+
+/// Writes with old tokens, each once somebody else has written after its holder's time: that has to be refused.
+fn write_late(world: &World) {
+    while !world.is_over() {
+        std::thread::sleep(Duration::from_millis(5));
+        let mut register = locked(&world.register);
+        let writes = register.writes;
+        for Late { token, mark, .. } in locked(&world.late).extract_if(.., |late| late.writes < writes) {
+            match register.write(token) {
+                Err(_) => drop(world.stale.fetch_add(1, Ordering::Relaxed)),
+                Ok(()) => world.blame(format!("{mark:?} wrote after another with its old token {token}")),
             }
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -191,7 +197,7 @@ enum Fault {
     Unplug,
     /// A minority is cut off.
     Minority,
-    /// The leader's disk takes its time.
+    /// The disks of the leader and of others take their time.
     SlowDisk,
 }
 
@@ -275,10 +281,19 @@ impl Stage<'_> {
             }
             Fault::SlowDisk => match &self.slow {
                 Some(file) => {
-                    let mine = file.with_extension(leader.to_string());
-                    std::fs::write(&mine, "").unwrap();
+                    // So many that every majority waits for one.
+                    let count = self.voters.voters.len();
+                    let slow = (0..=count / 2).map(|step| (leader + step) % count);
+                    let files: Vec<PathBuf> = slow
+                        .map(|number| {
+                            let maps = self.voters.voters[number].maps();
+                            assert!(maps.contains("slow.so"), "voter {number} runs without what slows it down");
+                            file.with_extension(number.to_string())
+                        })
+                        .collect();
+                    files.iter().for_each(|file| std::fs::write(file, "").unwrap());
                     self.world.progress(&what);
-                    std::fs::remove_file(&mine).unwrap();
+                    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
                 }
                 None => println!("NOT TESTED: a slow disk: no `cc` here to build what slows it down"),
             },
@@ -355,13 +370,12 @@ fn faults(count: usize) {
             let (data, world) = (&homes[number % count], &world);
             scope.spawn(move || client(number, data, world));
         }
+        scope.spawn(|| write_late(&world));
         // However this ends, the clients do.
         let _over = Over(&world);
         world.progress("together");
         for _ in 0..if is_long() { 10 } else { 1 } {
-            for _ in 0..12 {
-                stage.inflict(Fault::Kill);
-            }
+            FAULTS.into_iter().for_each(|fault| stage.inflict(fault));
         }
     });
     assert_eq!(*locked(&world.wrong), [""; 0]);
