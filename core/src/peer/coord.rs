@@ -181,6 +181,23 @@ impl Coordinator {
         }
     }
 
+    /// Waits until the session is over, or the peer is closed.
+    pub async fn over(&self) {
+        let mut now = self.inner.session.now.subscribe();
+        // An error: the peer is closed.
+        let _ = now.wait_for(|now| now.state == State::Lost).await;
+    }
+
+    /// For how long, from the moment of asking, what this session holds is certainly its own if nothing more is heard from the
+    /// voters. Zero: it may be another's already. It grows again with each acknowledged sign of life; for whoever has to tell
+    /// another process when to stop.
+    pub async fn lease(&self) -> Result<Duration, CommandError> {
+        match self.ask(CoordCommand::Lease { client: self.inner.id }).await? {
+            CoordReply::Lease(left) => Ok(left),
+            _ => Err(mismatch()),
+        }
+    }
+
     /// A lock to be awaited. It is exclusive and waits its turn for ever, unless it is told otherwise.
     pub fn lock(&self, path: impl Into<String>) -> AcquireLock {
         AcquireLock::new(self.clone(), path.into())

@@ -84,7 +84,8 @@ impl<M: Machine> Driver<M> {
     fn open_coord(&mut self, peer: PeerId, first: Vec<u8>) -> bool {
         let (Some(net), Some(other)) = (&mut self.net, identity::to_net(&peer)) else { return false };
         let linked = net.links.values().find(|open| open.peer == peer).map(|open| open.connection);
-        let Some(connection) = linked else { return false };
+        // On a connection that is gone already nothing is answered, and nothing would be sent ever after.
+        let Some(connection) = linked.filter(|id| net.connections.get(*id).is_some()) else { return false };
         net.swarm.behaviour_mut().coord.open(other, connection);
         let bytes = first.len();
         self.coord.outgoing.insert(peer, Outgoing::Opening { connection, frames: vec![first], bytes });
@@ -113,7 +114,14 @@ impl<M: Machine> Driver<M> {
         let id = self.coord.id();
         let link = Link::spawn(&self.runtime, id, stream, MAX_COORD_FRAME, self.coord.to_driver.clone());
         if !initiator {
+            let before = self.coord.incoming.len();
+            self.coord.incoming.retain(|_, incoming| incoming.connection != connection);
+            let replaced = self.coord.incoming.len() < before;
             self.coord.incoming.insert(id, Incoming { peer, connection, _link: link });
+            if replaced {
+                // What was on its way over the one before is lost.
+                self.feed(Input::CoordGone { peer });
+            }
             return;
         }
         // One that was asked for on a connection that has been replaced since is of no use.

@@ -151,7 +151,7 @@ fn behaviour(
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
         sync: sync::Behaviour::new(me, sync::PROTOCOL, config.open_timeout),
         #[cfg(feature = "coord")]
-        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout),
+        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout).anew(),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
         identify: Quiet::new(keypair.public()),
         relay_client,
@@ -397,9 +397,6 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         let Some(connection) = net.connections.closed(id) else { return };
-        #[cfg(feature = "coord")]
-        self.coord_closed(id);
-        let Some(net) = &mut self.net else { return };
         net.draining.retain(|_, on| *on != id);
         if !net.connections.has(&connection.peer) {
             let lived = now.since(connection.since);
@@ -409,6 +406,9 @@ impl<M: Machine> Driver<M> {
         if let Some(link) = connection.link {
             self.unlink(link, why);
         }
+        // After its link, so that nothing that the engine says in answer looks for a way over this connection.
+        #[cfg(feature = "coord")]
+        self.coord_closed(id);
     }
 
     pub(super) fn on_link_ended(&mut self, link: LinkId, why: &Ended) {

@@ -155,9 +155,69 @@ async fn work_in_a_queue_is_done_once_or_tried_again() {
     assert_eq!((again.item, again.attempt), (first, 2));
     soon(queue.nack(&again)).await.unwrap();
     assert_eq!(soon(queue.state()).await.unwrap(), (1, 0, vec![first]));
+    assert_eq!(soon(queue.item(first)).await.unwrap(), Some((b"a".to_vec(), 2)));
+    assert_eq!(soon(queue.item(first + 1_000)).await.unwrap(), None);
     let other = soon(queue.claim(PATIENCE)).await.unwrap().unwrap();
     soon(queue.ack(&other)).await.unwrap();
     assert_eq!(soon(queue.claim(PATIENCE)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_says_for_how_long_it_holds_what_it_has() {
+    let (_peer, space) = alone().await;
+    let ttl = Duration::from_secs(6);
+    let session = soon(space.coordinator().ttl(ttl)).await.unwrap();
+    soon(session.connected()).await.unwrap();
+    let held = soon(session.lock("/cron")).await.unwrap();
+    let lease = soon(session.lease()).await.unwrap();
+    // Two thirds of the time since the newest sign of life.
+    assert!(lease > Duration::ZERO && lease <= ttl * 2 / 3, "{lease:?}");
+    assert!(!held.is_lost());
+    soon(session.close()).await.unwrap();
+    soon(session.over()).await;
+    assert_eq!(soon(session.lease()).await.unwrap_or_default(), Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_hands_over_to_a_voter_that_lives() {
+    let [(_first, home), (second, _), (third, there)] = three().await;
+    assert_eq!(soon(home.coordination()).await.unwrap().progress.len(), 3);
+    soon(second.shutdown()).await.unwrap();
+    // Whoever was silent for an election's time is not asked any more; until then it may be.
+    let handed = async {
+        while soon(home.coordination()).await.unwrap().leads {
+            let _ = home.change_voters(Operation::HandOver).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(handed).await;
+    status_when(&there, "the living voter leads", |status| status.leads).await;
+    let leader = Some(third.peer_id());
+    status_when(&home, "it is known", |status| status.leader == leader).await;
+    let refused = soon(home.change_voters(Operation::HandOver)).await.unwrap_err();
+    assert_eq!(refused, CommandError::Coord(CoordFailure::NotLeader { leader }));
+}
+
+/// What was to be said to a peer at the moment in which its connection was lost went to a stream on that connection, which was
+/// never opened; and everything later waited behind it, also when the peer was linked again.
+#[tokio::test]
+async fn a_peer_is_spoken_to_again_after_its_connection_broke() {
+    let (peer, home) = alone().await;
+    let (guest, there) = member(&home, false).await;
+    let coordinator = soon(there.coordinator().patience(PATIENCE)).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    for n in 0..3 {
+        soon(peer.block(guest.peer_id())).await.unwrap();
+        soon(async {
+            while coordinator.state() == State::Connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        soon(peer.unblock(guest.peer_id())).await.unwrap();
+        soon(coordinator.tree().create(format!("/{n}"), "")).await.unwrap();
+    }
+    assert_eq!(soon(coordinator.tree().linear().children("/")).await.unwrap(), ["0", "1", "2"]);
 }
 
 #[tokio::test]
