@@ -20,6 +20,7 @@
 
 mod lock;
 mod queue;
+mod recipes;
 mod tree;
 
 use std::fmt;
@@ -45,8 +46,9 @@ use crate::engine::{
     ClientId, Command, CommandError, CoordCommand, CoordFailure, CoordReply, CoordStatus, Operation, Reply,
 };
 
-pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost};
+pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost, Observer};
 pub use self::queue::{ClaimedItem, Queue};
+pub use self::recipes::{Barrier, Counter, DoubleBarrier, Group, Inside, Membership, Permit, Semaphore};
 pub use self::tree::{CreateNode, NodeData, Tree};
 pub use crate::coord::acl::{Acl, AclEntry, Identity, Perms};
 pub use crate::coord::op::{Op, OpAnswer};

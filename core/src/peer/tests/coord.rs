@@ -288,3 +288,112 @@ async fn a_voter_that_restarts_goes_on_with_its_log() {
     assert_eq!(soon(coordinator.tree().get("/kept")).await.unwrap().unwrap().data, b"1");
     assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
 }
+
+#[tokio::test]
+async fn recipes_hold_what_they_say() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+
+    let counters = (one.counter("/app/hits"), two.counter("/app/hits"));
+    assert_eq!(soon(counters.0.get()).await.unwrap(), 0);
+    let add = async |counter: &crate::peer::coord::Counter| {
+        for _ in 0..10 {
+            counter.add(1).await.unwrap();
+        }
+    };
+    soon(async { tokio::join!(add(&counters.0), add(&counters.1)) }).await;
+    assert_eq!(soon(counters.0.add(-5)).await.unwrap(), 15);
+    soon(one.tree().set("/app/hits", "many", None)).await.unwrap();
+    assert!(matches!(soon(counters.1.add(1)).await, Err(CommandError::Invalid { what: "counter", .. })));
+
+    let gate = one.barrier("/app/gate");
+    assert!(soon(gate.shut()).await.unwrap());
+    assert!(!soon(gate.shut()).await.unwrap());
+    let waiting = tokio::spawn(async move { two.barrier("/app/gate").wait().await });
+    assert!(soon(gate.lift()).await.unwrap());
+    soon(waiting).await.unwrap().unwrap();
+    assert!(!soon(gate.lift()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_semaphore_has_as_many_holders_as_permits_and_no_more() {
+    let (_peer, space) = alone().await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(soon(space.coordinator()).await.unwrap());
+    }
+    let semaphores: Vec<_> = sessions.iter().map(|session| session.semaphore("/pool", 2)).collect();
+    let first = soon(semaphores[0].acquire()).await.unwrap();
+    let second = soon(semaphores[1].acquire()).await.unwrap();
+    assert!(soon(semaphores[2].try_acquire()).await.unwrap().is_none());
+    let third = semaphores[2].clone();
+    let waiting = tokio::spawn(async move { third.acquire().await });
+    soon(async { while semaphores[0].asked().await.unwrap() != 3 {} }).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(second.run(async { 5 }).await, Ok(5));
+    soon(first.release()).await.unwrap();
+    let third = soon(waiting).await.unwrap().unwrap();
+    // A holder whose session ends frees its permit, and learns of it.
+    soon(sessions[1].close()).await.unwrap();
+    soon(second.lost()).await;
+    assert_eq!(second.run(async {}).await, Err(LockLost));
+    drop(soon(semaphores[0].acquire()).await.unwrap());
+    drop(third);
+    soon(async { while semaphores[0].asked().await.unwrap() != 0 {} }).await;
+}
+
+#[tokio::test]
+async fn all_parties_of_a_double_barrier_come_and_leave_together() {
+    let (_peer, space) = alone().await;
+    let party = |coordinator: crate::peer::coord::Coordinator| async move {
+        let barrier = coordinator.double_barrier("/work", 2);
+        for _ in 0..2 {
+            barrier.enter().await?.leave().await?;
+        }
+        Ok::<_, CommandError>(())
+    };
+    let one = tokio::spawn(party(soon(space.coordinator()).await.unwrap()));
+    let watcher = soon(space.coordinator()).await.unwrap();
+    let names = async || watcher.tree().linear().children("/work").await.unwrap_or_default();
+    soon(async { while names().await.len() != 1 {} }).await;
+    assert!(!one.is_finished());
+    let two = tokio::spawn(party(soon(space.coordinator()).await.unwrap()));
+    soon(one).await.unwrap().unwrap();
+    soon(two).await.unwrap().unwrap();
+    assert_eq!(soon(names()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn members_of_a_group_and_leaders_are_seen_to_come_and_go() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+    let (ours, theirs) = (one.group("/workers"), two.group("/workers"));
+    let waiting = tokio::spawn({
+        let group = ours.clone();
+        async move { group.wait_for(|members| members.len() == 2).await }
+    });
+    let a = soon(ours.join("a", "here")).await.unwrap();
+    let b = soon(theirs.join("b", "there")).await.unwrap();
+    let both = vec![("a".to_owned(), b"here".to_vec()), ("b".to_owned(), b"there".to_vec())];
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), both);
+    assert!(soon(theirs.join("a", "again")).await.is_err());
+    assert!(matches!(soon(theirs.join("a/b", "")).await, Err(CommandError::Invalid { what: "member", .. })));
+    soon(two.close()).await.unwrap();
+    soon(b.lost()).await;
+    assert_eq!(soon(ours.wait_for(|members| members.len() == 1)).await.unwrap(), both[..1]);
+    soon(a.leave()).await.unwrap();
+    assert_eq!(soon(ours.members()).await.unwrap(), vec![]);
+
+    let mut observer = soon(one.election("/leader").observe()).await.unwrap();
+    assert_eq!(soon(observer.next()).await.unwrap(), None);
+    let other = soon(space.coordinator()).await.unwrap();
+    let leads = soon(other.election("/leader").campaign("me")).await.unwrap();
+    let seen = soon(observer.next()).await.unwrap().expect("somebody leads");
+    assert_eq!((seen.token, &*seen.value), (leads.token(), &b"me"[..]));
+    soon(leads.proclaim("still me")).await.unwrap();
+    assert_eq!(&*soon(observer.next()).await.unwrap().expect("it leads").value, &b"still me"[..]);
+    soon(leads.resign()).await.unwrap();
+    assert_eq!(soon(observer.next()).await.unwrap(), None);
+}
