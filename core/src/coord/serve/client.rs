@@ -262,8 +262,9 @@ pub struct Client {
     seen: u64,
     /// The newest entry up to which everything watched was told. It is behind `seen` while watches are set again.
     told: u64,
-    /// Whether the voter has set the watches again.
+    /// Whether the voter has set the watches again, and what it told until it has.
     rearmed: bool,
+    held: Vec<(u64, EventKind, NodePath)>,
     /// How often each event above `told` was told: the next voter tells them once more.
     ahead: BTreeMap<(u64, EventKind, NodePath), u32>,
     /// What of these this voter has still to tell once more.
@@ -302,6 +303,7 @@ impl Client {
             seen: 0,
             told: 0,
             rearmed: true,
+            held: Vec::new(),
             ahead: BTreeMap::new(),
             retold: BTreeMap::new(),
             closing: false,

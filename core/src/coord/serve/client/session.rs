@@ -28,10 +28,12 @@ impl Client {
         self.flush();
     }
 
-    /// Sets all watches again, from where everything was told.
+    /// Sets all watches again, from where everything was told. What was missed is told whole or not at all: a voter may be gone
+    /// in the middle of it, and the next one remember more.
     fn rearm(&mut self, peer: PeerId) {
         let watches: Vec<_> = self.staying.iter().chain(&self.once).cloned().collect();
         self.rearmed = watches.is_empty();
+        self.held.clear();
         if self.rearmed {
             self.retold.clear();
             return self.ahead.clear();
@@ -150,6 +152,13 @@ impl Client {
     }
 
     fn on_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
+        if !self.rearmed {
+            return self.held.push((zxid, kind, path));
+        }
+        self.tell_event(zxid, kind, path);
+    }
+
+    fn tell_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
         // Others of the same entry may follow, and the voter be gone before.
         self.see(zxid.saturating_sub(1));
         self.seen = self.seen.max(zxid);
@@ -222,6 +231,9 @@ impl Client {
             }
             (Want::Standing { .. }, _) => return,
             (Want::Rearmed, _) => {
+                for (zxid, kind, path) in std::mem::take(&mut self.held) {
+                    self.tell_event(zxid, kind, path);
+                }
                 self.rearmed = true;
                 self.retold.clear();
                 return self.see(zxid);

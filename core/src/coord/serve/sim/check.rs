@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::linear::{self, Effect, Operation, Value, Verdict};
+use super::program::APPENDED;
 use crate::coord::claim::{Kind, Share};
 use crate::coord::machine::Machine;
 use crate::coord::raft::Group;
@@ -498,8 +499,8 @@ impl Checks {
 
     fn account_appended(&self, machine: &Machine) -> Result<(), Violation> {
         let mut times: BTreeMap<u64, u64> = BTreeMap::new();
-        let names: Vec<String> = match machine.tree().children("/s", &[]) {
-            Ok((names, _)) => names.map(|name| format!("/s/{name}")).collect(),
+        let names: Vec<String> = match machine.tree().children(APPENDED, &[]) {
+            Ok((names, _)) => names.map(|name| format!("{APPENDED}/{name}")).collect(),
             Err(_) => Vec::new(),
         };
         for path in names {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::Violation;
 use super::net::Wires;
-use super::program::{Program, REGISTERS, create};
+use super::program::{APPENDED, Program, REGISTERS, create};
 use super::world::{Event, World};
 use super::{Options, Report};
 use crate::coord::op::{Mode, OpAnswer};
@@ -86,7 +86,7 @@ impl Run {
     fn prepare(&mut self) -> Result<(), Violation> {
         let storm = std::mem::replace(&mut self.world.net.wires, Wires::CALM);
         let now = self.world.client_ms(0);
-        let paths = REGISTERS.into_iter().chain(["/s", "/x"]);
+        let paths = REGISTERS.into_iter().chain([APPENDED, "/x"]);
         let mut calls = BTreeMap::new();
         for (n, path) in paths.enumerate() {
             let call = self.world.clients[0].call(now, create(path, 0, Mode::Persistent, false));
