@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use foreshore_tests::is_long;
 use foreshore_tests::netns::Network;
-use foreshore_tests::voters::{Answers, PATIENCE, Voters, until};
+use foreshore_tests::voters::{Answers, Voters, until};
 use serde_json::json;
 
 const CLIENTS: usize = 16;
