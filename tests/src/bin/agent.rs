@@ -43,6 +43,9 @@ struct Cli {
     /// Peers to stay connected to
     #[arg(long)]
     dial: Vec<String>,
+    /// Listen for pages, too
+    #[arg(long)]
+    ws: bool,
 }
 
 #[tokio::main]
@@ -60,9 +63,14 @@ async fn main() -> anyhow::Result<()> {
     for address in &cli.dial {
         builder = builder.bootstrap(address);
     }
+    if cli.ws {
+        builder = builder.listen("/ip4/127.0.0.1/tcp/0/ws");
+    }
     let peer = builder.spawn().await?;
-    let port = peer.listen_addresses().iter().find_map(|address| tcp_port(&address.to_string()));
-    say(json!({ "port": port.context("no TCP listener")? }));
+    let listening: Vec<String> = peer.listen_addresses().iter().map(ToString::to_string).collect();
+    let port = listening.iter().find_map(|address| tcp_port(address));
+    let ws = listening.iter().find(|address| address.contains("/ws")).and_then(|address| address.split('/').nth(4));
+    say(json!({ "port": port.context("no TCP listener")?, "ws": ws }));
     if std::env::var_os("AGENT_DEBUG").is_some() {
         let (peer, n) = (peer.clone(), cli.agent);
         tokio::spawn(async move {
