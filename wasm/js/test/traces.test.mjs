@@ -17,9 +17,12 @@ const NAME = 'friendsforever';
 const file = join(TRACES, `${NAME}.json.gz`);
 const [PAGE, NATIVE] = [0, 1];
 
+/** How much of it is typed: all of it takes minutes in an unoptimised page, which a long run has. */
+const FIRST = process.env.FORESHORE_LONG === '1' ? Infinity : 1500;
+
 /** The native author, in a process of its own. */
 async function author(t) {
-  const child = spawn(join(dirname(process.env.FORESHORE_BIN), 'agent'), ['--trace', NAME, '--agent', String(NATIVE), '--ws', '--store', join(await temporary(t), 'store')], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, FORESHORE_TRACES: TRACES } });
+  const child = spawn(join(dirname(process.env.FORESHORE_BIN), 'agent'), ['--trace', NAME, ...(FIRST === Infinity ? [] : ['--first', String(FIRST)]), '--agent', String(NATIVE), '--ws', '--store', join(await temporary(t), 'store')], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, FORESHORE_TRACES: TRACES } });
   t.after(() => child.kill('SIGTERM'));
   child.stdin.on('error', () => {});
   const said = [];
@@ -58,13 +61,28 @@ const TYPE = async ({ txns, own, start }) => {
   });
   const same = (a, b) => a.length === b.length && a.every((hash, i) => hash === b[i]);
   void (async () => {
-    let [doc, seq, at] = [0, 0, null];
+    // Somebody has it open all the time, so that it is not read anew each time.
+    await engine.call({ do: 'open', space: space.id, path: '/text', layers, doc: space.number(), standings: [] });
+    let [doc, seq, at, last] = [0, 0, null, -1];
     const saved = [];
+    const sent = new Map();
+    // Told in the order in which they were sent.
+    made = event => {
+      if (event.doc !== doc || !sent.has(event.seq)) return;
+      const index = sent.get(event.seq);
+      sent.delete(event.seq);
+      if (event.hash !== null) at = [event.hash];
+      heads.set(index, at);
+      told.push([index, at]);
+      arrived();
+    };
     for (const [index, { parents, agent, patches }] of txns.entries()) {
       if (agent !== own) continue;
-      while (!parents.every(parent => heads.has(parent))) await news();
-      const wanted = [...new Set(parents.flatMap(parent => heads.get(parent)))].sort();
-      if (at === null || !same(at, wanted)) {
+      // What goes on from the one before needs no look at what became of that.
+      const goesOn = doc !== 0 && parents.length === 1 && parents[0] === last;
+      while (!goesOn && !(parents.every(parent => heads.has(parent)) && sent.size === 0)) await news();
+      const wanted = goesOn ? null : [...new Set(parents.flatMap(parent => heads.get(parent)))].sort();
+      if (wanted && (at === null || !same(at, wanted))) {
         if (doc) await engine.call({ do: 'closeDoc', doc });
         for (;;) {
           doc = space.number();
@@ -78,12 +96,9 @@ const TYPE = async ({ txns, own, start }) => {
         at = wanted;
       }
       const ops = patches.map(([from, deleted, insert]) => ({ o: 'text', at: ['body'], edits: [{ from, to: from + deleted, insert }] }));
-      const hash = new Promise(resolve => { made = event => { if (event.doc === doc && event.seq === seq) resolve(event.hash); }; });
-      saved.push(engine.call({ do: 'edit', doc, seq: ++seq, base: 0, ops }));
-      const change = await hash;
-      at = change === null ? at : [change];
-      heads.set(index, at);
-      told.push([index, at]);
+      sent.set(++seq, index);
+      saved.push(engine.call({ do: 'edit', doc, seq, base: 0, ops }));
+      last = index;
       // Storage may take its time, but not fall behind without end.
       if (saved.length >= 200) await Promise.all(saved.splice(0));
     }
@@ -93,8 +108,10 @@ const TYPE = async ({ txns, own, start }) => {
   })().catch(error => { globalThis.failed = String(error?.stack ?? error); });
 };
 
-test(`${NAME}, one author in a page and the other in a native peer, ends as it ended`, { skip: existsSync(file) ? false : `there is no ${file}; FORESHORE_TRACES names the directory` }, async t => {
+test(`${NAME}, one author in a page and the other in a native peer, ends the same for both`, { skip: existsSync(file) ? false : `there is no ${file}; FORESHORE_TRACES names the directory` }, async t => {
   const trace = JSON.parse(gunzipSync(readFileSync(file)).toString());
+  const whole = trace.txns.length <= FIRST;
+  trace.txns = trace.txns.slice(0, FIRST);
   const start = trace.startContent ?? '';
   for (const { patches } of trace.txns) for (const [, , insert] of patches) assert.ok([...insert].length === insert.length, 'positions in code points are positions in code units');
   const native = await author(t);
@@ -144,9 +161,10 @@ test(`${NAME}, one author in a page and the other in a native peer, ends as it e
   const end = [...new Set(frontier.flatMap(txn => heads.get(txn)))].sort();
   native.tell({ arrive: end });
   const { stands } = await native.next();
-  assert.deepEqual([stands.heads, stands.text === trace.endContent], [end, true]);
+  assert.deepEqual(stands.heads, end);
+  if (whole) assert.equal(stands.text, trace.endContent);
   await tab.evaluate(async start => { globalThis.doc = await space.document('/text', foreshore.template({ body: foreshore.text(start) })); }, start);
   await until('the page has all', () => tab.evaluate(end => JSON.stringify(doc.heads) === JSON.stringify(end), end));
-  assert.equal(await tab.evaluate(() => doc.value.body), trace.endContent);
+  assert.equal(await tab.evaluate(() => doc.value.body), stands.text);
   assert.deepEqual(tab.complaints, []);
 });
