@@ -249,7 +249,7 @@ export class Sessions {
     const held = session.grants.size > 0;
     session.end();
     this.#byNumber.delete(session.number);
-    for (const [ttl, opening] of this.#byLease) void opening.then(found => { if (found === session) this.#byLease.delete(ttl); }, () => {});
+    // It is the one of its lease: another is opened only after it.
     this.#byLease.delete(session.ttl);
     if (this.home.closed.aborted) return;
     if (expired && held) this.home.fail(ForeshoreError.make('SESSION_EXPIRED', 'the session with the voters is over, and what it held is gone', { hint: 'ask again for what is still wanted', retryable: true }));

@@ -397,9 +397,6 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         let Some(connection) = net.connections.closed(id) else { return };
-        #[cfg(feature = "coord")]
-        self.coord_closed(id);
-        let Some(net) = &mut self.net else { return };
         net.draining.retain(|_, on| *on != id);
         if !net.connections.has(&connection.peer) {
             let lived = now.since(connection.since);
@@ -409,6 +406,9 @@ impl<M: Machine> Driver<M> {
         if let Some(link) = connection.link {
             self.unlink(link, why);
         }
+        // Last: whoever is told that frames are lost may speak at once, and must not find this connection any more.
+        #[cfg(feature = "coord")]
+        self.coord_closed(id);
     }
 
     pub(super) fn on_link_ended(&mut self, link: LinkId, why: &Ended) {

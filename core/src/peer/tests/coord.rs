@@ -279,3 +279,26 @@ async fn a_peer_that_never_votes_says_so_and_founds_nothing() {
     let none = soon(own.coordinator()).await.unwrap_err();
     assert_eq!(none, CommandError::Coord(CoordFailure::NoQuorum));
 }
+
+/// Whoever is told that a voter's connection is gone asks it anew at once. That found the connection that had just closed, and
+/// waited for a stream on it for ever, also when there was another connection.
+#[tokio::test]
+async fn a_session_comes_back_with_the_only_voter() {
+    let (voter, home) = alone().await;
+    let (peer, space) = member(&home, false).await;
+    let coordinator = soon(space.coordinator().ttl(Duration::from_secs(3600))).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    for _ in 0..3 {
+        let token = soon(coordinator.lock("/cron")).await.unwrap().token();
+        soon(voter.block(peer.peer_id())).await.unwrap();
+        soon(async {
+            while coordinator.state() == State::Connected {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+        soon(voter.unblock(peer.peer_id())).await.unwrap();
+        soon(coordinator.connected()).await.unwrap();
+        assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
+    }
+}
