@@ -112,7 +112,7 @@ function Graph({ app }: { app: App }): JSX.Element {
       })}
       {nodes.map(node => {
         const mark = node.mark === 'leads' ? `leads in term ${node.term}` : node.mark === 'alone' ? 'no majority' : node.mark === 'dead' ? 'dead' : '';
-        const inside = <><i class="state" style={{ background: node.root ? colorOf(node.root, isDark) : 'transparent' }} /><span>{node.name}</span>{mark && <em class="mark" title={mark}>{node.mark === 'leads' ? `T${node.term}` : '!'}<span class="hidden">, {mark}</span></em>}</>;
+        const inside = <><i class="state" style={{ background: node.root ? colorOf(node.root, isDark) : 'transparent' }} /><span>{node.name}</span>{mark && <em class="says" title={mark}>{node.mark === 'leads' ? `T${node.term}` : '!'}<span class="hidden">, {mark}</span></em>}</>;
         const place = { left: `${node.x}%`, top: `${node.y}%` };
         return node.kind === 'native' && seen.controls
           ? <button type="button" key={node.id} class={`node native ${node.mark ?? ''}`} style={place} disabled={busy !== ''} onClick={() => isolate(node)} aria-label={`Native peer ${node.name}. Cut it off, or heal its links`} data-node={node.name}>{inside}</button>

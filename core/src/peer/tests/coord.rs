@@ -88,7 +88,7 @@ async fn a_fresh_space_has_locks_at_once_and_tokens_rise() {
     assert!(next.token() > before);
     // A handle that is dropped gives back what it held.
     drop(next);
-    soon(one.lock("/cron").deadline(PATIENCE)).await.unwrap();
+    drop(soon(one.lock("/cron").deadline(PATIENCE)).await.unwrap());
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_session_that_ends_loses_its_locks_and_says_so() {
     let two = soon(space.coordinator()).await.unwrap();
     let waiting = tokio::spawn(two.lock("/cron").deadline(PATIENCE).into_future());
     soon(one.close()).await.unwrap();
-    soon(waiting).await.unwrap().unwrap();
+    drop(soon(waiting).await.unwrap().unwrap());
     soon(held.lost()).await;
     assert_eq!(held.run(async {}).await, Err(LockLost));
     assert_eq!(one.state(), State::Lost);
