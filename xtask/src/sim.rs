@@ -12,7 +12,7 @@ pub(crate) struct Options {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// One kind of bad days instead of the one that each seed picks
+    /// One kind of bad days instead of the one that each seed picks; `consensus` and `coord` are the strong path's
     #[arg(long)]
     scenario: Option<String>,
     /// Print every line of what happens
@@ -31,9 +31,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     simulate(options.from, options.seeds, &extra)
 }
 
-/// Runs `count` seeds from `from` on.
-pub(crate) fn seeds(from: u64, count: u64) -> anyhow::Result<()> {
-    simulate(from, count, &[])
+/// Runs the first `count` seeds, of one scenario or each of the one that it draws.
+pub(crate) fn seeds(scenario: Option<&str>, count: u64) -> anyhow::Result<()> {
+    let extra: Vec<&str> = scenario.into_iter().flat_map(|name| ["--scenario", name]).collect();
+    simulate(0, count, &extra)
 }
 
 fn simulate(from: u64, count: u64, extra: &[&str]) -> anyhow::Result<()> {

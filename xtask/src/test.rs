@@ -16,6 +16,9 @@ use crate::licences;
 const SEEDS: u64 = 500;
 const LONG_SEEDS: u64 = 10_000;
 
+/// Seeds of the two simulators of the strong path.
+const STRONG_SEEDS: u64 = 1_000;
+
 /// Feature sets of the library that people build, each checked on its own.
 const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
 
@@ -138,7 +141,9 @@ fn deny(_: &Options) -> anyhow::Result<()> {
 }
 
 fn simulator(options: &Options) -> anyhow::Result<()> {
-    crate::sim::seeds(0, if options.long { LONG_SEEDS } else { SEEDS })
+    let times = if options.long { LONG_SEEDS / SEEDS } else { 1 };
+    crate::sim::seeds(None, times * SEEDS)?;
+    ["consensus", "coord"].into_iter().try_for_each(|name| crate::sim::seeds(Some(name), times * STRONG_SEEDS))
 }
 
 /// Unit, property, process and crash tests. Process tests start the programs that are built here first.

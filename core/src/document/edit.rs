@@ -22,7 +22,7 @@ use std::cell::Cell;
 
 use automerge::ReadDoc;
 use automerge::transaction::{OwnedTransaction, Transactable};
-use automerge::{ObjId, ObjType, Prop};
+use automerge::{ActorId, ObjId, ObjType, Prop};
 
 pub(super) use diff::text as diff_text;
 pub use list::{CounterDraft, ListDraft};
@@ -32,6 +32,7 @@ pub(super) use reconcile::parse_pointer;
 pub(super) use text::from_mark;
 pub use text::{Expand, Mark, Span, TextDraft};
 
+use super::hot::Caret;
 use super::value::{self, Kind, MAX_DEPTH, Value, ValueError};
 
 /// Most bytes in one [`Value::Bytes`]. A change travels and is kept as one piece; larger things belong into several
@@ -124,15 +125,70 @@ impl From<automerge::AutomergeError> for EditError {
     }
 }
 
+/// An operation, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Op {
+    pub(super) counter: u64,
+    pub(super) actor: ActorId,
+}
+
+impl Op {
+    pub(super) fn of(id: &ObjId) -> Option<Self> {
+        match id {
+            ObjId::Id(counter, actor, _) => Some(Self { counter: *counter, actor: actor.clone() }),
+            ObjId::Root => None,
+        }
+    }
+}
+
+/// One piece of text put in, or one element taken out.
+#[derive(Debug)]
+pub(super) struct Splice {
+    pub(super) id: ObjId,
+    /// The text's own id.
+    pub(super) text: Op,
+    /// In UTF-16 code units.
+    pub(super) at: usize,
+    /// The element behind which text goes; none at the start.
+    pub(super) behind: Option<Op>,
+    pub(super) inserted: String,
+    /// The element that goes; then nothing is put in.
+    pub(super) removed: Option<Op>,
+}
+
+impl Splice {
+    /// Operations that it takes.
+    pub(super) fn ops(&self) -> usize {
+        if self.removed.is_some() { 1 } else { self.inserted.chars().count() }
+    }
+
+    /// Whose operations it refers to.
+    pub(super) fn actors(&self) -> impl Iterator<Item = &ActorId> {
+        [Some(&self.text), self.behind.as_ref(), self.removed.as_ref()].into_iter().flatten().map(|op| &op.actor)
+    }
+}
+
+/// What an edit has written so far, as far as [`super::hot`] can make use of it.
+pub(super) enum Written {
+    /// Nothing; the caret is where the edit before left it.
+    Nothing(Option<Caret>),
+    /// One splice.
+    Splice(Splice),
+    /// Something else, or it does not matter.
+    NotFollowed,
+}
+
 /// The transaction under all drafts of one edit. `inside` tells a panic of Automerge from one of the program.
 pub(super) struct Tx {
     pub(super) inner: OwnedTransaction,
     pub(super) inside: Cell<bool>,
+    /// What was written, as long as it is followed.
+    pub(super) written: Written,
 }
 
 impl Tx {
     pub(super) fn new(inner: OwnedTransaction) -> Self {
-        Self { inner, inside: Cell::new(false) }
+        Self { inner, inside: Cell::new(false), written: Written::NotFollowed }
     }
 
     /// Reads through Automerge.
@@ -145,6 +201,7 @@ impl Tx {
 
     /// Writes through Automerge.
     pub(super) fn tell<R>(&mut self, f: impl FnOnce(&mut OwnedTransaction) -> R) -> R {
+        self.written = Written::NotFollowed;
         self.inside.set(true);
         let result = f(&mut self.inner);
         self.inside.set(false);

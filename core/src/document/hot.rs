@@ -24,6 +24,7 @@
 mod apply;
 mod cell;
 mod commit;
+mod keystroke;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +35,8 @@ pub use cell::HotCell;
 #[cfg(feature = "net")]
 pub(crate) use commit::Draft;
 pub use commit::EditOptions;
+pub(super) use keystroke::Caret;
+use keystroke::Last;
 pub use view::{ObjectId, View};
 pub(super) use view::{is_op_id, resolve};
 
@@ -131,6 +134,11 @@ pub struct HotDocument {
     layered: BTreeSet<u32>,
     /// Own actors that must not be used.
     blocked: BTreeSet<u32>,
+    /// The latest own change.
+    last: Option<Last>,
+    /// How many changes were not collected from the document.
+    #[cfg(test)]
+    proven: usize,
     /// The latest own changes, which may not be stored yet.
     made: VecDeque<Made>,
     made_bytes: usize,
@@ -172,6 +180,9 @@ impl HotDocument {
             own: None,
             layered: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            last: None,
+            #[cfg(test)]
+            proven: 0,
             made: VecDeque::new(),
             made_bytes: 0,
             unmarked: Unmarked::default(),

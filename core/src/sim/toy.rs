@@ -44,7 +44,7 @@ enum Row {
 
 enum After {
     Open,
-    Rows(Vec<Row>, Option<(RequestId, Reply)>),
+    Rows(Vec<Row>, Option<Box<(RequestId, Reply)>>),
 }
 
 pub(super) struct Toy {
@@ -126,7 +126,7 @@ impl Toy {
                 self.reply(request, Ok(reply));
                 self.store(StorageWork::Write { ops, epoch: None }, After::Rows(rows, None));
             }
-            (answer, _) => self.store(StorageWork::Write { ops, epoch: None }, After::Rows(rows, answer)),
+            (answer, _) => self.store(StorageWork::Write { ops, epoch: None }, After::Rows(rows, answer.map(Box::new))),
         }
     }
 
@@ -241,7 +241,7 @@ impl Toy {
         let ops = vec![WriteOp::Put(Table::Facts, b"space".to_vec(), space.0.to_vec())];
         self.space = Some(space);
         let reply = Reply::Space(info(space));
-        self.store(StorageWork::Write { ops, epoch: None }, After::Rows(Vec::new(), Some((request, reply))));
+        self.store(StorageWork::Write { ops, epoch: None }, After::Rows(Vec::new(), Some(Box::new((request, reply)))));
     }
 
     fn open(&mut self, path: Path, template: Template) -> Reply {
@@ -328,8 +328,8 @@ impl Machine for Toy {
                         spaces: self.space.map(info).into_iter().collect(),
                     }));
                 }
-                (Some(After::Rows(rows, answer)), Ok(_)) => self.durable(rows, answer),
-                (Some(After::Rows(_, Some((request, _)))), Err(failure)) => self.reply(request, Err(failure.into())),
+                (Some(After::Rows(rows, answer)), Ok(_)) => self.durable(rows, answer.map(|answer| *answer)),
+                (Some(After::Rows(_, Some(answer))), Err(failure)) => self.reply(answer.0, Err(failure.into())),
                 _ => {}
             },
             #[cfg(feature = "coord")]

@@ -1,4 +1,7 @@
-//! Runs the simulator over a range of seeds: `sim --seeds N --from S [--scenario NAME] [--echo] [--tail N]`.
+//! Runs the simulators over a range of seeds: `sim --seeds N --from S [--scenario NAME] [--echo] [--tail N]`.
+//!
+//! The scenarios `consensus` (replicas of a log, alone) and `coord` (voters and clients of the strong path) have worlds and
+//! checkers of their own and are run by name; every other is a kind of bad days for whole peers.
 //!
 //! Seeds are shared out to two threads; each run is one thread's alone, so what a seed does depends on nothing else.
 
@@ -7,10 +10,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
-use foreshore::sim::{self, Failure, Options, Report, Scenario};
+use foreshore::coord::raft::sim as consensus;
+use foreshore::coord::serve::sim as coord;
+use foreshore::sim::{self, Options, Report, Scenario};
 
 /// Threads that run seeds.
 const THREADS: usize = 2;
+/// The simulators of the strong path.
+const CONSENSUS: &str = "consensus";
+const COORD: &str = "coord";
+
 /// Failures after which the rest is not run.
 const ENOUGH: usize = 5;
 
@@ -48,9 +57,9 @@ fn arguments() -> anyhow::Result<Arguments> {
         }
     }
     if let Some(name) = &parsed.scenario
-        && !sim::NAMES.contains(&name.as_str())
+        && !sim::NAMES.iter().chain(&[CONSENSUS, COORD]).any(|known| known == name)
     {
-        bail!("there is no scenario {name:?}; there are {}", sim::NAMES.join(", "));
+        bail!("there is no scenario {name:?}; there are {}, {CONSENSUS} and {COORD}", sim::NAMES.join(", "));
     }
     Ok(parsed)
 }
@@ -60,9 +69,87 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if !arguments.echo {
         std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
     }
+    match arguments.scenario.as_deref() {
+        Some(CONSENSUS) => Ok(strong(arguments, |seed| {
+            let options = consensus::Options { echo: arguments.echo, ..Default::default() };
+            consensus::run(seed, options).map_err(|failure| failure.to_string())
+        })),
+        Some(COORD) => Ok(strong(arguments, |seed| {
+            let options = coord::Options { echo: arguments.echo, ..Default::default() };
+            coord::run(seed, options).map_err(|failure| failure.to_string())
+        })),
+        _ => {
+            let (reports, failures) = pool(arguments, |seed| {
+                one(arguments, seed).map_err(|failure| {
+                    println!("{failure}\n");
+                    format!("seed {} ({}): {}", failure.seed, failure.scenario, failure.violation)
+                })
+            });
+            summary(&reports, &failures);
+            Ok(failures.is_empty())
+        }
+    }
+}
+
+/// Seeds of a simulator of the strong path; whether all kept every promise.
+fn strong<R: Send + Sum>(arguments: &Arguments, run: impl Fn(u64) -> Result<R, String> + Sync) -> bool {
+    let (reports, failures) = pool(arguments, run);
+    for failure in &failures {
+        println!("{failure}\n");
+    }
+    let name = arguments.scenario.as_deref().unwrap_or_default();
+    println!("{name}: {} seeds kept every promise, {} did not: {}", reports.len(), failures.len(), R::sum(&reports));
+    failures.is_empty()
+}
+
+/// What many runs did together.
+trait Sum: Sized {
+    fn sum(reports: &[Self]) -> String;
+}
+
+impl Sum for consensus::Report {
+    fn sum(reports: &[Self]) -> String {
+        let of = |field: fn(&Self) -> u64| reports.iter().map(field).sum::<u64>();
+        format!(
+            "{} proposals acknowledged, {} reads, {} leaders, {} crashes, {} rows torn, {} memberships, {} snapshots",
+            of(|r| r.acknowledged),
+            of(|r| r.reads),
+            of(|r| r.leaders),
+            of(|r| r.crashes),
+            of(|r| r.torn),
+            of(|r| r.changes),
+            of(|r| r.installed)
+        )
+    }
+}
+
+impl Sum for coord::Report {
+    fn sum(reports: &[Self]) -> String {
+        let mut all = Self::default();
+        reports.iter().for_each(|report| all.add(report));
+        format!(
+            "{} replies, {} reads, {} operations put in order ({} histories too long), {} grants, {} stale writes refused, \
+             {} events, {} sessions expired, {} leaders, {} crashes, {} memberships",
+            all.replies,
+            all.reads,
+            all.operations,
+            all.undecided,
+            all.grants,
+            all.fenced,
+            all.events,
+            all.expired,
+            all.leaders,
+            all.crashes,
+            all.changes
+        )
+    }
+}
+
+/// Runs the seeds side by side, until enough have failed.
+fn pool<R: Send>(arguments: &Arguments, run: impl Fn(u64) -> Result<R, String> + Sync) -> (Vec<R>, Vec<String>) {
     let next = AtomicU64::new(arguments.from);
     let end = arguments.from.saturating_add(arguments.seeds);
-    let outcome = Mutex::new((Vec::<Report>::new(), Vec::<Failure>::new()));
+    let outcome = Mutex::new((Vec::<R>::new(), Vec::<String>::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(arguments.seeds.max(1) as usize) {
             scope.spawn(|| {
@@ -71,31 +158,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
                     if seed >= end || outcome.lock().expect("no thread panics while it holds this").1.len() >= ENOUGH {
                         return;
                     }
-                    let result = one(arguments, seed);
+                    let result = run(seed);
                     let mut outcome = outcome.lock().expect("no thread panics while it holds this");
                     match result {
                         Ok(report) => outcome.0.push(report),
-                        Err(failure) => {
-                            println!("{failure}\n");
-                            outcome.1.push(*failure);
-                        }
+                        Err(failure) => outcome.1.push(failure),
                     }
                 }
             });
         }
     });
-    let (reports, failures) = outcome.into_inner().expect("no thread panics while it holds this");
-    summary(&reports, &failures);
-    Ok(failures.is_empty())
+    outcome.into_inner().expect("no thread panics while it holds this")
 }
 
-fn one(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
+fn one(arguments: &Arguments, seed: u64) -> Result<Report, Box<sim::Failure>> {
     let options = Options { echo: arguments.echo, tail: arguments.tail, ..Options::default() };
     let named = arguments.scenario.as_deref().and_then(|name| Scenario::named(name, seed));
     sim::run_scenario(named.unwrap_or_else(|| Scenario::of_seed(seed)), seed, options)
 }
 
-fn summary(reports: &[Report], failures: &[Failure]) {
+fn summary(reports: &[Report], failures: &[String]) {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let slowest = reports.iter().max_by_key(|report| report.tally.converged_after);
     println!(
@@ -116,6 +198,6 @@ fn summary(reports: &[Report], failures: &[Failure]) {
         println!("slowest to converge: {seconds:.1} s of virtual time, seed {} ({})", slowest.seed, slowest.scenario);
     }
     for failure in failures {
-        println!("seed {} ({}): {}", failure.seed, failure.scenario, failure.violation);
+        println!("{failure}");
     }
 }

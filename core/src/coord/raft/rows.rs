@@ -17,6 +17,8 @@
 //! - `head.seq == tail.seq + 1`: the last write is not complete, so it was never acknowledged, and nothing that depends on
 //!   it was sent. Entries from `cut` on are dropped. What was there before the cut has to be whole.
 //!
+//! The head's commit index holds for what is kept in either case: where a snapshot replaces the log it is the one from before.
+//!
 //! Nothing else is repaired. Entries that a voter once acknowledged and lost may have been the last copy that a majority
 //! needs, so a voter without them may not go on under its name.
 

@@ -77,12 +77,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "consensus seed {}: {}", self.seed, self.violation)?;
         self.tail.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
-        write!(
-            f,
-            "replay: COORD_FROM={} COORD_SEEDS=1 COORD_ECHO=1 cargo nextest run -p foreshore --no-default-features \
-             --features coord --no-capture -E 'test(groups_keep_every_promise)'",
-            self.seed
-        )
+        write!(f, "replay: cargo xtask sim --scenario consensus --from {} --seeds 1 --echo", self.seed)
     }
 }
 

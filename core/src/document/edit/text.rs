@@ -7,9 +7,12 @@ use automerge::marks::{ExpandMark, Mark as AutomergeMark};
 use automerge::transaction::Transactable;
 use automerge::{ObjId, ReadDoc};
 
-use super::{EditError, Tx, check_key, check_value, diff};
+use super::{EditError, Op, Splice, Tx, Written, check_key, check_value, diff};
 use crate::document::patch::TextEdit;
 use crate::document::value::{Kind, Value, from_scalar, to_scalar};
+
+/// Most bytes put in that count as a key press: what an input method puts in at once, and small pastes.
+const KEYS: usize = 64;
 
 /// Text inside an edit. All indexes are UTF-16 code units.
 pub struct TextDraft<'d> {
@@ -88,18 +91,49 @@ impl TextDraft<'_> {
                 spliced => spliced,
             };
         }
-        let (from, width) = self.settle(range.start)?;
+        let (from, width, element) = self.settle_at(range.start)?;
         // Right behind a single unit no pair is split.
         let to = if width == 1 && range.end == from + 1 { range.end } else { self.settle(range.end)?.0 };
-        self.splice_settled(from, to.saturating_sub(from), insert)
+        let removed = if to == from + width { element.as_ref().and_then(Op::of) } else { None };
+        self.write(from, to.saturating_sub(from), insert, removed)
     }
 
     fn splice_settled(&mut self, from: usize, remove: usize, insert: &str) -> Result<(), EditError> {
+        self.write(from, remove, insert, None)
+    }
+
+    /// Writes a splice; `removed`: the one element that it takes out, where that is known.
+    fn write(&mut self, from: usize, remove: usize, insert: &str, removed: Option<Op>) -> Result<(), EditError> {
         if remove == 0 && insert.is_empty() {
             return Ok(());
         }
+        let alone = self.follow(from, remove, insert, removed);
         let remove = isize::try_from(remove).map_err(|_| EditError::Full)?;
-        Ok(self.tx.tell(|tx| tx.splice_text(&self.obj, from, remove, insert))?)
+        self.tx.tell(|tx| tx.splice_text(&self.obj, from, remove, insert))?;
+        if let Some(splice) = alone {
+            self.tx.written = Written::Splice(splice);
+        }
+        Ok(())
+    }
+
+    /// A splice that is the first thing that the edit does, if it is a key press.
+    fn follow(&self, at: usize, remove: usize, insert: &str, removed: Option<Op>) -> Option<Splice> {
+        let Written::Nothing(caret) = &self.tx.written else { return None };
+        let (behind, removed) = match (remove, removed) {
+            (0, _) if insert.len() > KEYS => return None,
+            (0, _) if at == 0 => (None, None),
+            (0, _) => match caret {
+                Some(caret) if caret.at == at && caret.text == self.obj => (Some(caret.behind.clone()), None),
+                _ => {
+                    let before = self.tx.ask(|tx| tx.get(&self.obj, at - 1).map(|found| found.map(|(_, id)| id)));
+                    (Some(Op::of(&before.ok()??)?), None)
+                }
+            },
+            (_, Some(removed)) if insert.is_empty() => (None, Some(removed)),
+            _ => return None,
+        };
+        let text = Op::of(&self.obj)?;
+        Some(Splice { id: self.obj.clone(), text, at, behind, inserted: insert.to_owned(), removed })
     }
 
     /// Appends.
@@ -170,14 +204,19 @@ impl TextDraft<'_> {
     /// An index inside a surrogate pair moves to its end; one past the end is refused. With it the width of the element
     /// that stands there, 0 at the end.
     fn settle(&self, index: usize) -> Result<(usize, usize), EditError> {
+        self.settle_at(index).map(|(index, width, _)| (index, width))
+    }
+
+    /// [`TextDraft::settle`] with the id of that element.
+    fn settle_at(&self, index: usize) -> Result<(usize, usize, Option<ObjId>), EditError> {
         let width_of = |value: &automerge::Value<'_>| value.as_str().map_or(1, |s| s.encode_utf16().count());
         let found = self.tx.ask(|tx| tx.get(&self.obj, index).map(|f| f.map(|(value, id)| (width_of(&value), id))))?;
         let Some((width, id)) = found else {
             let len = self.len();
-            return if index <= len { Ok((index, 0)) } else { Err(EditError::OutOfRange { index, len }) };
+            return if index <= len { Ok((index, 0, None)) } else { Err(EditError::OutOfRange { index, len }) };
         };
         if width < 2 {
-            return Ok((index, width));
+            return Ok((index, width, Some(id)));
         }
         self.tx.ask(|tx| {
             // The element covers several units: find how many of them lie before the index.
@@ -188,7 +227,7 @@ impl TextDraft<'_> {
                     _ => break,
                 }
             }
-            Ok(if start == index { (index, width) } else { (start + width, 0) })
+            Ok(if start == index { (index, width, Some(id)) } else { (start + width, 0, None) })
         })
     }
 }

@@ -94,6 +94,7 @@ impl HotDocument {
         self.pending_hashes.clear();
         self.pending_bytes = 0;
         self.own = None;
+        self.last = None;
         self.layered.clear();
         self.quarantined.clone_from(&detail);
         HotError::Quarantined { detail }

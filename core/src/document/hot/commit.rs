@@ -7,8 +7,9 @@ use automerge::transaction::{CommitOptions, OwnedTransaction, Transactable};
 use automerge::{ActorId, Automerge, Change, ReadDoc};
 
 use super::apply::panic_text;
+use super::keystroke::{self, Caret, Frame, Last};
 use super::{ACTORS, HotDocument, HotError, MADE, MADE_BYTES, Made, own_hash, their_hash};
-use crate::document::edit::{EditError, MAX_OP, MapDraft, Tx};
+use crate::document::edit::{EditError, MAX_OP, MapDraft, Op, Splice, Tx, Written};
 use crate::document::local::LocalChange;
 use crate::id::{Actor, ChangeHash};
 use crate::time::WallTime;
@@ -32,8 +33,12 @@ impl EditOptions {
         Self { time, message: None }
     }
 
+    fn seconds(&self) -> i64 {
+        self.time.0.div_euclid(1000)
+    }
+
     fn commit(&self) -> CommitOptions {
-        let options = CommitOptions::default().with_time(self.time.0.div_euclid(1000));
+        let options = CommitOptions::default().with_time(self.seconds());
         match &self.message {
             Some(message) => options.with_message(message.clone()),
             None => options,
@@ -46,6 +51,8 @@ struct Plan {
     n: u32,
     actor: Actor,
     heads: Option<Vec<automerge::ChangeHash>>,
+    /// The present heads, sorted, when they are what the change stands on.
+    present: Option<Vec<automerge::ChangeHash>>,
     /// The greatest operation counter that the change's first one follows.
     top: u64,
     fork: bool,
@@ -75,11 +82,23 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
-        let doc = self.applied()?;
-        let top = max_op(doc, &doc.get_heads());
-        let n = self.free_actor(None)?;
-        let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
+        let plan = self.plan()?;
         self.run(&plan, options, f)
+    }
+
+    /// The plan of an edit at the present heads.
+    fn plan(&mut self) -> Result<Plan, HotError> {
+        let mut heads = self.applied()?.get_heads();
+        heads.sort_unstable();
+        let n = self.free_actor(None)?;
+        let (actor, top) = match &self.last {
+            Some(last) if last.n == n => {
+                let alone = matches!(&*heads, [head] if head.0 == last.hash.0);
+                (last.actor.clone(), if alone { last.max_op } else { max_op(self.applied()?, &heads) })
+            }
+            _ => (self.author().actor(n), max_op(self.applied()?, &heads)),
+        };
+        Ok(Plan { n, actor, heads: None, present: Some(heads), top, fork: false })
     }
 
     /// One edit as seen at `heads`: the closure reads and changes what was there, and the change merges with everything
@@ -114,7 +133,7 @@ impl HotDocument {
         let (below, above) = (max_op(doc, &heads), max_op(doc, &doc.get_heads()));
         let fork = above + 1 > below + MAX_GAP;
         let top = if fork { below } else { above };
-        let plan = Plan { n, actor: self.author().actor(n), heads: Some(heads), top, fork };
+        let plan = Plan { n, actor: self.author().actor(n), heads: Some(heads), present: None, top, fork };
         self.run(&plan, options, f)
     }
 
@@ -125,10 +144,8 @@ impl HotDocument {
         &mut self,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Draft), HotError> {
-        let doc = self.ready()?;
-        let top = max_op(doc, &doc.get_heads());
-        let n = self.free_actor(None)?;
-        let plan = Plan { n, actor: self.author().actor(n), heads: None, top, fork: false };
+        self.ready()?;
+        let plan = self.plan()?;
         let (result, tx) = self.attempt(&plan, f)?;
         Ok((result, Draft { tx, plan }))
     }
@@ -179,6 +196,7 @@ impl HotDocument {
                 .map_err(|payload| self.quarantine(panic_text(&*payload)))?
         };
         let mut tx = Tx::new(begun);
+        tx.written = self.followed(plan);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut MapDraft::root(&mut tx))));
         match outcome {
             Ok(Ok(result)) => Ok((result, tx)),
@@ -195,55 +213,102 @@ impl HotDocument {
         }
     }
 
+    /// What is followed of an edit: a splice, where a key press may be proved.
+    fn followed(&self, plan: &Plan) -> Written {
+        let Some(last) = self.last.as_ref().filter(|last| last.n == plan.n) else { return Written::NotFollowed };
+        match plan.present.as_deref() {
+            Some([head]) if head.0 == last.hash.0 => Written::Nothing(last.caret.clone()),
+            Some(_) => Written::Nothing(None),
+            None => Written::NotFollowed,
+        }
+    }
+
     fn finish(&mut self, tx: Tx, plan: &Plan, options: &EditOptions) -> Result<LocalChange, HotError> {
-        if plan.top + tx.inner.pending_ops() as u64 >= MAX_OP {
+        let ops = tx.inner.pending_ops() as u64;
+        if plan.top + ops >= MAX_OP {
             self.roll_back(tx, plan)?;
             return Err(EditError::Full.into());
         }
+        let Tx { inner, written, .. } = tx;
         let committed = catch_unwind(AssertUnwindSafe(|| {
-            let (doc, hash, _) = tx.inner.commit_with(options.commit());
-            let change = hash.and_then(|hash| doc.get_change_by_hash(&hash));
-            (doc, change)
+            let (doc, hash, _) = inner.commit_with(options.commit());
+            let hash = hash?;
+            let known = self.prove(&written, plan, options, &hash);
+            Some(match known {
+                Some(fresh) => (doc, fresh, None),
+                None => {
+                    let mut change = doc.get_change_by_hash(&hash)?;
+                    (doc, Fresh::of(&mut change), Some(change))
+                }
+            })
         }));
-        let (doc, mut change) = match committed {
-            Ok((doc, Some(change))) => (doc, change),
-            Ok((_, None)) => return Err(self.quarantine("a commit left no change".into())),
+        let (doc, fresh, change) = match committed {
+            Ok(Some(committed)) => committed,
+            Ok(None) => return Err(self.quarantine("a commit left no change".into())),
             Err(payload) => return Err(self.quarantine(panic_text(&*payload))),
         };
+        #[cfg(test)]
+        if change.is_none() {
+            self.proven += 1;
+        }
         if plan.fork {
-            let again = change.clone();
-            match self.guard(|doc| doc.apply_changes([again]))? {
+            match self.guard(|doc| doc.apply_changes(change))? {
                 Ok(()) => {}
                 Err(error) => return Err(self.quarantine(error.to_string())),
             }
         } else {
             self.doc = Some(doc);
         }
-        Ok(self.describe(&mut change, plan))
+        Ok(self.describe(fresh, plan, &written))
+    }
+
+    /// A key press without its change; see [`keystroke`].
+    fn prove(
+        &self,
+        written: &Written,
+        plan: &Plan,
+        options: &EditOptions,
+        hash: &automerge::ChangeHash,
+    ) -> Option<Fresh> {
+        let (Written::Splice(splice), Some(deps)) = (written, &plan.present) else { return None };
+        let last = self.last.as_ref().filter(|last| last.n == plan.n)?;
+        let (seq, start_op) = (last.seq + 1, plan.top + 1);
+        let message = options.message.as_deref().unwrap_or_default();
+        let frame = Frame { deps, actor: &plan.actor, seq, start_op, seconds: options.seconds(), message };
+        let hash = own_hash(hash);
+        let bytes = keystroke::prove(splice, &frame, &hash)?;
+        let max_op = plan.top + splice.ops() as u64;
+        Some(Fresh { hash, deps: deps.iter().map(own_hash).collect(), seq, start_op, max_op, bytes })
     }
 
     /// The change as the engine wants it; the layers it brings are committed from here on.
-    fn describe(&mut self, change: &mut Change, plan: &Plan) -> LocalChange {
-        let hash = own_hash(&change.hash());
+    fn describe(&mut self, fresh: Fresh, plan: &Plan, written: &Written) -> LocalChange {
+        let Fresh { hash, deps, seq, start_op, max_op, bytes } = fresh;
         self.own.get_or_insert_default().insert(plan.n, hash);
         self.layered.insert(plan.n);
-        let deps: Vec<ChangeHash> = change.deps().iter().map(own_hash).collect();
         let floating = &mut self.floating;
-        let brought = |(hash, bytes): (ChangeHash, &[u8])| floating.remove(&hash).then(|| bytes.to_vec());
-        let layers: Vec<_> =
-            self.template.layers().filter(|(hash, _)| deps.contains(hash)).filter_map(brought).collect();
-        let bytes = change.bytes().to_vec();
+        let layers: Vec<_> = if floating.is_empty() {
+            Vec::new()
+        } else {
+            let brought = |(hash, bytes): (ChangeHash, &[u8])| floating.remove(&hash).then(|| bytes.to_vec());
+            self.template.layers().filter(|(hash, _)| deps.contains(hash)).filter_map(brought).collect()
+        };
         self.chunk_bytes += bytes.len();
         self.remember(plan.n, hash, layers.iter().chain([&bytes]).cloned().collect());
+        let caret = match written {
+            Written::Splice(splice) => caret_after(splice, &plan.actor, max_op),
+            _ => None,
+        };
+        self.last = Some(Last { n: plan.n, actor: plan.actor.clone(), hash, seq, max_op, caret });
         LocalChange {
             document: self.author.document,
             actor: plan.actor.clone(),
             actor_n: plan.n,
             hash,
             deps,
-            seq: change.seq(),
-            start_op: change.start_op().get(),
-            max_op: change.max_op(),
+            seq,
+            start_op,
+            max_op,
             bytes,
             layers,
         }
@@ -278,17 +343,18 @@ impl HotDocument {
 
     /// The lowest own actor that can commit at `heads` (`None`: at the present), preferring those in use.
     fn free_actor(&mut self, heads: Option<&[ChangeHash]>) -> Result<u32, HotError> {
-        let chains = self.own_chains()?.clone();
+        self.own_chains()?;
         let mut fresh = None;
         for n in 0.. {
             if self.blocked.contains(&n) {
                 continue;
             }
-            match (chains.get(&n), heads) {
+            let last = self.own.as_ref().and_then(|own| own.get(&n)).copied();
+            match (last, heads) {
                 (None, _) if fresh.is_none() => fresh = Some(n),
                 (None, _) => {}
                 (Some(_), None) => return Ok(n),
-                (Some(last), Some(heads)) if self.covers(heads, last)? => return Ok(n),
+                (Some(last), Some(heads)) if self.covers(heads, &last)? => return Ok(n),
                 _ => {}
             }
             if let Some(fresh) = fresh.filter(|_| n + 1 >= ACTORS) {
@@ -349,6 +415,39 @@ impl HotDocument {
         }
         Ok(false)
     }
+}
+
+/// A change as it was committed.
+struct Fresh {
+    hash: ChangeHash,
+    deps: Vec<ChangeHash>,
+    seq: u64,
+    start_op: u64,
+    max_op: u64,
+    bytes: Vec<u8>,
+}
+
+impl Fresh {
+    fn of(change: &mut Change) -> Self {
+        Self {
+            hash: own_hash(&change.hash()),
+            deps: change.deps().iter().map(own_hash).collect(),
+            seq: change.seq(),
+            start_op: change.start_op().get(),
+            max_op: change.max_op(),
+            bytes: change.bytes().to_vec(),
+        }
+    }
+}
+
+/// Behind what was put in; after a removal the place is known, the element there is not.
+fn caret_after(splice: &Splice, actor: &Actor, max_op: u64) -> Option<Caret> {
+    if splice.removed.is_some() {
+        return None;
+    }
+    let at = splice.at + splice.inserted.encode_utf16().count();
+    let behind = Op { counter: max_op, actor: ActorId::from(actor.as_bytes()) };
+    Some(Caret { text: splice.id.clone(), at, behind })
 }
 
 /// The greatest operation counter of some changes.

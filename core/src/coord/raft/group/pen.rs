@@ -53,13 +53,23 @@ pub(super) struct Pen {
     hard: HardState,
     /// The last entry that the rows on disk name.
     disk_last: u64,
+    /// The commit index of the last write.
+    disk_commit: u64,
     flight: Option<Flight>,
     next: Batch,
 }
 
 impl Pen {
     pub(super) fn new() -> Self {
-        Self { seq: 0, tickets: 0, hard: HardState::default(), disk_last: 0, flight: None, next: Batch::default() }
+        Self {
+            seq: 0,
+            tickets: 0,
+            hard: HardState::default(),
+            disk_last: 0,
+            disk_commit: 0,
+            flight: None,
+            next: Batch::default(),
+        }
     }
 
     /// The first write of a founder: everything is new.
@@ -82,6 +92,7 @@ impl Pen {
         self.seq = seq;
         self.hard = hard.clone();
         self.disk_last = last;
+        self.disk_commit = hard.commit;
     }
 
     pub(super) fn hard(&mut self, hard: &HardState) {
@@ -186,6 +197,9 @@ impl Pen {
         let first = batch.entries.first_key_value().map_or(u64::MAX, |(index, _)| *index);
         let cut = first.min(self.disk_last + 1);
         let HardState { term, vote, commit, .. } = self.hard;
+        // What a snapshot replaces may never have been committed. Where its write is cut off, those entries are all there
+        // is, and the commit index that came with it would say that they were.
+        let commit = if batch.install && self.seq > 1 { self.disk_commit.min(commit) } else { commit };
         writes.push(head_row(&Head { seq: self.seq, term, vote, commit, cut }));
         writes.extend(batch.entries.iter().map(|(index, entry)| entry_row(*index, entry)));
         let kept = batch.snapshot.as_deref().or(if self.seq == 1 { snapshot } else { None });
@@ -205,6 +219,7 @@ impl Pen {
             writes.push(delete_snapshots(0, tail.snapshot.index));
         }
         self.disk_last = tail.last;
+        self.disk_commit = self.hard.commit;
         writes
     }
 }

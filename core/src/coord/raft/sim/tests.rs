@@ -7,6 +7,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Few by default; `COORD_FROM` and `COORD_SEEDS` choose others, `COORD_ECHO` prints every line.
+/// `cargo xtask sim --scenario consensus` runs many more.
 #[test]
 fn groups_keep_every_promise() {
     let (from, seeds) = (number("COORD_FROM", 0), number("COORD_SEEDS", 12));

@@ -110,6 +110,67 @@ fn a_torn_write_is_cut_off_and_nothing_else() {
     }
 }
 
+/// The first write of `to` that is `wanted`, on its way while `leader` speaks to it; those before it are done.
+fn caught(table: &mut Table, leader: u8, to: u8, wanted: impl Fn(&[Write]) -> bool) -> Option<Vec<Write>> {
+    for _ in 0..40 {
+        table.at(leader).group.tick();
+        table.pump(member(leader).peer);
+        while let Some((from, peer, bytes)) = table.wires.pop_front() {
+            let _ = table.seats.get_mut(&peer).map(|seat| seat.group.message(from, &bytes));
+            if peer != member(to).peer {
+                table.pump(peer);
+                continue;
+            }
+            while let Some(output) = table.at(to).group.poll() {
+                match output {
+                    Output::Send { to: other, bytes } => table.wires.push_back((peer, other, bytes)),
+                    Output::Persist { writes, .. } if wanted(&writes) => return Some(writes),
+                    Output::Persist { ticket, writes } => {
+                        let Ok(()) = table.at(to).disk.write(&writes);
+                        table.at(to).group.persisted(ticket);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A voter holds entries that were never committed when a snapshot comes. Of a write that is cut off nothing may say that they
+/// were.
+#[test]
+fn a_torn_snapshot_commits_nothing_of_what_it_replaces() {
+    let mut table = Table::found(3, small());
+    let leader = table.elect();
+    table.ticks(3);
+    table.cut.push(member(leader).peer);
+    (0..4).for_each(|byte| {
+        table.at(leader).group.propose(vec![byte]).expect("it leads");
+        table.settle();
+    });
+    let committed = table.at(leader).group.committed();
+    assert!(committed < table.at(leader).group.last_index());
+    let next = table.elect();
+    // So many that what it lacks is in no log any more.
+    (0..200).for_each(|byte| {
+        table.at(next).group.propose(vec![9, byte]).expect("it leads");
+        table.settle();
+    });
+    table.cut.clear();
+    let has_part = |rows: &[Write]| rows.iter().any(|row| matches!(row, Write::Put(key, _) if key[0] == 0x20));
+    let writes = caught(&mut table, next, leader, has_part).expect("a snapshot comes");
+    let tail = writes.iter().position(|row| matches!(row, Write::Put(key, _) if key[0] == 0x02)).expect("a tail");
+    for rows in 0..=writes.len() {
+        let mut disk = table.at(leader).disk.clone();
+        disk.submit(writes.clone());
+        disk.crash(0, rows);
+        let stored = open(&disk).unwrap_or_else(|why| panic!("{rows} rows: {why}"));
+        let group = Group::open(small(), stored, Register::default(), 1).expect("our own snapshot");
+        assert_eq!(group.committed() > committed, rows > tail, "{rows} of {} rows", writes.len());
+    }
+}
+
 /// Conflicting entries are replaced by a later leader's; a write that is torn there must not mix the two.
 #[test]
 fn a_torn_replacement_of_entries_leaves_neither_half() {
@@ -130,34 +191,8 @@ fn a_torn_replacement_of_entries_leaves_neither_half() {
     });
     table.cut.clear();
     // It hears of the new leader; its write is caught on the way.
-    let mut writes = None;
-    for _ in 0..20 {
-        table.at(next).group.tick();
-        table.pump(member(next).peer);
-        while let Some((from, to, bytes)) = table.wires.pop_front() {
-            let _ = table.seats.get_mut(&to).map(|seat| seat.group.message(from, &bytes));
-            if to != member(leader).peer {
-                table.pump(to);
-                continue;
-            }
-            while let Some(output) = table.at(leader).group.poll() {
-                match output {
-                    Output::Send { to, bytes } => table.wires.push_back((member(leader).peer, to, bytes)),
-                    Output::Persist { ticket, writes: rows } => {
-                        let replaces = rows.iter().any(|row| matches!(row, Write::Delete(..)));
-                        if replaces {
-                            writes = Some(rows);
-                            break;
-                        }
-                        let Ok(()) = table.at(leader).disk.write(&rows);
-                        table.at(leader).group.persisted(ticket);
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-    let writes = writes.expect("it replaces what nobody else has");
+    let replaces = |rows: &[Write]| rows.iter().any(|row| matches!(row, Write::Delete(..)));
+    let writes = caught(&mut table, next, leader, replaces).expect("it replaces what nobody else has");
     for rows in 0..=writes.len() {
         let mut disk = table.at(leader).disk.clone();
         disk.submit(writes.clone());

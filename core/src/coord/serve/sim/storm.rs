@@ -30,7 +30,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(seed: u64, options: Options) -> Self {
-        let mut dice = Dice::new(seed ^ 0xc0_0bd_5e);
+        let mut dice = Dice::new(seed ^ 0x0c00_bd5e);
         let founders = if dice.chance(600) { 3 } else { 5 };
         let spares = dice.between(0, 2) as usize;
         let clients = dice.between(4, 16) as usize;

@@ -6,10 +6,10 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Two hundred by default, in four parts that run at once; `COORD_FROM` and `COORD_SEEDS` choose others, `COORD_ECHO` prints
-/// every line.
+/// Forty by default, in four parts that run at once; `COORD_FROM` and `COORD_SEEDS` choose others, `COORD_ECHO` prints every
+/// line. `cargo xtask sim --scenario coord` runs many more.
 fn clients_are_told_the_truth(part: u64) {
-    let seeds = number("COORD_SEEDS", 200).div_ceil(4);
+    let seeds = number("COORD_SEEDS", 40).div_ceil(4);
     let from = number("COORD_FROM", 0) + part * seeds;
     let options = Options { echo: std::env::var_os("COORD_ECHO").is_some(), ..Options::default() };
     let mut total = Report::default();

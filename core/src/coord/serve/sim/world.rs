@@ -301,10 +301,8 @@ impl World {
                     self.tick(n)?;
                 }
             }
-            Event::Frame(from, to, epoch, bytes) => {
-                if self.net.is_current(from, to, epoch) || from == to {
-                    self.deliver(from, to, &bytes)?;
-                }
+            Event::Frame(from, to, epoch, bytes) if from == to || self.net.is_current(from, to, epoch) => {
+                self.deliver(from, to, &bytes)?;
             }
             Event::Datagram(from, to, bytes) => self.deliver(from, to, &bytes)?,
             Event::Disk(n, boot, ticket) => self.disk_done(n, boot, ticket)?,
