@@ -47,6 +47,10 @@ pub struct EngineConfig {
     /// How often the lease on own soft entries is renewed. Default 5 s, at least 200 ms, at most half of `soft_ttl`.
     /// Shorter survives more lost renewals; each costs every other peer about 45 bytes.
     pub soft_period: Duration,
+    /// Whether this store may vote on strong state. Default true, and false in a browser, whose storage may be copied or
+    /// rolled back unseen: a voter that forgets what it has said breaks the promises of its whole group. Without it the
+    /// spaces made here have no voter, no group is founded here, and who wants to add this peer to one is told so.
+    pub votes: bool,
 }
 
 impl Default for EngineConfig {
@@ -67,6 +71,7 @@ impl Default for EngineConfig {
             overlay: true,
             soft_ttl: Duration::from_secs(15),
             soft_period: Duration::from_secs(5),
+            votes: !cfg!(target_arch = "wasm32"),
         }
     }
 }

@@ -26,6 +26,8 @@ pub mod peer;
 #[cfg(any(feature = "sim", all(test, feature = "coord")))]
 pub mod sim;
 pub mod store;
+#[cfg(feature = "vectors")]
+pub mod vectors;
 
 /// The README's example compiles.
 #[cfg(all(doctest, feature = "net", feature = "redb"))]

@@ -133,6 +133,8 @@ pub struct NetStatus {
     pub known: usize,
     /// Reservations at relays that stand.
     pub reservations: usize,
+    /// Whether it is a circuit relay for others.
+    pub serves_relay: bool,
     /// Connections refused since the start: over a limit, blocked, or not a peer of ours.
     pub refused: u64,
     /// Links closed since the start because the peer's bytes were not the protocol.

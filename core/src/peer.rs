@@ -221,6 +221,12 @@ impl Peer {
         self.client.ask(|done| Request::Dial { address, done }).await
     }
 
+    /// Is reachable through a circuit relay from now on, given by an address that ends in `/p2p/` and the relay's id; what
+    /// [`Builder::relay`] does at the start. `false`: too many relays, or the address does not say who it is.
+    pub async fn relay(&self, address: Address) -> Result<bool, CommandError> {
+        self.client.ask(|done| Request::Relay { address, done }).await
+    }
+
     /// The network may be back, or the machine awake: dials everybody now and compares with everybody linked.
     pub fn hurry(&self) {
         self.client.notify(Request::Hurry { probe: false });

@@ -60,8 +60,8 @@ pub mod riblt;
 pub mod session;
 mod sketch;
 mod summary;
-#[cfg(test)]
-mod vectors;
+#[cfg(any(test, feature = "vectors"))]
+pub(crate) mod vectors;
 
 pub use item::{IdKey, Item, KeyName, Root};
 pub use lthash::LtHash;

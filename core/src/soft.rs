@@ -76,8 +76,8 @@ mod state;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vectors;
+#[cfg(any(test, feature = "vectors"))]
+pub(crate) mod vectors;
 
 pub use chain::{Chain, Preimage};
 pub use clock::Clock;

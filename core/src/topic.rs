@@ -51,8 +51,8 @@ mod streams;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vectors;
+#[cfg(any(test, feature = "vectors"))]
+pub(crate) mod vectors;
 
 pub use bucket::Rate;
 pub use message::{MAX_TAGS, Message};

@@ -80,5 +80,5 @@ pub use tombstone::{Tombstone, TombstoneError, TombstoneHash};
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vectors;
+#[cfg(any(test, feature = "vectors"))]
+pub(crate) mod vectors;

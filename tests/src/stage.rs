@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /demo/stage` | a stream of server-sent events, each the whole scene: the peers' figures and what is cut |
 //! | `POST /demo/links` | `{"ends": [PEER, PEER], "cut": true}` cuts a link or heals it; from this machine only |
+//! | `POST /demo/kill` | kills the voter that leads for [`DEAD`]: all its links are dead; from this machine only |
 //!
 //! A cut is made by the peers themselves: each native end refuses the other. So it is a cut for whatever runs between the
 //! two, and not one for what is between either and the page's browser over HTTP: the page goes on to be told.
@@ -35,6 +36,9 @@ const MAX_CUT: usize = 256;
 /// Figures that no event tells of, round-trip times, are looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a peer that was killed stays so: long enough for a lease to end and another leader to do things.
+pub const DEAD: Duration = Duration::from_secs(8);
+
 /// Events of a burst make one scene.
 const GATHER: Duration = Duration::from_millis(15);
 
@@ -59,6 +63,8 @@ pub struct Stage {
     pub natives: Vec<Arc<Native>>,
     /// Cut links by their ends, ascending as text.
     cut: Mutex<BTreeMap<[String; 2], [PeerId; 2]>>,
+    /// Who was killed, and with whom each of them was linked.
+    dead: Mutex<BTreeMap<String, Vec<PeerId>>>,
     changed: Notify,
     scene: watch::Sender<Option<Scene>>,
     stopped: watch::Receiver<bool>,
@@ -77,6 +83,19 @@ struct Seen {
     /// Of the page that it serves, on whatever host this one was opened.
     port: u16,
     status: Status,
+    group: Group,
+    /// Whether it was killed, and is not back yet.
+    dead: bool,
+}
+
+/// How the group of voters stands, as one of them sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Group {
+    term: u64,
+    leads: bool,
+    /// Whether it knows of a leader; without one nothing is granted on its side.
+    led: bool,
+    voters: usize,
 }
 
 /// A scene as one page is told it.
@@ -101,6 +120,7 @@ impl Stage {
         let stage = Arc::new(Self {
             natives,
             cut: Mutex::default(),
+            dead: Mutex::default(),
             changed: Notify::new(),
             scene: watch::Sender::new(None),
             stopped,
@@ -126,7 +146,11 @@ impl Stage {
 
     /// What a peer's HTTP port gets beside its own.
     pub fn router(self: &Arc<Self>) -> Router {
-        Router::new().route(STAGE, get(tell)).route("/demo/links", post(set_link)).with_state(self.clone())
+        Router::new()
+            .route(STAGE, get(tell))
+            .route("/demo/links", post(set_link))
+            .route("/demo/kill", post(kill))
+            .with_state(self.clone())
     }
 
     /// Waits until every peer is linked to every other, and all hold the same.
@@ -167,10 +191,57 @@ impl Stage {
             let mut status = native.service.figures().await.ok()?;
             // What changes by the second and is not on show would be news all the time.
             (status.uptime_seconds, status.resident_bytes, status.storage_bytes) = (0, 0, 0);
-            peers.push(Seen { name: native.name, port: native.http.port(), status });
+            let seen = native.space.coordination().await.ok()?;
+            let group =
+                Group { term: seen.term, leads: seen.leads, led: seen.leader.is_some(), voters: seen.voters.len() };
+            let dead = self.dead().contains_key(&native.peer.peer_id_text());
+            peers.push(Seen { name: native.name, port: native.http.port(), status, group, dead });
         }
         let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         Some(Scene { peers, cut })
+    }
+
+    fn dead(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<PeerId>>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills the voter that leads, as far as anybody can tell: nothing reaches it, and nothing comes from it. Its name.
+    async fn kill(self: &Arc<Self>) -> anyhow::Result<&'static str> {
+        let mut leader = None;
+        for native in &self.natives {
+            let text = native.peer.peer_id_text();
+            if native.space.coordination().await?.leads && !self.dead().contains_key(&text) {
+                leader = Some((native.clone(), text));
+            }
+        }
+        let (native, text) = leader.context("nobody leads at the moment")?;
+        let links = native.peer.status().await?.network.links;
+        let linked: Vec<PeerId> = links.iter().map(|link| link.peer).collect();
+        self.dead().insert(text.clone(), linked.clone());
+        for other in linked {
+            native.peer.block(other).await?;
+        }
+        self.changed.notify_one();
+        let (stage, name) = (self.clone(), native.name);
+        tokio::spawn(async move {
+            tokio::time::sleep(DEAD).await;
+            let linked = stage.dead().remove(&text).unwrap_or_default();
+            let own = native.peer.peer_id();
+            for other in linked {
+                // What was cut by hand meanwhile stays cut.
+                let cut = stage
+                    .cut
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .values()
+                    .any(|ends| ends.contains(&own) && ends.contains(&other));
+                if !cut {
+                    let _ = native.peer.unblock(other).await;
+                }
+            }
+            stage.changed.notify_one();
+        });
+        Ok(name)
     }
 
     /// Who is meant: a native peer, one that is linked to one, or one that has been cut off.
@@ -248,6 +319,20 @@ async fn set_link(
     }
     match stage.set_link(&wanted).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response(),
+    }
+}
+
+async fn kill(
+    State(stage): State<Arc<Stage>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_local(from.ip(), &headers) {
+        return (StatusCode::FORBIDDEN, "peers are killed on the machine itself\n").into_response();
+    }
+    match stage.kill().await {
+        Ok(name) => Json(serde_json::json!({ "killed": name })).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response(),
     }
 }

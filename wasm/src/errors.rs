@@ -1,7 +1,9 @@
 //! What goes wrong, as a page is told: a code to act on, a sentence, a hint, and whether trying again can help.
 
+use foreshore::coord::CoordError;
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
+use foreshore::peer::coord::CoordFailure;
 use foreshore::peer::{BookmarkError, CommandError, DocumentError, SoftError, SpawnError, TopicError};
 use serde_json::{Value as Json, json};
 
@@ -90,6 +92,7 @@ impl From<CommandError> for Failure {
             CommandError::Soft(error) => error.into(),
             CommandError::Topic(error) => error.into(),
             CommandError::Bookmark(error) => error.into(),
+            CommandError::Coord(failure) => failure.into(),
             CommandError::NotYet { missing } => {
                 let mut failure = Self::new("NOT_YET", message).retryable();
                 failure.hint = "wait for the network, or read without `atLeast`";
@@ -100,6 +103,58 @@ impl From<CommandError> for Failure {
             CommandError::Closed => Self::new("CLOSED", "the space is closed").hint("open it again"),
             _ => Self::new("STORAGE", message),
         }
+    }
+}
+
+impl From<CoordFailure> for Failure {
+    fn from(failure: CoordFailure) -> Self {
+        let message = failure.to_string();
+        match failure {
+            CoordFailure::Coord(error) => error.into(),
+            CoordFailure::NoQuorum => Self::new("NO_QUORUM", "no quorum of the space's voters answers: nothing was done")
+                .hint("a majority of the space's voters has to be reachable; a space without voters has documents and soft state")
+                .retryable(),
+            CoordFailure::Unknown => Self::new("UNKNOWN_OUTCOME", "it was sent, and no answer came: it was done, or it was not")
+                .hint("read before doing it again"),
+            CoordFailure::Lost | CoordFailure::UnknownClient => {
+                Self::new("SESSION_EXPIRED", "the session is over, and what it held is gone")
+                    .hint("call again: that opens another session")
+                    .retryable()
+            }
+            CoordFailure::Busy => Self::new("TOO_LARGE", message).hint("await what is under way").retryable(),
+            CoordFailure::TooLarge => Self::new("TOO_LARGE", message).hint("put it into a document, and its path here"),
+            CoordFailure::NotAVoter | CoordFailure::NotAMember => Self::new("NOT_FOUND", message),
+            CoordFailure::NotServing | CoordFailure::CannotVote => Self::new("UNSUPPORTED", message)
+                .hint("browsers are clients of voters; native peers vote"),
+            CoordFailure::NotLeader { .. } => Self::new("UNSUPPORTED", message).hint("ask the voter that leads").retryable(),
+            _ => Self::new("INVALID", message),
+        }
+    }
+}
+
+impl From<CoordError> for Failure {
+    fn from(error: CoordError) -> Self {
+        // What a multi-operation says names the operation; what it is worth is its error's.
+        let mut inner = &error;
+        while let CoordError::Multi { error, .. } = inner {
+            inner = error;
+        }
+        let code = match inner {
+            CoordError::NoNode | CoordError::NoItem => "NOT_FOUND",
+            CoordError::NodeExists => "EXISTS",
+            CoordError::BadVersion { .. } => "BAD_VERSION",
+            CoordError::NotEmpty => "NOT_EMPTY",
+            CoordError::NoAuth => "DENIED",
+            CoordError::SessionExpired | CoordError::WrongPassword | CoordError::SessionMoved => "SESSION_EXPIRED",
+            CoordError::AnswerForgotten | CoordError::OutOfOrder { .. } => "UNKNOWN_OUTCOME",
+            CoordError::TooLarge { .. } => "TOO_LARGE",
+            CoordError::DeadlinePassed => "TIMEOUT",
+            CoordError::Cancelled => "ABORTED",
+            CoordError::NotHeld | CoordError::WrongToken { .. } => "NOT_HELD",
+            _ => "INVALID",
+        };
+        let retryable = error.is_retryable() || code == "SESSION_EXPIRED" || code == "TIMEOUT";
+        Self { code, hint: inner.hint(), message: error.to_string(), retryable, missing: Vec::new() }
     }
 }
 
@@ -167,6 +222,29 @@ impl From<SpawnError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_group_says_is_told_by_a_code_of_its_own() {
+        let said = |error: CoordError| Failure::from(CommandError::Coord(CoordFailure::Coord(error)));
+        for (error, code) in [
+            (CoordError::NoNode, "NOT_FOUND"),
+            (CoordError::NodeExists, "EXISTS"),
+            (CoordError::BadVersion { found: 3 }, "BAD_VERSION"),
+            (CoordError::NotHeld, "NOT_HELD"),
+            (CoordError::DeadlinePassed, "TIMEOUT"),
+            (CoordError::SessionExpired, "SESSION_EXPIRED"),
+            (CoordError::NoChildrenForEphemerals, "INVALID"),
+        ] {
+            let failure = said(error.clone());
+            assert_eq!((failure.code, failure.hint), (code, error.hint()));
+        }
+        let second = said(CoordError::Multi { at: 1, error: Box::new(CoordError::NotEmpty) });
+        assert_eq!((second.code, second.message.contains("operation 1")), ("NOT_EMPTY", true));
+        let none: Failure = CommandError::Coord(CoordFailure::NoQuorum).into();
+        assert_eq!((none.code, none.retryable), ("NO_QUORUM", true));
+        let unknown: Failure = CommandError::Coord(CoordFailure::Unknown).into();
+        assert_eq!((unknown.code, unknown.retryable), ("UNKNOWN_OUTCOME", false));
+    }
 
     #[test]
     fn a_full_disk_is_told_as_a_quota_that_may_pass() {

@@ -6,6 +6,7 @@
 mod document;
 mod live;
 mod soft;
+mod strong;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use foreshore::document::Template;
 use foreshore::document::value::Value;
-use foreshore::id::ChangeHash;
+use foreshore::id::{ChangeHash, DeviceId};
 use foreshore::peer::{Bookmark, Peer, PeerEvent, PeerId, Space, peer_text};
 use foreshore::time::WallTime;
 use foreshore::trust::{Invitation, Role};
@@ -24,6 +25,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 use self::document::Served;
+pub(crate) use self::strong::Ask;
 use crate::errors::Failure;
 use crate::patches;
 use crate::request::Request;
@@ -34,6 +36,11 @@ const PING: Duration = Duration::from_secs(5);
 
 /// Redials begin this soon, since a page is often waiting for exactly this.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// A page that is closed says no goodbye: it is gone for the others when its lease is, which is to be while somebody looks.
+/// It counts as away after 2.5 renewals that are missing.
+const SOFT_TTL: Duration = Duration::from_millis(2500);
+const SOFT_PERIOD: Duration = Duration::from_millis(500);
 
 type Answer = Result<Json, Failure>;
 
@@ -48,6 +55,9 @@ pub(crate) struct Inner {
     undos: RefCell<BTreeMap<u32, foreshore::peer::Undo>>,
     softs: RefCell<BTreeMap<u32, soft::Followed>>,
     lives: RefCell<BTreeMap<u32, live::Followed>>,
+    sessions: RefCell<BTreeMap<u32, strong::Opened>>,
+    /// Devices that may vote, by the ids of spaces; forgotten when members change.
+    voters: RefCell<BTreeMap<String, Rc<[DeviceId]>>>,
     /// By the ids of spaces.
     wanted: RefCell<BTreeMap<String, live::Wanted>>,
     /// Whether the page wants to be cut off, and who has been cut off for it.
@@ -58,7 +68,7 @@ pub(crate) struct Inner {
 
 /// Opens a peer over a store (none: in memory). `identity` is fresh random bytes: a browser's store may be copied or
 /// rolled back unseen, so every opening is a life of its own. `notify` is called with JSON text for every event. `listen` is
-/// an address in memory, for tests.
+/// an address in memory, and `votes` makes a voter of a peer without a store; both are for tests.
 ///
 /// # Errors
 /// A JSON text of a [`Failure`].
@@ -68,15 +78,17 @@ pub async fn open(
     identity: Vec<u8>,
     notify: Function,
     listen: Option<String>,
+    votes: bool,
 ) -> Result<Host, JsValue> {
     report_panics(&notify);
     let builder = Peer::builder().redial(REDIAL.0, REDIAL.1).network(|net| net.ping_interval = PING);
+    let builder = builder.engine(|engine| (engine.soft_ttl, engine.soft_period) = (SOFT_TTL, SOFT_PERIOD));
     let builder = match &listen {
         Some(address) => builder.listen(address),
         None => builder,
     };
     let builder = match store {
-        None => builder.in_memory(),
+        None => builder.in_memory().engine(|engine| engine.votes = votes),
         Some(js) => {
             let (store, queue) = Store::pair();
             let (give, take) = futures::channel::oneshot::channel();
@@ -99,6 +111,8 @@ pub async fn open(
         undos: RefCell::default(),
         softs: RefCell::default(),
         lives: RefCell::default(),
+        sessions: RefCell::default(),
+        voters: RefCell::default(),
         wanted: RefCell::default(),
         offline: RefCell::default(),
         cut: RefCell::default(),
@@ -165,6 +179,7 @@ async fn follow_peer(inner: Rc<Inner>) {
                 inner.tell(&json!({ "event": "storage", "failure": failure }));
             }
             PeerEvent::MembersChanged { space } => {
+                inner.voters.borrow_mut().remove(&space.to_bech32());
                 inner.tell(&json!({ "event": "members", "space": space.to_bech32() }));
             }
             PeerEvent::InStep { stats, .. } => {
@@ -216,6 +231,7 @@ impl Inner {
                 self.documents.borrow_mut().clear();
                 self.softs.borrow_mut().clear();
                 self.lives.borrow_mut().clear();
+                self.close_sessions().await;
                 self.peer.shutdown().await?;
                 Ok(Json::Null)
             }
@@ -227,6 +243,11 @@ impl Inner {
             | Request::Window { .. }
             | Request::Keep { .. }
             | Request::CloseLive { .. } => self.answer_live(request).await,
+            Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Strong { .. }
+            | Request::Coordination { .. }
+            | Request::ChangeVoters { .. } => self.answer_strong(request).await,
             Request::Status { space } => self.status(&space).await,
             Request::Offline { offline } => self.set_offline(offline).await,
             request @ (Request::Spaces
@@ -234,6 +255,7 @@ impl Inner {
             | Request::Join { .. }
             | Request::Inspect { .. }
             | Request::Dial { .. }
+            | Request::Relay { .. }
             | Request::Cut { .. }
             | Request::Hurry) => self.answer_peer(request).await,
             request @ (Request::At { .. }
@@ -280,6 +302,10 @@ impl Inner {
             Request::Dial { address } => {
                 let address = address.parse().map_err(|error| Failure::invalid("peers", error))?;
                 Ok(self.peer.dial(address).await?.into())
+            }
+            Request::Relay { address } => {
+                let address = address.parse().map_err(|error| Failure::invalid("relays", error))?;
+                Ok(self.peer.relay(address).await?.into())
             }
             Request::Cut { peer, cut } => {
                 let status = self.peer.status().await?;
@@ -377,6 +403,7 @@ impl Inner {
             "pending": own.map_or(0, |s| s.pending),
             "root": own.map(|s| s.root.clone()),
             "links": links.collect::<Vec<_>>(),
+            "quorum": self.quorum(space, &status.engine.links).await?,
             "offline": self.offline.borrow().is_some(),
         }))
     }

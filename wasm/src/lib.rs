@@ -27,3 +27,5 @@ pub mod host;
 mod request;
 #[cfg(target_arch = "wasm32")]
 pub mod store;
+#[cfg(all(target_arch = "wasm32", feature = "vectors"))]
+pub mod vectors;

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::host::Ask;
 use crate::ops::{At, Op};
 
 /// Where a page stands in a document: what it shows after its edits up to `seq`.
@@ -24,6 +25,8 @@ pub(crate) enum Request {
     Join { invitation: String, name: Option<String> },
     /// Stays connected to an address.
     Dial { address: String },
+    /// Is reachable through a relay.
+    Relay { address: String },
     /// Cuts one linked peer off, or lets it in again.
     Cut { peer: String, cut: bool },
     /// The network may be back.
@@ -106,6 +109,16 @@ pub(crate) enum Request {
     SoftDelete { soft: u32, key: String },
     /// Follows them no more.
     SoftClose { soft: u32 },
+    /// A session with the space's voters, which lives for `ttl` ms after its last sign of life; `session` names it.
+    OpenSession { space: String, session: u32, ttl: u64 },
+    /// Ends a session: what it holds goes to others at once.
+    CloseSession { session: u32 },
+    /// Something of the strong path.
+    Strong { session: u32, ask: Ask },
+    /// How the space's group of voters stands, as seen from here.
+    Coordination { space: String },
+    /// Changes that group; only its leader does.
+    ChangeVoters { space: String, change: String, peer: String },
     /// Stores what is under way and closes.
     Shutdown,
 }

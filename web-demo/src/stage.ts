@@ -20,6 +20,10 @@ export interface Native {
   readonly name: string;
   readonly port: number;
   readonly status: NativeStatus;
+  /** How the group of voters stands, as this peer sees it; only told on the stage. */
+  readonly group?: { readonly term: number; readonly leads: boolean; readonly led: boolean; readonly voters: number };
+  /** Killed, and not back yet. */
+  readonly dead?: boolean;
 }
 
 export interface Scene {
@@ -64,6 +68,18 @@ export async function watchStage(): Promise<void> {
 export async function setLink(a: string, b: string, cut: boolean): Promise<void> {
   const answer = await fetch('/demo/links', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ends: [a, b], cut }) });
   if (!answer.ok) throw new Error((await answer.text()).trim());
+}
+
+/** Kills the voter that leads, for a while. */
+export async function killLeader(): Promise<void> {
+  const answer = await fetch('/demo/kill', { method: 'POST' });
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+}
+
+/** The native peer that leads the voters, as far as those know that are not cut off. */
+export function leader(of: Scene): Native | undefined {
+  // One that was deposed and has not noticed yet is of an older term.
+  return of.peers.filter(native => native.group?.leads && !native.dead).sort((a, b) => (b.group?.term ?? 0) - (a.group?.term ?? 0))[0];
 }
 
 export function isCut(of: Scene, a: string, b: string): boolean {

@@ -25,7 +25,7 @@ async function write(page, what) {
   await page.keyboard.type(what);
 }
 
-test('a page shows its peers, who else is here, what they offer, and that there is no quorum', async t => {
+test('a page shows its peers, who else is here, what they offer, and that there is a quorum', async t => {
   const { pages, names } = await stage(t);
   const [a, b] = [await open(t, pages[0]), await open(t, pages[1])];
   for (const name of names) await a.locator(`[data-node="${name}"]`).waitFor();
@@ -35,8 +35,9 @@ test('a page shows its peers, who else is here, what they offer, and that there 
   assert.equal(await a.locator('.node.you').count(), 1);
   await until('each page sees the other', async () => (await a.locator('.face').count()) === 2 && (await b.locator('.node.page').count()) === 1);
   await until('every peer offers its page and its sync', async () => (await services(a)) === 6);
-  await a.getByText('need a quorum of voting peers').waitFor();
-  for (const name of ['Take it', 'Stand']) assert.ok(await a.getByRole('button', { name, exact: true }).isDisabled());
+  await a.locator('.badge.ok').waitFor();
+  for (const name of ['Take it', 'Stand']) await until(`${name} can be clicked`, () => a.getByRole('button', { name, exact: true }).isEnabled());
+  await until('one native peer leads', async () => (await a.locator('.node.native.leads').count()) === 1);
   assert.equal(await verdict(a), 'Equal');
   await shot(a, 'light');
   await quiet(a, b);
@@ -123,6 +124,54 @@ test('a peer that is cut off goes on with its page, and all is one again when it
   await until('its services are back', async () => (await services(a)) === 6);
   assert.match(await a.locator('.guide li').last().innerText(), /Equal again in/);
   await shot(a, 'healed');
+  await quiet(a, b);
+});
+
+test('a lock has one holder, outlives the voter that leads, and is refused on the smaller side of a cut', async t => {
+  const { pages, names } = await stage(t);
+  const [a, b] = [await open(t, pages[0]), await open(t, pages[1])];
+  const lock = page => page.locator('[data-thing="lock"]');
+  const elected = page => page.locator('[data-thing="elected"]');
+  const voters = page => page.locator('[data-thing="voters"]');
+  const says = (page, part, what) => until(async () => `${await part(page).innerText()} (for ${what})`, async () => (await part(page).innerText()).includes(what));
+  for (const page of [a, b]) await page.locator('.badge.ok').waitFor();
+  await lock(a).getByRole('button', { name: 'Take it' }).click();
+  await says(a, lock, 'You hold the lock');
+  const token = Number(/token (\d+)/.exec(await lock(a).innerText())[1]);
+  await says(b, lock, 'Held by');
+  await elected(b).getByRole('button', { name: 'Stand' }).click();
+  await says(b, elected, 'You are elected');
+  await says(a, elected, 'is elected');
+  const term = Number(/term (\d+)/.exec(await voters(a).innerText())[1]);
+  await shot(a, 'strong');
+
+  // The third peer leads from here on or not; whichever does is killed, and nobody loses the lock for it.
+  await voters(a).getByRole('button', { name: 'Kill the leader' }).click();
+  await says(a, voters, 'is dead for a while');
+  await until(() => voters(a).innerText(), async () => {
+    const said = await voters(a).innerText();
+    return /leads the voters/.test(said) && !/is dead/.test(said) && Number(/term (\d+)/.exec(said)?.[1]) > term;
+  });
+  for (const page of [a, b]) await page.locator('.badge.ok').waitFor();
+  await shot(a, 'killed');
+
+  // The second peer is cut off with its page: that side is red and grants nothing.
+  for (const other of [names[0], names[2]]) {
+    await edge(a, ...(other === names[0] ? [names[0], names[1]] : [names[1], names[2]])).click();
+  }
+  await b.locator('.badge.lost').waitFor();
+  await until('the cut-off peer is marked', async () => (await a.locator(`[data-node="${names[1]}"].alone`).count()) === 1);
+  await b.locator('.node.you.alone').waitFor();
+  assert.ok(await lock(b).getByRole('button', { name: 'Take it' }).isDisabled());
+  await a.locator('.badge.ok').waitFor();
+  await shot(b, 'minority');
+  await a.locator(`[data-node="${names[1]}"]`).click();
+  await b.locator('.badge.ok').waitFor();
+  const before = await lock(a).innerText();
+  if (before.includes('You hold')) await lock(a).getByRole('button', { name: 'Release' }).click();
+  await lock(b).getByRole('button', { name: 'Take it' }).click();
+  await says(b, lock, 'You hold the lock');
+  assert.ok(Number(/token (\d+)/.exec(await lock(b).innerText())[1]) > token);
   await quiet(a, b);
 });
 

@@ -71,7 +71,8 @@ pub(crate) fn bundlers(long: bool) -> anyhow::Result<()> {
 /// The package and a native peer, built for tests; says where the package is.
 fn prepare() -> anyhow::Result<PathBuf> {
     chromium()?;
-    cargo::run(cargo("build --quiet --package foreshore-node"))?;
+    // Over the same members as the other steps, so that what they share is compiled once.
+    cargo::run(cargo("build --quiet --bins"))?;
     npm::build(true)
 }
 
@@ -94,6 +95,9 @@ fn tests(package: &Path, long: bool) -> anyhow::Result<Command> {
     node.args(["--experimental-websocket", "--test", "--test-concurrency=1", "--test-reporter=spec"]);
     node.current_dir(package);
     node.env("FORESHORE_BIN", cargo::target_dir().join("debug/foreshore")).env("CHROMIUM", chromium()?);
+    if std::env::var_os("FORESHORE_TRACES").is_none() {
+        node.env("FORESHORE_TRACES", cargo::root().join("../shared/traces"));
+    }
     if long {
         node.env("FORESHORE_LONG", "1");
     }

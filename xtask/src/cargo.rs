@@ -64,3 +64,19 @@ pub(crate) fn has(subcommand: &str) -> bool {
     probe.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
     probe.status().is_ok_and(|status| status.success())
 }
+
+/// The browser's target.
+pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+
+/// Has the toolchain's part for the browser, which rustup brings where it is not there.
+pub(crate) fn have_wasm() -> anyhow::Result<()> {
+    let mut sysroot = Command::new("rustc");
+    sysroot.args(["--print", "target-libdir", "--target", WASM]).current_dir(root());
+    let libdir = String::from_utf8(output(sysroot)?)?;
+    if Path::new(libdir.trim()).exists() {
+        return Ok(());
+    }
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", WASM]).current_dir(root());
+    run(add).context("the toolchain lacks the wasm32-unknown-unknown target")
+}

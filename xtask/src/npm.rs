@@ -55,6 +55,10 @@ pub(crate) fn build(dev: bool) -> anyhow::Result<PathBuf> {
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         std::fs::copy(cargo::root().join(licence), package.join(licence)).with_context(|| licence.to_owned())?;
     }
+    // What native tests check, and the package's own as well.
+    let vectors = package.join("test/vectors");
+    std::fs::create_dir_all(&vectors)?;
+    std::fs::copy(cargo::root().join("tests/vectors/storage.json"), vectors.join("storage.json")).context("vectors")?;
     install(&package)?;
     let dist = package.join("dist");
     let mut tsc = Command::new("node");
@@ -69,9 +73,15 @@ pub(crate) fn build(dev: bool) -> anyhow::Result<PathBuf> {
 }
 
 fn compile(dev: bool) -> anyhow::Result<PathBuf> {
-    const TARGET: &str = "wasm32-unknown-unknown";
+    const TARGET: &str = cargo::WASM;
+    cargo::have_wasm()?;
     let profile = if dev { "dev" } else { "wasm" };
-    cargo::run(cargo(&format!("build --quiet --package foreshore-wasm --target {TARGET} --profile {profile}")))?;
+    let mut build = cargo(&format!("build --quiet --package foreshore-wasm --target {TARGET} --profile {profile}"));
+    if dev {
+        // What only tests call.
+        build.args(["--features", "vectors"]);
+    }
+    cargo::run(build)?;
     let directory = if dev { "debug" } else { "wasm" };
     Ok(cargo::target_dir().join(TARGET).join(directory).join("foreshore_wasm.wasm"))
 }

@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::browser;
 use crate::cargo::{self, cargo};
@@ -116,18 +116,10 @@ fn features(_: &Options) -> anyhow::Result<()> {
 
 /// The pure side builds for the browser: no clock, no socket, no thread crept in.
 fn wasm32(_: &Options) -> anyhow::Result<()> {
-    const TARGET: &str = "wasm32-unknown-unknown";
-    let mut sysroot = Command::new("rustc");
-    sysroot.args(["--print", "target-libdir", "--target", TARGET]).current_dir(cargo::root());
-    let libdir = String::from_utf8(cargo::output(sysroot)?)?;
-    if !std::path::Path::new(libdir.trim()).exists() {
-        let mut add = Command::new("rustup");
-        add.args(["target", "add", TARGET]).current_dir(cargo::root());
-        cargo::run(add).context("the toolchain lacks the wasm32-unknown-unknown target")?;
-    }
+    cargo::have_wasm()?;
     for set in ["", "sim", "coord"] {
         let mut command = cargo("clippy --package foreshore --no-default-features --quiet");
-        command.args(["--target", TARGET, "--features", set, "--", "-D", "warnings"]);
+        command.args(["--target", cargo::WASM, "--features", set, "--", "-D", "warnings"]);
         cargo::run(command)?;
     }
     Ok(())

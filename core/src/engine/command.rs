@@ -189,7 +189,7 @@ impl Engine {
     fn create_space(&mut self, request: RequestId, name: String) -> Outcome {
         self.check_name(&name)?;
         let root = RootKey::generate(&mut self.rng);
-        let made = create_space(&root, &self.identity().device, true);
+        let made = create_space(&root, &self.identity().device, self.config.votes);
         let record =
             SpaceRecord { id: made.space, name, root_seed: Some(*root.seed()), interests: None, addresses: Vec::new() };
         self.add_space(request, record, made.roster, made.facts);

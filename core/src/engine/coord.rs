@@ -6,7 +6,7 @@
 //! ```text
 //! space[32] · 0 · frame of crate::coord::serve::talk
 //! space[32] · 1 · generation                       a voter enlists a newcomer
-//! space[32] · 2 · store u64                        the newcomer's answer
+//! space[32] · 2 · store u64                        the newcomer's answer; without a store: it never votes
 //! ```
 //!
 //! **Who is heard.** A frame counts only from a peer that proved on a sync stream to be a member of that space; consensus only
@@ -127,8 +127,8 @@ impl Engine {
     fn load_coord(&mut self) {
         if matches!(self.coord.loaded, Loaded::No) {
             self.coord.loaded = Loaded::Reading;
-            // A page has no table for them: there are clients only.
-            if cfg!(target_arch = "wasm32") {
+            // Who never votes has none, and may have no table for them: there are clients only.
+            if !self.config.votes {
                 return self.on_coord_rows(Ok(Vec::new()));
             }
             let all = ReadOp::Scan { table: Table::Raft, from: Vec::new(), to: None, limit: usize::MAX };
@@ -194,7 +194,11 @@ impl Engine {
         let creator = self.spaces.get(&space).is_some_and(|found| {
             found.record.root_seed.is_some() && found.roster.voters().eq(std::iter::once(&device))
         });
-        if !creator || !matches!(self.coord.loaded, Loaded::Yes) || self.coord.broken.contains_key(&space) {
+        if !creator
+            || !self.config.votes
+            || !matches!(self.coord.loaded, Loaded::Yes)
+            || self.coord.broken.contains_key(&space)
+        {
             return false;
         }
         let me = Member { peer: self.identity().peer, store: StoreId(self.rng.next_u64()) };
@@ -339,6 +343,9 @@ impl Engine {
     fn on_enlist(&mut self, space: SpaceId, peer: PeerId, generation: &[u8]) {
         let Ok(generation) = Generation::from_bytes(generation) else { return self.coord_violation(peer) };
         let device = self.identity().device;
+        if !self.config.votes {
+            return self.send_coord(space, peer, ENLISTED, &[]);
+        }
         if !self.may_vote(space, &device) || !matches!(self.coord.loaded, Loaded::Yes) {
             self.coord.refused += 1;
             return;
@@ -355,6 +362,12 @@ impl Engine {
     }
 
     fn on_enlisted(&mut self, space: SpaceId, peer: PeerId, store: &[u8]) {
+        if store.is_empty() {
+            if let Some(request) = self.coord.enlisting.remove(&(space, peer)) {
+                self.reply(request, Err(CoordFailure::CannotVote.into()));
+            }
+            return;
+        }
         let mut r = Reader::new(store);
         let Ok(store) = r.u64_le("store").and_then(|store| r.finish().map(|()| store)) else {
             return self.coord_violation(peer);

@@ -70,6 +70,8 @@ pub(crate) enum Request {
     Block { peer: PeerId, blocked: bool, done: oneshot::Sender<()> },
     /// Stay connected to whoever is at this address. `false`: too many addresses.
     Dial { address: Address, done: oneshot::Sender<bool> },
+    /// Be reachable through the relay at this address, from now on. `false`: too many relays, or it does not say who it is.
+    Relay { address: Address, done: oneshot::Sender<bool> },
     /// The network may be back: dial now, and compare with everybody.
     Hurry {
         /// The network changed: links that do not answer soon are dead.
@@ -338,6 +340,7 @@ impl<M: Machine> Driver<M> {
             Request::Dial { address, done } => {
                 let _ = done.send(self.dial(address.0));
             }
+            Request::Relay { address, done } => drop(done.send(self.relay(&address.0))),
             Request::Hurry { probe } => self.hurry(probe),
             Request::Known(done) => drop(done.send(self.known())),
             Request::DialPeer { peer, done } => drop(done.send(self.dial_peer(peer))),
@@ -545,6 +548,7 @@ fn refuse(request: Request) {
         Request::Cancel(_)
         | Request::Block { .. }
         | Request::Dial { .. }
+        | Request::Relay { .. }
         | Request::Hurry { .. }
         | Request::Known(_)
         | Request::DialPeer { .. }

@@ -110,6 +110,45 @@ impl Client {
         result.unwrap_or(Err(CommandError::Closed))
     }
 
+    /// [`Client::call`] for what has to be given back: an answer that came, and that nobody took, goes to `unclaimed`.
+    #[cfg(feature = "coord")]
+    pub(crate) async fn call_or(
+        self: &Arc<Self>,
+        command: Command,
+        unclaimed: impl FnOnce(Reply) + Send + 'static,
+    ) -> Result<Reply, CommandError> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| CommandError::Closed)?;
+        // Answered and given up may cross: whoever comes second finds what the first has left.
+        let left: Arc<Mutex<Left>> = Arc::new(Mutex::new(Left::Nothing));
+        let (answered, answer) = oneshot::channel::<()>();
+        let request = self.request_id();
+        let shared = left.clone();
+        let sink: Sink = Box::new(move |result| {
+            drop(place);
+            let mut left = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            match (std::mem::replace(&mut *left, Left::Nothing), result) {
+                (Left::GivenUp, Ok(reply)) => {
+                    drop(left);
+                    unclaimed(reply);
+                }
+                (Left::GivenUp, Err(_)) => {}
+                (_, result) => {
+                    *left = Left::Answer(result, Box::new(unclaimed));
+                    let _ = answered.send(());
+                }
+            }
+        });
+        let mut waiting = Waiting { client: self.clone(), request: Some(request) };
+        let claim = Claim(left);
+        self.post(request, command, sink)?;
+        let closed = answer.await.is_err();
+        waiting.request = None;
+        match std::mem::replace(&mut *claim.0.lock().unwrap_or_else(PoisonError::into_inner), Left::Nothing) {
+            Left::Answer(result, _) if !closed => result,
+            _ => Err(CommandError::Closed),
+        }
+    }
+
     /// Sends a command whose answer goes to `sink`; never waits.
     fn post(&self, request: RequestId, command: Command, sink: Sink) -> Result<(), CommandError> {
         self.requests.send(Request::Command { request, command, sink }).map_err(|_| CommandError::Closed)
@@ -199,6 +238,28 @@ impl Client {
     /// Addresses that peers can dial, as the listeners last reported them.
     pub(crate) fn listen_addresses(&self) -> Vec<Address> {
         self.listen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What an answer and whoever waits for it leave each other.
+#[cfg(feature = "coord")]
+enum Left {
+    Nothing,
+    Answer(Result<Reply, CommandError>, Box<dyn FnOnce(Reply) + Send>),
+    GivenUp,
+}
+
+/// Whoever waits. Dropped before the answer was taken, it leaves word of that, or gives the answer back.
+#[cfg(feature = "coord")]
+struct Claim(Arc<Mutex<Left>>);
+
+#[cfg(feature = "coord")]
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let left = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Left::GivenUp);
+        if let Left::Answer(Ok(reply), unclaimed) = left {
+            unclaimed(reply);
+        }
     }
 }
 

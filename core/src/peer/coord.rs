@@ -35,26 +35,27 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::hub::{Mail, SessionBox};
 use super::space::{Space, unexpected};
+use crate::coord::claim::Kind;
 use crate::coord::command::Command as Call;
 use crate::coord::error::CoordError;
 use crate::coord::path::NodePath;
 use crate::coord::reply::Answer;
 use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
-use crate::coord::watch::{EventKind, Watch};
-use crate::engine::{
-    ClientId, Command, CommandError, CoordCommand, CoordFailure, CoordReply, CoordStatus, Operation, Reply,
-};
+use crate::engine::{ClientId, Command, CommandError, CoordCommand, CoordReply, Reply};
 
 pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost, Observer};
 pub use self::queue::{ClaimedItem, Queue};
 pub use self::recipes::{Barrier, Counter, DoubleBarrier, Group, Inside, Membership, Permit, Semaphore};
 pub use self::tree::{CreateNode, NodeData, Tree};
 pub use crate::coord::acl::{Acl, AclEntry, Identity, Perms};
-pub use crate::coord::op::{Op, OpAnswer};
+pub use crate::coord::op::{Mode, Op, OpAnswer};
+pub use crate::coord::serve::client::State as SessionState;
 pub use crate::coord::serve::talk::{Holding, Leading};
 pub use crate::coord::stat::{Life, Stat};
 pub use crate::coord::token::FencingToken;
+pub use crate::coord::watch::{EventKind, Watch};
+pub use crate::engine::{CoordFailure, CoordStatus, Operation};
 
 /// How long a session outlives its last sign of life where nothing else is said: long enough for a change of leader and of
 /// voter, short enough that others do not wait long for who died.
@@ -173,6 +174,16 @@ impl Coordinator {
         self.inner.session.now.borrow().state
     }
 
+    /// Waits until the session stands differently than `seen`; how it stands then. Once it is over nothing changes any more,
+    /// and this waits for ever.
+    pub async fn changed(&self, seen: State) -> State {
+        let mut now = self.inner.session.now.subscribe();
+        if let Ok(now) = now.wait_for(|now| now.state != seen).await {
+            return now.state;
+        }
+        std::future::pending().await
+    }
+
     /// Waits until a voter serves the session. `Err`: it is over.
     pub async fn connected(&self) -> Result<(), CommandError> {
         let mut now = self.inner.session.now.subscribe();
@@ -269,10 +280,32 @@ impl Coordinator {
         }
     }
 
-    /// Has something done that nobody waits for.
-    pub(crate) fn post(&self, command: Call) {
-        let wait = Some(self.inner.patience);
+    /// Asks for a grant. One that comes and is not taken, since whoever asked has given up meanwhile, is given back.
+    pub(crate) async fn acquire(
+        &self,
+        kind: Kind,
+        path: &str,
+        command: Call,
+        wait: Option<Duration>,
+    ) -> Result<FencingToken, CommandError> {
+        let (coordinator, path) = (self.clone(), path.to_owned());
+        let unclaimed = move |reply| {
+            if let Reply::Coord(CoordReply::Answer { answer: Answer::Granted(token), .. }) = reply {
+                coordinator.post(Call::Release { kind, path, token });
+            }
+        };
         let command = CoordCommand::Call { client: self.inner.id, command, wait };
+        match self.inner.client.call_or(Command::Coord(command), unclaimed).await? {
+            Reply::Coord(CoordReply::Answer { answer: Answer::Granted(token), .. }) => Ok(token),
+            Reply::Coord(_) => Err(mismatch()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has something done that nobody waits for, however long that takes: a lock that is let go of while there is no quorum
+    /// is not held on to when there is one again.
+    pub(crate) fn post(&self, command: Call) {
+        let command = CoordCommand::Call { client: self.inner.id, command, wait: None };
         self.inner.client.tell(Command::Coord(command), Box::new(drop));
     }
 

@@ -78,18 +78,18 @@ const NEWS: &str = concat!(
 const DIGEST: &str = "011b040501ca39026f638e89d10500000000000000ac020901000000";
 const FETCH: &str = "0201ca39026f638e89d10101060000000000000007";
 
-#[test]
+#[cfg_attr(test, test)]
 fn owners_are_named_as_before() {
     assert_eq!(text(&owner().tag().0), TAG);
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn chains_are_hashed_as_before() {
     let salt = super::lease::salt(&owner(), 0x0102_0304_0506_0708, 300);
     assert!(leads(&salt, (&anchor(), 0), (&[7; 16], 3)));
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn leases_and_entries_are_written_and_signed_as_before() {
     assert_eq!(text(&lease().to_bytes()), LEASE);
     assert_eq!(text(&entry().to_bytes()), ENTRY);
@@ -98,7 +98,7 @@ fn leases_and_entries_are_written_and_signed_as_before() {
     read.verify(&SPACE, &owner(), 0x0102_0304_0506_0708).unwrap();
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn messages_are_written_as_before() {
     let tag = owner().tag();
     let renewal = News::Renewal {
@@ -150,4 +150,13 @@ fn messages_are_written_as_before() {
     let prune = Message::Prune(vec![tag]).to_bytes();
     assert_eq!(text(&prune), format!("0301{TAG}"));
     assert_eq!(Message::from_bytes(&Message::Have(vec![summary]).to_bytes()).unwrap(), Message::Have(vec![summary]));
+}
+
+/// All of it, where there is no test harness.
+#[cfg(feature = "vectors")]
+pub(crate) fn check() {
+    owners_are_named_as_before();
+    chains_are_hashed_as_before();
+    leases_and_entries_are_written_and_signed_as_before();
+    messages_are_written_as_before();
 }

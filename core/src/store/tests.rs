@@ -130,3 +130,57 @@ fn the_thread_answers_in_order_and_groups_writes() {
     assert_eq!(keys(&rows[0]), ["a", "b"]);
     assert_eq!((counters.commits(), counters.writes(), counters.queued()), (2, 3, 0));
 }
+
+/// The same steps as the browser's store is put through, `tests/vectors/storage.json`.
+#[test]
+fn every_backend_does_what_the_vectors_say() {
+    let cases: serde_json::Value = serde_json::from_str(include_str!("../../../tests/vectors/storage.json")).unwrap();
+    for case in cases.as_array().unwrap() {
+        each_backend(|store| {
+            for step in case["steps"].as_array().unwrap() {
+                take_step(store, step);
+            }
+        });
+    }
+}
+
+fn take_step(store: &mut dyn Backend, step: &serde_json::Value) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().as_bytes().to_vec();
+    let table = |op: &serde_json::Value| Table::ALL.into_iter().find(|table| table.name() == op[1]).unwrap();
+    if let Some(ops) = step["write"].as_array() {
+        let ops: Vec<WriteOp> = ops
+            .iter()
+            .map(|op| match op[0].as_str().unwrap() {
+                "put" => WriteOp::Put(table(op), text(&op[2]), text(&op[3])),
+                "delete" => WriteOp::Delete(table(op), text(&op[2])),
+                _ => WriteOp::DeleteRange(table(op), text(&op[2]), text(&op[3])),
+            })
+            .collect();
+        let expected = match step["fails"].is_string() {
+            true => Err(StorageFailure::HostEpochChanged),
+            false => Ok(()),
+        };
+        let epoch = step["epoch"].as_str().map(str::as_bytes);
+        return assert_eq!(store.write(&[(&ops, epoch)]), [expected], "{step}");
+    }
+    let ops: Vec<ReadOp> = step["read"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|op| match op[0].as_str().unwrap() {
+            "get" => ReadOp::Get(table(op), text(&op[2])),
+            _ => ReadOp::Scan {
+                table: table(op),
+                from: text(&op[2]),
+                to: op[3].as_str().map(|to| to.as_bytes().to_vec()),
+                limit: usize::try_from(op[4].as_u64().unwrap()).unwrap(),
+            },
+        })
+        .collect();
+    let found = store.read(&ops).unwrap();
+    let found: Vec<Vec<String>> = found
+        .iter()
+        .map(|rows| rows.iter().flat_map(|(k, v)| [k, v]).map(|b| String::from_utf8_lossy(b).into_owned()).collect())
+        .collect();
+    assert_eq!(serde_json::json!(found), step["rows"], "{step}");
+}

@@ -150,7 +150,7 @@ fn frozen_bytes(name: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn statements_keep_their_bytes() {
     let (made, frozen) = (made(), frozen());
     for (name, made) in &made {
@@ -159,7 +159,7 @@ fn statements_keep_their_bytes() {
     assert_eq!(made.len(), frozen.len(), "a vector is no longer made");
 }
 
-#[test]
+#[cfg_attr(test, test)]
 fn frozen_statements_are_read_and_hold() {
     let Ground { root, roster, facts, .. } = ground();
     let space = root.space();
@@ -181,4 +181,11 @@ fn frozen_statements_are_read_and_hold() {
     assert_eq!(Invitation::parse(&frozen()["invitation"]).unwrap().space(), &space);
     let seal = Seal::from_bytes(&frozen_bytes("seal")).unwrap();
     assert!(matches!(Seal::check(Some(&seal), b"file 2", &[0; 32]), SealVerdict::New(_)));
+}
+
+/// All of it, where there is no test harness.
+#[cfg(feature = "vectors")]
+pub(crate) fn check() {
+    statements_keep_their_bytes();
+    frozen_statements_are_read_and_hold();
 }

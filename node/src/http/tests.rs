@@ -17,7 +17,7 @@ impl Doors for Fixed {
     async fn door(&self, grant: bool) -> Result<Door, Failure> {
         self.0.clone()?;
         let grant = grant.then(|| "fsi1q".to_owned());
-        Ok(Door { space: "fs1q".into(), peers: vec!["/ip4/127.0.0.1/tcp/1/ws".into()], grant })
+        Ok(Door { space: "fs1q".into(), peers: vec!["/ip4/127.0.0.1/tcp/1/ws".into()], relay: false, grant })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/.well-known/foreshore`: how a page that is served here, or through a proxy that passes this path on, finds its space.
 //!
-//! `GET` tells `{space, peers}`: the space's id and WebSocket addresses of this peer. `POST {device}` adds `grant`, an
+//! `GET` tells `{space, peers}`: the space's id and WebSocket addresses of this peer, and `relay: true` if it relays. `POST {device}` adds `grant`, an
 //! invitation with which that device becomes a writer; only a request from this machine itself gets one. So a page joins
 //! with no ceremony where whoever opens it could as well have read the store's files, and nowhere else.
 //!
@@ -32,6 +32,9 @@ pub struct Door {
     pub space: String,
     /// Where a browser reaches this peer.
     pub peers: Vec<String>,
+    /// Whether it relays between browsers, which nobody can dial.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
     /// An invitation, where one is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,

@@ -19,6 +19,7 @@ impl Doors for Service {
             }
             false => None,
         };
-        Ok(Door { space: space.id().to_bech32(), peers, grant })
+        let relay = self.peer().status().await.map_err(refused)?.network.serves_relay;
+        Ok(Door { space: space.id().to_bech32(), peers, relay, grant })
     }
 }

@@ -35,6 +35,9 @@ struct Cli {
     /// Name of a published trace; otherwise one is made from --seed
     #[arg(long)]
     trace: Option<String>,
+    /// Only so many transactions of it
+    #[arg(long)]
+    first: Option<usize>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Which agent of the trace
@@ -43,6 +46,9 @@ struct Cli {
     /// Peers to stay connected to
     #[arg(long)]
     dial: Vec<String>,
+    /// Listen for pages, too
+    #[arg(long)]
+    ws: bool,
 }
 
 #[tokio::main]
@@ -52,6 +58,10 @@ async fn main() -> anyhow::Result<()> {
         Some(name) => Trace::load(name)?.with_context(|| format!("no trace {name}"))?,
         None => in_code_units(&generate(cli.seed, Shape::default())),
     };
+    let trace = match cli.first {
+        Some(count) => trace.prefix(count),
+        None => trace,
+    };
     let store = Redb::open(&cli.store)?;
     let mut builder = Peer::builder().store(store).listen("/ip4/127.0.0.1/tcp/0");
     // The cables of the test are the only ways.
@@ -60,9 +70,14 @@ async fn main() -> anyhow::Result<()> {
     for address in &cli.dial {
         builder = builder.bootstrap(address);
     }
+    if cli.ws {
+        builder = builder.listen("/ip4/127.0.0.1/tcp/0/ws");
+    }
     let peer = builder.spawn().await?;
-    let port = peer.listen_addresses().iter().find_map(|address| tcp_port(&address.to_string()));
-    say(json!({ "port": port.context("no TCP listener")? }));
+    let listening: Vec<String> = peer.listen_addresses().iter().map(ToString::to_string).collect();
+    let port = listening.iter().find_map(|address| tcp_port(address));
+    let ws = listening.iter().find(|address| address.contains("/ws")).and_then(|address| address.split('/').nth(4));
+    say(json!({ "port": port.context("no TCP listener")?, "ws": ws }));
     if std::env::var_os("AGENT_DEBUG").is_some() {
         let (peer, n) = (peer.clone(), cli.agent);
         tokio::spawn(async move {

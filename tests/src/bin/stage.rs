@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use foreshore::peer::coord::Operation;
 use foreshore::peer::{Metadata, Peer, Space};
 use foreshore::store::Redb;
 use foreshore::trust::Role;
@@ -53,6 +54,9 @@ const PING: Duration = Duration::from_secs(2);
 /// A peer that is cut off fades while somebody looks.
 const SOFT_TTL: Duration = Duration::from_secs(6);
 
+/// A change of the group is looked at this often.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How long the peers may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -79,6 +83,7 @@ async fn main() -> anyhow::Result<()> {
         }));
     }
     tokio::time::timeout(PATIENCE, stage.in_step()).await.context("the peers did not find each other")??;
+    tokio::time::timeout(PATIENCE, vote(&stage)).await.context("the peers did not become voters")??;
     announce(&cli, &stage, stores.path())?;
     if cli.once {
         check(stage.natives[0].http).await?;
@@ -124,10 +129,15 @@ async fn start(cli: &Cli, stores: &Path) -> anyhow::Result<Vec<(Arc<Native>, Tcp
         }
         let peer = builder.spawn().await?;
         let space = match natives.first() {
-            None => peer.create_space("default").await?,
+            None => {
+                let space = peer.create_space("default").await?;
+                // It founds the group of voters as long as nobody else may vote.
+                space.coordination().await?;
+                space
+            }
             Some((first, ..)) => {
-                // Each writes, and as an admin lets in the pages that it serves.
-                for role in [Role::Writer, Role::Admin] {
+                // Each writes, votes, and as an admin lets in the pages that it serves.
+                for role in [Role::Writer, Role::Admin, Role::Voter] {
                     let invitation = first.space.invite(role).addresses(Vec::new()).await?;
                     peer.join_as(&invitation, "default").await?;
                 }
@@ -143,6 +153,28 @@ async fn start(cli: &Cli, stores: &Path) -> anyhow::Result<Vec<(Arc<Native>, Tcp
         natives.push((Arc::new(Native { name, peer, space, service, http }), listener, control));
     }
     Ok(natives)
+}
+
+/// Makes one group of voters of all peers. The first one founded it with the space.
+async fn vote(stage: &Stage) -> anyhow::Result<()> {
+    let first = &stage.natives[0].space;
+    for native in &stage.natives[1..] {
+        let newcomer = native.peer.peer_id();
+        loop {
+            let group = first.coordination().await?;
+            if group.voters.contains(&newcomer) {
+                break;
+            }
+            let operation = match group.learners.contains(&newcomer) {
+                true => Operation::Promote(newcomer),
+                false => Operation::Add(newcomer),
+            };
+            // Refused before somebody leads, while the right to vote is on its way, and until the newcomer has caught up.
+            let _ = first.change_voters(operation).await;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(())
 }
 
 /// The wanted port, or any other if that is taken.

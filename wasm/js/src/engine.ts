@@ -22,6 +22,8 @@ export interface EngineOptions {
   wasm?: OpenOptions['wasm'];
   /** Where to be reached by other engines of this very context; for tests. */
   listen?: string;
+  /** Whether it votes on strong state, without a store; for tests. */
+  votes?: boolean;
 }
 
 /** An error as it crosses to another context. */

@@ -11,7 +11,7 @@ import type { Json } from './values.js';
 interface Host { call(request: string): Promise<string>; me(): string }
 interface Core {
   default(source: { module_or_path: unknown }): Promise<unknown>;
-  open(store: unknown, identity: Uint8Array, notify: (event: string) => void, listen: string | undefined): Promise<Host>;
+  open(store: unknown, identity: Uint8Array, notify: (event: string) => void, listen: string | undefined, votes: boolean): Promise<Host>;
 }
 
 let loading: Promise<Core> | undefined;
@@ -71,7 +71,7 @@ export async function inPlace(options: EngineOptions, own: WasmSource, listen: (
   };
   let host: Host;
   try {
-    host = await core.open(store, crypto.getRandomValues(new Uint8Array(32)), notify, options.listen);
+    host = await core.open(store, crypto.getRandomValues(new Uint8Array(32)), notify, options.listen, options.votes ?? false);
   } catch (error) {
     store?.close();
     throw crash ?? fromEngine(error);

@@ -14,7 +14,7 @@ const OWN = 'own';
 
 const DATABASE = 'foreshore';
 
-interface WellKnown { space: string; peers: string[]; grant?: string }
+interface WellKnown { space: string; peers: string[]; relay?: boolean; grant?: string }
 
 export function open(platform: Platform, options: OpenOptions = {}): Promise<Space> {
   return abortable(begin(platform, options, false), options.signal);
@@ -38,6 +38,7 @@ async function begin(platform: Platform, options: OpenOptions, create: boolean):
     const peers = [...(options.peers ?? []), ...found.peers];
     space = new PageSpace(engine, found.id, storage, peers.length > 0 || found.dials);
     for (const peer of peers) await engine.call({ do: 'dial', address: address(peer) });
+    for (const relay of [...(options.relays ?? []), ...(found.relays ?? [])]) await engine.call({ do: 'relay', address: relaying(relay) });
     await space.ready(options.replicate);
     for (const event of early) space.hear(event);
     if (storage === 'indexeddb' && typeof navigator !== 'undefined') void navigator.storage?.persist?.().catch(() => false);
@@ -71,7 +72,7 @@ async function alone(): Promise<void> {
   }
 }
 
-interface Chosen { id: string; peers: readonly string[]; dials: boolean }
+interface Chosen { id: string; peers: readonly string[]; relays?: readonly string[]; dials: boolean }
 
 /** Which space: the one that is asked for, or the one that was here before, or the origin's, or this device's own. */
 async function choose(engine: Engine, options: OpenOptions, create: boolean): Promise<Chosen> {
@@ -97,6 +98,7 @@ async function choose(engine: Engine, options: OpenOptions, create: boolean): Pr
     // Local first: where its peers are now is found out on the way.
     void wellKnown(null).then(async said => {
       for (const peer of said?.peers ?? []) await engine.call({ do: 'dial', address: address(peer) });
+      for (const relay of relaysOf(said)) await engine.call({ do: 'relay', address: relay });
     }).catch(() => {});
     return { id: remembered.id, peers: [], dials: true };
   }
@@ -109,7 +111,7 @@ async function choose(engine: Engine, options: OpenOptions, create: boolean): Pr
   const grant = said.grant ?? (typeof options.grant === 'function' ? await options.grant({ space: said.space, subject: engine.me.device }) : options.grant);
   if (grant === undefined) throw ForeshoreError.make('NOT_A_MEMBER', `the peer behind this page gives no grant for ${said.space}`, { hint: 'pass an invitation, or a grant' });
   const joined = await join(engine, grant, ORIGIN);
-  return { ...joined, peers: said.peers };
+  return { ...joined, peers: said.peers, relays: relaysOf(said) };
 }
 
 async function join(engine: Engine, invitation: string, name: string | null): Promise<Chosen> {
@@ -134,7 +136,20 @@ async function wellKnown(device: string | null): Promise<WellKnown | null> {
   if (!(response.headers.get('content-type') ?? '').includes('json')) return null;
   const said = (await response.json()) as Partial<WellKnown>;
   if (typeof said.space !== 'string' || !Array.isArray(said.peers)) throw ForeshoreError.make('INCOMPATIBLE', 'the peer behind this page answers what this version does not understand');
-  return { space: said.space, peers: said.peers, ...(said.grant ? { grant: said.grant } : {}) };
+  return { space: said.space, peers: said.peers, ...(said.relay === true ? { relay: true } : {}), ...(said.grant ? { grant: said.grant } : {}) };
+}
+
+/** Where the peer behind the page relays, if it does. */
+function relaysOf(said: WellKnown | null): readonly string[] {
+  return said?.relay ? said.peers.filter(peer => NAMED.test(peer)).slice(0, 1) : [];
+}
+
+/** An address that says who is there. */
+const NAMED = /^\/.*\/p2p\/[^/]+$/;
+
+function relaying(relay: string): string {
+  if (!NAMED.test(relay)) throw invalid(`${JSON.stringify(relay)} is not a relay: write a multiaddr that ends in /p2p/ and its id`);
+  return reachable(relay);
 }
 
 /** A peer's address as the engine dials it: `wss://host:port` or a multiaddr. */

@@ -5,12 +5,16 @@ import { Emitter } from './emitter.js';
 import type { Engine, EngineEvent } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
 import { Kept, type Live, PageCollection, PageTopic } from './live.js';
+import { PageElections, PageLocks } from './locks.js';
+import { PageQueue } from './queue.js';
+import { type Harbour, Sessions } from './sessions.js';
 import { PagePresence, PageSoft } from './soft.js';
 import { hasMoved } from './tabs.js';
-import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
+import { PageTree } from './tree.js';
+import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Queue, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
 import { decode, type Json, snapshot } from './values.js';
 
-interface WireStatus { pending: number; root: string | null; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
+interface WireStatus { pending: number; root: string | null; quorum: Status['quorum']; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
 
 /** A path as the engine parses it; what is plainly none is refused here. */
@@ -19,13 +23,8 @@ function checked(path: Path): Path {
   return path;
 }
 
-/** What comes with voting peers, which this version does not have. */
-function noQuorum(what: string): ForeshoreError {
-  return ForeshoreError.make('NO_QUORUM', `${what} need a quorum of voting peers, and this version has none`, { hint: 'use documents and soft state', retryable: false });
-}
-
 /** An open space. */
-export class PageSpace implements Space, Home {
+export class PageSpace implements Space, Home, Harbour {
   readonly #close = new AbortController();
   readonly #mirrors = new Map<Path, Promise<Mirror>>();
   readonly #byId = new Map<number, Mirror>();
@@ -112,7 +111,10 @@ export class PageSpace implements Space, Home {
       case 'docFailed': return this.fail(fromEngine(JSON.stringify(event.failure)));
       case 'soft': return this.#softs.get(event.soft as number)?.hear(event.entries as never);
       case 'signal': case 'window': return this.#lives.get(event.live as number)?.hear(event);
-      case 'members': return void this.#lookAtMembers().catch(() => {});
+      case 'session': case 'lost': case 'changed': return this.#sessions.hear(event);
+      case 'members':
+        void this.#lookAtMembers().catch(() => {});
+        return void this.#look();
       case 'storage':
         if (event.failure) this.fail(fromEngine(JSON.stringify(event.failure)));
         return void this.storage().then(info => this.#events.storage.emit(info)).catch(() => {});
@@ -133,6 +135,7 @@ export class PageSpace implements Space, Home {
   /** Another tab hosts the engine from here on. */
   #moved(): void {
     for (const mirror of this.#byId.values()) void mirror.moved();
+    this.#sessions.moved();
     for (const other of [...this.#softs.values(), ...this.#lives.values()]) {
       other.moved().catch((error: unknown) => { if (!hasMoved(error)) this.fail(fromEngine(error)); });
     }
@@ -155,7 +158,7 @@ export class PageSpace implements Space, Home {
         const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
         const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
         const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const), ...(link.rtt === null ? {} : { rttMs: link.rtt }) }));
-        this.#status = Object.freeze({ network, quorum: 'none' as const, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
+        this.#status = Object.freeze({ network, quorum: wire.quorum, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
         this.#events.status.emit(this.#status);
       } while (this.#lookAgain);
     } catch {
@@ -347,6 +350,8 @@ export class PageSpace implements Space, Home {
     if (this.closed.aborted) return;
     for (const stop of this.#stops) stop();
     this.#close.abort(ForeshoreError.make('CLOSED', 'the space was closed'));
+    // What is held is not any more; should the engine be gone, there is nobody to tell.
+    void this.#sessions.close();
   }
 
   /** Waits until every edit made here is stored. */
@@ -362,7 +367,9 @@ export class PageSpace implements Space, Home {
   async close(): Promise<void> {
     if (this.closed.aborted) return;
     await Promise.allSettled([...this.#byId.values()].map(mirror => mirror.flushed()));
+    const left = this.#sessions.close();
     this.#end();
+    await left;
     await this.engine.close();
   }
 
@@ -380,21 +387,14 @@ export class PageSpace implements Space, Home {
 
   // ── strong state ──
 
-  readonly locks: Locks = {
-    request: () => Promise.reject(noQuorum('locks')), acquire: () => Promise.reject(noQuorum('locks')),
-    tryAcquire: () => Promise.reject(noQuorum('locks')), query: () => Promise.reject(noQuorum('locks')),
-  };
+  readonly #sessions = new Sessions(this);
+  readonly locks: Locks = new PageLocks(this.#sessions);
+  readonly elections: Elections = new PageElections(this.#sessions);
+  readonly tree: Tree = new PageTree(this.#sessions);
 
-  readonly elections: Elections = {
-    lead: () => Promise.reject(noQuorum('elections')),
-    observe: () => ({ leader: null, known: false, subscribe: () => Object.assign(() => {}, { [DISPOSE]: () => {} }) as Unsubscribe, [DISPOSE]: () => {} }),
-  };
-
-  readonly tree: Tree = {
-    create: () => Promise.reject(noQuorum('the tree')), get: () => Promise.reject(noQuorum('the tree')), children: () => Promise.reject(noQuorum('the tree')),
-    set: () => Promise.reject(noQuorum('the tree')), delete: () => Promise.reject(noQuorum('the tree')), multi: () => Promise.reject(noQuorum('the tree')),
-    watch: () => { throw noQuorum('the tree'); },
-  };
+  queue(path: Path): Queue {
+    return new PageQueue(this.#sessions, path);
+  }
 }
 
 function unsupported(what: string): ForeshoreError {

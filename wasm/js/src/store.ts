@@ -1,4 +1,5 @@
-// IndexedDB as the engine's store: six object stores with binary keys, which sort as the engine's own do.
+// IndexedDB as the engine's store: six object stores with binary keys, which sort as the engine's own do. The engine's seventh
+// table is a voter's, which a browser is not.
 //
 // A write is one transaction with strict durability, so that what is answered survives the browser's death. It aborts if the
 // epoch row is not what the write names: a frozen former host cannot write over its successor.
@@ -53,7 +54,8 @@ export class IndexedDbStore {
           const table = transaction.objectStore(op[1]);
           if (op[0] === 'put') table.put(op[3], op[2]);
           else if (op[0] === 'delete') table.delete(op[2]);
-          else table.delete(IDBKeyRange.bound(op[2], op[3], false, true));
+          // An empty range is none that IndexedDB takes.
+          else if (compare(op[2], op[3]) < 0) table.delete(IDBKeyRange.bound(op[2], op[3], false, true));
         }
       } catch (error) {
         thrown = error as DOMException;

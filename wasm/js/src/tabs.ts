@@ -9,7 +9,7 @@ import type { Status } from './types.js';
 import type { Json } from './values.js';
 
 /** Raised with the messages below: tabs of another version have a channel of their own, and the newest one keeps the store. */
-const PROTOCOL = 2;
+const PROTOCOL = 3;
 
 /** A host that says nothing for this long is asked whether it lives, and after as long again is robbed. */
 const SILENCE = 1500;
@@ -22,7 +22,7 @@ type Message =
 interface Call { request: Request; resolve: (value: Json) => void; reject: (reason: unknown) => void }
 
 /** What a tab has open with the host. */
-interface Guest { numbers: Map<number, 'doc' | 'soft' | 'undo' | 'live'>; keys: Map<number, Set<string>> }
+interface Guest { numbers: Map<number, 'doc' | 'soft' | 'undo' | 'live' | 'session'>; keys: Map<number, Set<string>> }
 
 const MOVED = Symbol('moved');
 
@@ -32,7 +32,7 @@ export function hasMoved(reason: unknown): boolean {
 }
 
 /** Requests that may not be made a second time by themselves. */
-const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join', 'publish']);
+const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join', 'publish', 'openSession', 'closeSession', 'strong', 'changeVoters']);
 
 export class Tabs implements Engine {
   readonly #id = crypto.randomUUID();
@@ -284,15 +284,16 @@ export class Tabs implements Engine {
     const engine = this.#engine;
     if (!engine) throw ForeshoreError.make('CLOSED', 'the host is closing', { retryable: true });
     const guest = this.#guest(tab);
-    const number = (request.doc ?? request.soft ?? request.live ?? request.undo) as number;
+    const number = (request.doc ?? request.soft ?? request.live ?? request.undo ?? request.session) as number;
     switch (request.do) {
       case 'open': this.#own(tab, guest, number, 'doc'); break;
       case 'soft': this.#own(tab, guest, number, 'soft'); break;
       case 'topic': case 'window': case 'keep': this.#own(tab, guest, number, 'live'); break;
+      case 'openSession': this.#own(tab, guest, number, 'session'); break;
       case 'undoManager': guest.numbers.set(request.undo as number, 'undo'); break;
       case 'softSet': guest.keys.set(number, (guest.keys.get(number) ?? new Set()).add(request.key as string)); break;
       case 'softDelete': guest.keys.get(number)?.delete(request.key as string); break;
-      case 'closeDoc': case 'softClose': case 'closeLive': case 'undoClose':
+      case 'closeDoc': case 'softClose': case 'closeLive': case 'undoClose': case 'closeSession':
         guest.numbers.delete(number);
         guest.keys.delete(number);
         this.#owners.delete(number);
@@ -302,7 +303,7 @@ export class Tabs implements Engine {
     return engine.call(request);
   }
 
-  #own(tab: string, guest: Guest, number: number, kind: 'doc' | 'soft' | 'live'): void {
+  #own(tab: string, guest: Guest, number: number, kind: 'doc' | 'soft' | 'live' | 'session'): void {
     guest.numbers.set(number, kind);
     this.#owners.set(number, tab);
   }
@@ -322,7 +323,7 @@ export class Tabs implements Engine {
 
   /** Passes an event of the engine to whom it concerns. */
   #pass(event: EngineEvent): void {
-    const number = event.doc ?? event.soft ?? event.live;
+    const number = event.doc ?? event.soft ?? event.live ?? event.session;
     if (typeof number !== 'number') {
       this.listen(event);
       // A host's end is its own; guests get another.
@@ -335,11 +336,12 @@ export class Tabs implements Engine {
   }
 }
 
-function closing(kind: 'doc' | 'soft' | 'undo' | 'live', number: number): Request {
+function closing(kind: 'doc' | 'soft' | 'undo' | 'live' | 'session', number: number): Request {
   switch (kind) {
     case 'doc': return { do: 'closeDoc', doc: number };
     case 'soft': return { do: 'softClose', soft: number };
     case 'live': return { do: 'closeLive', live: number };
+    case 'session': return { do: 'closeSession', session: number };
     default: return { do: 'undoClose', undo: number };
   }
 }

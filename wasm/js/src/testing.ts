@@ -13,10 +13,16 @@ export interface Network extends AsyncDisposable {
   /**
    * Another device with a store of its own. The first one makes the space and is its admin, the others join it in `role`
    * (default: writer). `replicate` as in `openSpace`; a device that keeps a part never settles with one that keeps all.
+   * `votes`: it is one of those whose majority locks, elections and the tree need; in memory, which is for tests only: a voter
+   * forgets nothing. The first device votes if any does.
    */
-  open(options?: Wait & { role?: Member['role']; replicate?: readonly Path[] }): Promise<Space>;
+  open(options?: Wait & { role?: Member['role']; replicate?: readonly Path[]; votes?: boolean }): Promise<Space>;
   /** From here on the two hear nothing from each other, but through others that are linked with both. `NOT_FOUND`: they are not linked. */
   cut(one: Space, other: Space): Promise<void>;
+  /** Ends a device as a crash does: nobody hears that it goes. */
+  kill(space: Space): Promise<void>;
+  /** The voter that leads the others. `null`: none of those that vote does at the moment. */
+  leader(): Promise<Space | null>;
   /** Links the two again. */
   heal(one: Space, other: Space): Promise<void>;
   /** Waits until every edit is stored, and whoever is linked has and shows the same. */
@@ -45,7 +51,8 @@ export function memoryNetwork(): Network {
 
 interface Link { id: string; member: boolean }
 interface WireStatus { root: string | null; links: Link[]; offline: boolean }
-interface Device { space: PageSpace; engine: Engine; address: string }
+interface Device { space: PageSpace; engine: Engine; address: string; votes: boolean }
+interface Coordination { leads: boolean; voters: string[]; learners: string[] }
 
 /** Addresses in memory are numbers, the same for all that run in this context. */
 let address = 0;
@@ -58,27 +65,70 @@ class Memory implements Network {
   /** Who has blocked whom. */
   readonly #cuts: { by: Device; other: Device }[] = [];
 
-  async open({ role = 'writer', replicate, signal }: Wait & { role?: Member['role']; replicate?: readonly Path[] } = {}): Promise<Space> {
-    return abortable(this.#open(role, replicate), signal);
+  async open({ role = 'writer', replicate, votes = false, signal }: Wait & { role?: Member['role']; replicate?: readonly Path[]; votes?: boolean } = {}): Promise<Space> {
+    return abortable(this.#open(role, votes, replicate), signal);
   }
 
-  async #open(role: Member['role'], replicate?: readonly Path[]): Promise<PageSpace> {
+  async #open(role: Member['role'], votes: boolean, replicate?: readonly Path[]): Promise<PageSpace> {
     const listen = `/memory/${++address}`;
     let space: PageSpace | undefined;
     const early: EngineEvent[] = [];
-    const engine = await inPlace({ storage: 'memory', database: '', listen }, embedded, event => (space ? space.hear(event) : early.push(event)));
+    const engine = await inPlace({ storage: 'memory', database: '', listen, votes }, embedded, event => (space ? space.hear(event) : early.push(event)));
     const [first] = this.#alive();
+    if (votes && this.#devices.length > 0 && !this.#devices[0]?.votes) {
+      await engine.close();
+      throw ForeshoreError.make('UNSUPPORTED', 'the first device does not vote, so nobody can', { hint: 'open the first one with `votes`' });
+    }
     const made = first
       ? await engine.call({ do: 'join', invitation: await first.space.invite({ role }), name: null })
       : await engine.call({ do: 'createSpace', name: 'memory' });
     space = new PageSpace(engine, (made as { id: string }).id, 'memory', true);
-    const device = { space, engine, address: listen };
+    const device = { space, engine, address: listen, votes };
+    // It founds the group as long as nobody else may vote.
+    if (votes && !first) await this.#group(device);
     for (const other of this.#alive()) await engine.call({ do: 'dial', address: other.address });
     this.#devices.push(device);
     await space.ready(replicate);
     for (const event of early) space.hear(event);
     await this.#until(async () => (await this.#statuses()).every(({ device: one, status }) => one !== device || this.#linked(one, status)));
+    if (votes && first) await this.#addVoter(first, device);
     return space;
+  }
+
+  #group(device: Device): Promise<Coordination> {
+    return device.engine.call({ do: 'coordination', space: device.space.id }) as unknown as Promise<Coordination>;
+  }
+
+  async leader(): Promise<Space | null> {
+    return (await this.#leading())?.space ?? null;
+  }
+
+  async #leading(): Promise<Device | undefined> {
+    const voters = this.#alive().filter(device => device.votes);
+    const groups = await Promise.all(voters.map(voter => this.#group(voter)));
+    return voters[groups.findIndex(group => group.leads)];
+  }
+
+  /** A device becomes a voter: it is let, it learns the log, and it is promoted when it has caught up. */
+  async #addVoter(admin: Device, device: Device): Promise<void> {
+    await device.engine.call({ do: 'join', invitation: await admin.space.invite({ role: 'voter' }), name: null });
+    const { peer } = device.engine.me;
+    await this.#until(async () => {
+      const leader = await this.#leading();
+      if (!leader) return false;
+      const { voters, learners } = await this.#group(leader);
+      if (voters.includes(peer)) return (await this.#group(device)).voters.includes(peer);
+      const change = learners.includes(peer) ? 'promote' : 'add';
+      // Refused while its right to vote is on its way, or it has not caught up.
+      await leader.engine.call({ do: 'changeVoters', space: leader.space.id, change, peer }).catch(() => {});
+      return false;
+    });
+  }
+
+  async kill(space: Space): Promise<void> {
+    const device = this.#device(space);
+    for (const other of this.#alive()) if (other !== device) await this.cut(space, other.space);
+    await space.close();
   }
 
   #alive(): Device[] {

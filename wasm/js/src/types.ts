@@ -33,7 +33,7 @@ export interface Template<T> {
 export type Code =                        // may grow in a minor version: keep a default branch
   | 'UNSUPPORTED' | 'WASM_LOAD' | 'CRASHED' | 'STORAGE' | 'QUOTA' | 'INCOMPATIBLE' | 'CLOSED' | 'ABORTED' | 'TIMEOUT' | 'INVALID' | 'TOO_LARGE'
   | 'NOT_FOUND' | 'EXISTS' | 'NOT_EMPTY' | 'BAD_VERSION' | 'NOT_A_MEMBER' | 'DENIED' | 'NOT_YET'
-  | 'NO_QUORUM' | 'SESSION_EXPIRED' | 'LEASE_LOST' | 'FENCED' | 'UNKNOWN_OUTCOME';
+  | 'NO_QUORUM' | 'SESSION_EXPIRED' | 'LEASE_LOST' | 'NOT_HELD' | 'FENCED' | 'UNKNOWN_OUTCOME';
 export type Path = `/${string}`; export type Heads = readonly string[];
 export interface Wait { signal?: AbortSignal }
 export type Unsubscribe = (() => void) & Disposable;                 // what useSyncExternalStore and Svelte stores expect
@@ -93,18 +93,18 @@ export interface Topic<T> extends Disposable { publish(value: T): void; subscrib
 // ── strong state: CP. Tokens are generation × 2^40 + Raft index: safe integers, so JSON.stringify works ───────────────────────────────────────
 export interface HeldLock { readonly path: Path; readonly mode: 'exclusive' | 'shared'; readonly token: number; readonly signal: AbortSignal }   // signal: lease in doubt, by this device's clock; a frozen tab learns late, so only the token is safe
 export interface LockHandle extends HeldLock, AsyncDisposable { release(): Promise<void> }
-export interface LockOptions extends Wait { mode?: 'exclusive' | 'shared'; leaseMs?: number }
+export interface LockOptions extends Wait { mode?: 'exclusive' | 'shared'; leaseMs?: number; deadlineMs?: number; delayMs?: number }   // leaseMs: 10 s, from 1 s on; deadlineMs: TIMEOUT after so long in line, by the voters' clock; delayMs: nobody gets it so soon after this tab died with it
 export interface Locks {                                              // LEASE_LOST when the lease could have ended before body settled, whatever body returned
   request<R>(path: Path, body: (lock: HeldLock) => R): Promise<Awaited<R>>;
   request<R>(path: Path, options: LockOptions & { ifAvailable?: false }, body: (lock: HeldLock) => R): Promise<Awaited<R>>;
   request<R>(path: Path, options: LockOptions & { ifAvailable?: boolean }, body: (lock: HeldLock | null) => R): Promise<Awaited<R>>;
   acquire(path: Path, options?: LockOptions): Promise<LockHandle>; tryAcquire(path: Path, options?: LockOptions): Promise<LockHandle | null>;
-  query(prefix?: Path, options?: Wait): Promise<{ readonly held: readonly LockInfo[]; readonly pending: readonly LockInfo[]; readonly asOf: number }>;
+  query(path: Path, options?: Wait): Promise<{ readonly held: readonly LockInfo[]; readonly waiting: number }>;   // all that was acknowledged to anyone before is in it
 }
-export interface LockInfo { readonly path: Path; readonly mode: 'exclusive' | 'shared'; readonly owner: Author; readonly token?: number }
+export interface LockInfo { readonly path: Path; readonly mode: 'exclusive' | 'shared'; readonly owner: { readonly peer: string }; readonly token: number }   // owner: tabs of one browser are one peer
 export interface Elections {   // lead: campaigns, runs body while leading, campaigns again when the term ends early, settles with body
-  lead<R>(path: Path, body: (term: HeldLock) => R, options?: Wait & { leaseMs?: number }): Promise<Awaited<R>>;
-  observe(path: Path): Disposable & { readonly leader: { readonly owner: Author; readonly token: number } | null; readonly known: boolean; subscribe(listener: () => void): Unsubscribe };
+  lead<R>(path: Path, body: (term: HeldLock) => R, options?: Wait & { leaseMs?: number; value?: string }): Promise<Awaited<R>>;   // value: what others learn of this leader, at most 4 KiB
+  observe(path: Path): Disposable & { readonly leader: { readonly owner: { readonly peer: string }; readonly token: number; readonly value: string } | null; readonly known: boolean; subscribe(listener: () => void): Unsubscribe };
 }
 export interface Stat { readonly createdAt: number; readonly modifiedAt: number; readonly version: number; readonly childrenVersion: number; readonly ephemeralOwner: string | null; readonly children: number; readonly bytes: number }
 export type TreeOp = { create: Path; data?: Uint8Array; ephemeral?: boolean; sequential?: boolean } | { set: Path; data: Uint8Array; version?: number } | { delete: Path; version?: number } | { check: Path; version: number };
@@ -116,6 +116,15 @@ export interface Tree {
   multi(ops: readonly TreeOp[], options?: Wait): Promise<readonly (Stat | null)[]>;                        // all or none
   watch(path: Path, options?: Wait & { recursive?: boolean }): AsyncIterableIterator<{ readonly type: 'created' | 'changed' | 'deleted' | 'children' | 'resync'; readonly path: Path; readonly zxid: number }>;   // resync: events were missed, read again
 }
+/** Work that is handed to one taker at a time, in order, at least once. */
+export interface Queue {
+  put(body: Uint8Array, options?: Wait & { maxAttempts?: number }): Promise<number>;                       // its number and place; tried 5 times, then put aside
+  claim(options?: Wait & { visibilityMs?: number }): Promise<QueueItem | null>;                            // the first that nobody works on; this tab's alone for 30 s
+  take(options?: Wait & { visibilityMs?: number }): Promise<QueueItem>;                                    // waits for one
+  state(options?: Wait): Promise<{ readonly ready: number; readonly claimed: number; readonly dead: readonly number[] }>;
+  revive(item: number, options?: Wait): Promise<void>; discard(item: number, options?: Wait): Promise<void>;   // what was put aside
+}
+export interface QueueItem { readonly item: number; readonly body: Uint8Array; readonly attempt: number; readonly token: number; ack(options?: Wait): Promise<void>; nack(options?: Wait): Promise<void> }   // NOT_HELD: its time ran out, and others may have it
 // ── the space ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 export interface Status {                                             // replaced, never mutated
   readonly network: 'offline' | 'connecting' | 'online'; readonly quorum: 'none' | 'lost' | 'ok'; readonly role: 'host-tab' | 'guest-tab';
@@ -134,6 +143,7 @@ export type OpenOptions = Wait & {       // signal gives up opening; it does not
   space?: string;                        // id or invitation; absent: the same-origin peer's (/.well-known/foreshore), else this device's own
   grant?: string | ((request: { readonly space: string; readonly subject: string }) => Promise<string>);   // your backend signs the device's key; asked again before it expires
   peers?: readonly string[];             // 'wss://host' or multiaddr
+  relays?: readonly string[];            // multiaddr that ends in /p2p/ID: other browsers reach this one through it; a peer behind the page that relays is one by itself
   replicate?: readonly Path[];           // prefixes kept here whole, for offline; everything else comes when opened. ['/']: all one may read
   tabs?: 'shared' | 'isolated'; durability?: 'relaxed' | 'strict'; wasm?: string | URL | Uint8Array | Response | Promise<Response> | WasmModule;
 } & ({ engine?: 'worker'; storage?: 'indexeddb' | 'memory'; worker?: () => { postMessage(message: unknown): void; terminate(): void } }   // worker: for strict CSP and bundlers
@@ -141,6 +151,7 @@ export type OpenOptions = Wait & {       // signal gives up opening; it does not
 export interface SpaceEvents { status: Status; error: ForeshoreError; storage: StorageInfo; members: readonly Member[] }
 export interface Space extends AsyncDisposable {
   readonly id: string; readonly me: Author & Member; readonly status: Status; readonly closed: AbortSignal; readonly locks: Locks; readonly elections: Elections; readonly tree: Tree;
+  queue(path: Path): Queue;
   on<K extends keyof SpaceEvents>(type: K, listener: (event: SpaceEvents[K]) => void): Unsubscribe;
   document<T>(path: Path, template: Template<T>, options?: Wait & { wait?: 'local' | 'caught-up' }): Promise<Doc<T>>;   // 'local' (default): at once, offline too
   read<T>(path: Path, template: Template<T>, options?: Wait & { atLeast?: string }): Promise<Snapshot<T> | null>;         // once, cold; NOT_YET rather than stale

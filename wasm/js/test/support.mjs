@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import { tmpdir } from 'node:os';
-import { extname, join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
@@ -30,12 +30,85 @@ export async function temporary(t) {
   return directory;
 }
 
+/** A native peer that votes, or could; it is asked one thing after the other. */
+export class Voter {
+  static async start(t, data, dial = []) {
+    const voter = new Voter();
+    voter.process = spawn(join(dirname(NODE), 'voter'), ['--data', data, ...dial.flatMap(address => ['--dial', address])], { stdio: ['pipe', 'pipe', 'pipe'] });
+    let log = '';
+    voter.process.stderr.on('data', bytes => { log += bytes; });
+    voter.process.stdin.on('error', () => {});
+    voter.exited = new Promise(resolve => voter.process.on('exit', resolve));
+    t.after(() => voter.stop());
+    voter.answers = [];
+    voter.waiting = [];
+    createInterface({ input: voter.process.stdout }).on('line', line => voter.waiting.shift()?.resolve(JSON.parse(line)));
+    void voter.exited.then(code => { for (const { reject } of voter.waiting.splice(0)) reject(new Error(`the voter ended with ${code}:\n${log}`)); });
+    Object.assign(voter, await voter.#next());
+    return voter;
+  }
+
+  #next() {
+    return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
+  }
+
+  async ask(request) {
+    const answer = this.#next();
+    this.process.stdin.write(`${JSON.stringify(request)}\n`);
+    const said = await answer;
+    if (said.error) throw new Error(said.error);
+    return said;
+  }
+
+  async stop(signal = 'SIGTERM') {
+    if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill(signal);
+    await this.exited;
+  }
+}
+
+/** A space with so many voters, each a process, all linked with all. */
+export async function group(t, count = 3) {
+  const voters = [];
+  for (let n = 0; n < count; n++) {
+    const voter = await Voter.start(t, await temporary(t), voters.map(other => other.dial));
+    voters.push(voter);
+    const [first] = voters;
+    if (n === 0) {
+      voter.space = (await voter.ask({ create: 'group' })).space;
+      continue;
+    }
+    for (const role of ['writer', 'voter']) await voter.ask({ join: (await first.ask({ invite: role })).invitation });
+    for (const change of ['add', 'promote']) {
+      // Refused while the newcomer is not linked, or has not caught up.
+      await until(`voter ${n}: ${change}`, async () => {
+        const { voters: now, learners } = await first.ask({ status: true });
+        if (now.includes(voter.peer) || (change === 'add' && learners.includes(voter.peer))) return true;
+        await first.ask({ change, peer: voter.peer }).catch(() => {});
+        return false;
+      });
+    }
+  }
+  await until('everybody knows the group', async () => {
+    const all = await Promise.all(voters.map(voter => voter.ask({ status: true })));
+    return all.every(status => status.voters.length === count && status.leader);
+  });
+  return voters;
+}
+
+/** The voter of some that leads. */
+export function leading(voters) {
+  return until('one leads', async () => {
+    for (const voter of voters) if ((await voter.ask({ status: true })).leads) return voter;
+    return null;
+  });
+}
+
 /** A native peer, `foreshore run`, with every port chosen by the system unless told otherwise. */
 export class Native {
-  static async start(t, data, ws = 0) {
+  static async start(t, data, ws = 0, more = []) {
     const peer = new Native();
     peer.data = data;
-    const args = ['run', '--data', data, '--listen', `/ip4/127.0.0.1/tcp/${ws}/ws`, '--http', '127.0.0.1:0', '--json'];
+    const args = ['run', '--data', data, '--listen', `/ip4/127.0.0.1/tcp/${ws}/ws`, '--http', '127.0.0.1:0', '--json', ...more];
     peer.process = spawn(NODE, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let log = '';
     peer.process.stderr.on('data', bytes => { log += bytes; });
@@ -114,9 +187,9 @@ export async function serve(t, native = () => null) {
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
-/** A browser with a profile of its own, so that what it stores outlives it. */
-export async function browse(t, profile) {
-  const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, headless: true, args: FLAGS });
+/** A browser with a profile of its own, so that what it stores outlives it; `without` what Playwright gives every browser. */
+export async function browse(t, profile, without = []) {
+  const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, headless: true, args: FLAGS, ignoreDefaultArgs: without });
   t.after(() => context.close().catch(() => {}));
   context.setDefaultTimeout(PATIENCE);
   return context;

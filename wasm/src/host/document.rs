@@ -238,11 +238,17 @@ async fn serve(
             Either::Right((Some(SpaceChange::Document(change)), _)) if change.path != path => continue,
             Either::Right((Some(_), _)) => None,
         };
-        match told {
-            Some(Told::Ack(event)) => session.borrow_mut().ack(event),
-            Some(Told::Edit(edit, answer)) => make(&inner, doc, &session, edit, answer).await,
-            Some(Told::Fence(reached)) => drop(reached.send(())),
-            Some(Told::Look) | None => {}
+        let mut told = told;
+        // Edits that came meanwhile are made before the page is told anything: it would drop that in any case.
+        while let Some(next) = told {
+            let edited = matches!(next, Told::Edit(..));
+            match next {
+                Told::Ack(event) => session.borrow_mut().ack(event),
+                Told::Edit(edit, answer) => make(&inner, doc, &session, edit, answer).await,
+                Told::Fence(reached) => drop(reached.send(())),
+                Told::Look => {}
+            }
+            told = if edited { queue.try_recv().ok() } else { None };
         }
         pump(&inner, doc, &session);
     }

@@ -5,12 +5,12 @@ import { type Source, useChanges, useLive } from '../live.js';
 import { colorOf, lanes } from '../lanes.js';
 import { me } from '../me.js';
 import { type App, explain, offline, setOffline, status, trouble } from '../peer.js';
-import { home, isCut, scene, setLink, type Scene } from '../stage.js';
+import { home, isCut, leader, scene, setLink, type Scene } from '../stage.js';
 import { dark } from './header.js';
 import { Icon } from './icons.js';
 import { Panel } from './panel.js';
 
-interface Node { readonly id: string; readonly name: string; readonly kind: 'you' | 'native' | 'page'; readonly x: number; readonly y: number; readonly root: string | null }
+interface Node { readonly id: string; readonly name: string; readonly kind: 'you' | 'native' | 'page'; readonly x: number; readonly y: number; readonly root: string | null; readonly mark?: 'leads' | 'alone' | 'dead'; readonly term?: number }
 interface Edge { readonly a: Node; readonly b: Node; readonly state: 'whole' | 'behind' | 'cut' | 'gone'; readonly rtt: number | undefined }
 
 /** A picture that is higher than wide is turned. */
@@ -64,7 +64,7 @@ function Graph({ app }: { app: App }): JSX.Element {
     const lane = recorded.find(lane => lane.id === id || lane.id === tab);
     return lane?.spans[lane.spans.length - 1]?.root ?? null;
   };
-  const { nodes, edges } = draw(seen, mine, names, called.current, homes.current, peer => (peer === mine ? root('you') : root(peer, crew.find(c => c.owner.peer === peer)?.value.tab)), off, upright, own.peers);
+  const { nodes, edges } = draw(seen, mine, names, called.current, homes.current, peer => (peer === mine ? root('you') : root(peer, crew.find(c => c.owner.peer === peer)?.value.tab)), off, upright, own.peers, own.quorum === 'lost');
 
   const act = async (ends: string, links: readonly (readonly [string, string, boolean])[]): Promise<void> => {
     setBusy(ends);
@@ -111,11 +111,12 @@ function Graph({ app }: { app: App }): JSX.Element {
           : <span key={key} class={`edge still ${state}`} style={place}>{shown}</span>;
       })}
       {nodes.map(node => {
-        const inside = <><i class="state" style={{ background: node.root ? colorOf(node.root, isDark) : 'transparent' }} /><span>{node.name}</span></>;
+        const mark = node.mark === 'leads' ? `leads in term ${node.term}` : node.mark === 'alone' ? 'no majority' : node.mark === 'dead' ? 'dead' : '';
+        const inside = <><i class="state" style={{ background: node.root ? colorOf(node.root, isDark) : 'transparent' }} /><span>{node.name}</span>{mark && <em class="says" title={mark}>{node.mark === 'leads' ? `T${node.term}` : '!'}<span class="hidden">, {mark}</span></em>}</>;
         const place = { left: `${node.x}%`, top: `${node.y}%` };
         return node.kind === 'native' && seen.controls
-          ? <button type="button" key={node.id} class="node native" style={place} disabled={busy !== ''} onClick={() => isolate(node)} aria-label={`Native peer ${node.name}. Cut it off, or heal its links`} data-node={node.name}>{inside}</button>
-          : <span key={node.id} class={`node ${node.kind}`} style={place}>{inside}</span>;
+          ? <button type="button" key={node.id} class={`node native ${node.mark ?? ''}`} style={place} disabled={busy !== ''} onClick={() => isolate(node)} aria-label={`Native peer ${node.name}. Cut it off, or heal its links`} data-node={node.name}>{inside}</button>
+          : <span key={node.id} class={`node ${node.kind} ${node.mark ?? ''}`} style={place}>{inside}</span>;
       })}
     </>
   );
@@ -143,12 +144,14 @@ function spotOfPage(native: number, count: number, i: number, pages: number): Sp
 }
 
 /** Places everybody: native peers in the middle, pages outside of the one that they are linked to. */
-function draw(seen: Scene, mine: string, here: ReadonlyMap<string, string>, names: ReadonlyMap<string, string>, homes: Map<string, string>, root: (peer: string) => string | null, off: boolean, upright: boolean, own: readonly { readonly id: string; readonly rttMs?: number }[]): { nodes: Node[]; edges: Edge[] } {
+function draw(seen: Scene, mine: string, here: ReadonlyMap<string, string>, names: ReadonlyMap<string, string>, homes: Map<string, string>, root: (peer: string) => string | null, off: boolean, upright: boolean, own: readonly { readonly id: string; readonly rttMs?: number }[], alone: boolean): { nodes: Node[]; edges: Edge[] } {
   const natives = new Map<string, Node>();
   const count = seen.peers.length;
   const turn = ([x, y]: Spot): { x: number; y: number } => (upright ? { x: y, y: x } : { x, y });
+  const first = leader(seen);
   seen.peers.forEach((native, i) => {
-    natives.set(native.status.peer, { id: native.status.peer, name: native.name, kind: 'native', root: root(native.status.peer), ...turn(spotOfNative(i, count)) });
+    const mark = native.dead ? ('dead' as const) : native === first ? ('leads' as const) : native.group && !native.group.led ? ('alone' as const) : undefined;
+    natives.set(native.status.peer, { id: native.status.peer, name: native.name, kind: 'native', root: root(native.status.peer), ...(mark && { mark }), ...(native.group && { term: native.group.term }), ...turn(spotOfNative(i, count)) });
   });
   const linked = new Map<string, { native: string; behind: boolean; rtt: number | undefined }>();
   for (const { status } of seen.peers) {
@@ -170,7 +173,7 @@ function draw(seen: Scene, mine: string, here: ReadonlyMap<string, string>, name
     const around = pages.filter(page => homes.get(page) === id).slice(0, AROUND);
     around.forEach((page, i) => {
       const at = turn(spotOfPage([...natives.keys()].indexOf(id), count, i, around.length));
-      const node: Node = { id: page, name: page === mine ? `You, ${me.name}` : names.get(page) ?? (page.startsWith('12D3') ? `…${page.slice(-4)}` : page), kind: page === mine ? 'you' : 'page', root: root(page), ...at };
+      const node: Node = { id: page, name: page === mine ? `You, ${me.name}` : names.get(page) ?? (page.startsWith('12D3') ? `…${page.slice(-4)}` : page), kind: page === mine ? 'you' : 'page', root: root(page), ...(page === mine && alone ? { mark: 'alone' as const } : {}), ...at };
       nodes.push(node);
       const link = linked.get(page);
       const rtt = page === mine ? own.find(peer => peer.id === id)?.rttMs ?? link?.rtt : link?.rtt;

@@ -14,7 +14,7 @@ use crate::coord::op::{MAX_DATA_BYTES, decode_bool, decode_name, decode_path};
 use crate::coord::path::NodePath;
 use crate::coord::raft::message::MAX_FRAME_BYTES as MAX_RAFT_BYTES;
 use crate::coord::reply::{Reply, decode_reply, encode_reply};
-use crate::coord::session::{MAX_TTL_MS, PASSWORD_LEN, SessionId};
+use crate::coord::session::{MAX_OWNER_BYTES, MAX_TTL_MS, PASSWORD_LEN, SessionId};
 use crate::coord::stat::{Stat, decode_u32};
 use crate::coord::token::FencingToken;
 use crate::coord::watch::{EventKind, Watch};
@@ -216,6 +216,8 @@ pub enum Standing {
 pub struct Leading {
     /// Its session.
     pub session: SessionId,
+    /// Whom the session's voter knows its client as: the bytes of a peer's id.
+    pub owner: Arc<[u8]>,
     /// Its token.
     pub token: FencingToken,
     /// What it says of itself.
@@ -223,10 +225,12 @@ pub struct Leading {
 }
 
 /// A holder of a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// Its session.
     pub session: SessionId,
+    /// Whom the session's voter knows its client as: the bytes of a peer's id.
+    pub owner: Arc<[u8]>,
     /// How.
     pub share: Share,
     /// Its token.
@@ -580,14 +584,16 @@ impl Found {
             5 => Found::Leader(r.option("leader", |r| {
                 Ok(Leading {
                     session: SessionId::decode(r)?,
+                    owner: r.bytes(MAX_OWNER_BYTES, "owner")?.into(),
                     token: FencingToken::decode(r)?,
                     value: r.bytes(crate::coord::claim::MAX_VALUE_BYTES, "value")?.into(),
                 })
             })?),
             6 => {
                 let holders = r.list(MAX_QUERIES, "holders", |r| {
-                    let (session, token) = (SessionId::decode(r)?, FencingToken::decode(r)?);
-                    Ok(Holding { session, token, share: Share::decode(r)? })
+                    let session = SessionId::decode(r)?;
+                    let owner = r.bytes(MAX_OWNER_BYTES, "owner")?.into();
+                    Ok(Holding { session, owner, token: FencingToken::decode(r)?, share: Share::decode(r)? })
                 })?;
                 Found::Lock(holders, decode_u32(r, "waiters")?)
             }
@@ -629,13 +635,13 @@ impl Codec for Found {
             }
             Found::Leader(leader) => {
                 w.u8(5).option(leader.as_ref(), |w, leader| {
-                    leader.token.encode(w.u64_le(leader.session.0));
+                    leader.token.encode(w.u64_le(leader.session.0).bytes(&leader.owner));
                     w.bytes(&leader.value);
                 });
             }
             Found::Lock(holders, waiters) => {
                 w.u8(6).list(holders, |w, holder| {
-                    holder.token.encode(w.u64_le(holder.session.0));
+                    holder.token.encode(w.u64_le(holder.session.0).bytes(&holder.owner));
                     holder.share.encode(w);
                 });
                 w.varint((*waiters).into());

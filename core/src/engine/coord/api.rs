@@ -272,6 +272,9 @@ pub enum CoordFailure {
     /// The peer is not linked, or its device holds no grant to vote in this space.
     #[error("that peer is not connected, or its device may not vote here: invite it as a voter")]
     NotAVoter,
+    /// The peer never votes, whatever it was granted: it is a browser's, or set so.
+    #[error("that peer never votes: a browser's storage may be rolled back unseen; make a native peer a voter")]
+    CannotVote,
     /// No member of the group has this peer.
     #[error("that peer is no member of the group")]
     NotAMember,

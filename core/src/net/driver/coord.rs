@@ -83,9 +83,11 @@ impl<M: Machine> Driver<M> {
     /// Opens a stream on the connection with a peer, if there is one.
     fn open_coord(&mut self, peer: PeerId, first: Vec<u8>) -> bool {
         let (Some(net), Some(other)) = (&mut self.net, identity::to_net(&peer)) else { return false };
-        let linked = net.links.values().find(|open| open.peer == peer).map(|open| open.connection);
-        // On a connection that is gone already nothing is answered, and nothing would be sent ever after.
-        let Some(connection) = linked.filter(|id| net.connections.get(*id).is_some()) else { return false };
+        // A stream on a connection that is gone would be opening for ever.
+        let lives =
+            |open: &&super::swarm::OpenLink| open.peer == peer && net.connections.get(open.connection).is_some();
+        let linked = net.links.values().find(lives).map(|open| open.connection);
+        let Some(connection) = linked else { return false };
         net.swarm.behaviour_mut().coord.open(other, connection);
         let bytes = first.len();
         self.coord.outgoing.insert(peer, Outgoing::Opening { connection, frames: vec![first], bytes });

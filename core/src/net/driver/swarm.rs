@@ -525,6 +525,16 @@ impl<M: Machine> Driver<M> {
         added
     }
 
+    /// Asks a relay for a reservation, and keeps it.
+    pub(super) fn relay(&mut self, address: &Multiaddr) -> bool {
+        let now = self.clock.mono();
+        let Some(net) = &mut self.net else { return false };
+        let added = net.relays.add(address, now);
+        self.dial_due();
+        self.contacts_due();
+        added
+    }
+
     /// Dials what is due, and notes when something is due again.
     pub(super) fn dial_due(&mut self) {
         let now = self.clock.mono();
@@ -609,6 +619,7 @@ impl<M: Machine> Driver<M> {
             listen: net.addresses(&self.config.advertise),
             known: net.book.entries().len(),
             reservations: net.relays.reservations(),
+            serves_relay: self.config.relay.is_some(),
             connections: net.connections.len(),
             links: links.collect(),
             refused: net.refused,

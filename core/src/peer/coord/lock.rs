@@ -11,11 +11,10 @@ use super::recipes::Look;
 use super::{Boxed, Coordinator, FencingToken, Leading, SessionNow, mismatch};
 use crate::coord::claim::{Kind, Share, Wait};
 use crate::coord::command::Command as Call;
-use crate::coord::reply::Answer;
 use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
 use crate::coord::watch::Watch;
-use crate::engine::CommandError;
+use crate::engine::{CommandError, CoordFailure};
 
 /// The lock was lost: the session lapsed or ended while it was held. Whoever has it now has a greater token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -114,10 +113,8 @@ impl Held {
             Wait::Deadline(ms) => Some(Duration::from_millis(ms) + coordinator.patience()),
             Wait::Forever => None,
         };
-        match coordinator.call(command, patience).await?.1 {
-            Answer::Granted(token) => Ok(Self { coordinator, kind, path, token, now, lapses, released: false }),
-            _ => Err(mismatch()),
-        }
+        let token = coordinator.acquire(kind, &path, command, patience).await?;
+        Ok(Self { coordinator, kind, path, token, now, lapses, released: false })
     }
 
     fn is_lost(&self) -> bool {
@@ -125,18 +122,20 @@ impl Held {
         now.state == State::Lost || now.lapses != self.lapses
     }
 
-    async fn lost(&self) {
+    /// Does not keep the grant.
+    fn loss(&self) -> Boxed<()> {
         let (mut now, lapses) = (self.now.clone(), self.lapses);
-        // An error: the peer is closed, and with it the session.
-        let _ = now.wait_for(|now| now.state == State::Lost || now.lapses != lapses).await;
+        Box::pin(async move {
+            // An error: the peer is closed, and with it the session.
+            let _ = now.wait_for(|now| now.state == State::Lost || now.lapses != lapses).await;
+        })
     }
 
     async fn run<F: Future>(&self, work: F) -> Result<F::Output, LockLost> {
         if self.is_lost() {
             return Err(LockLost);
         }
-        let (work, lost) = (std::pin::pin!(work), std::pin::pin!(self.lost()));
-        match select(work, lost).await {
+        match select(std::pin::pin!(work), self.loss()).await {
             Either::Left((done, _)) => Ok(done),
             Either::Right(((), _)) => Err(LockLost),
         }
@@ -150,7 +149,12 @@ impl Held {
     async fn release(mut self) -> Result<(), CommandError> {
         let call = self.release_call();
         let wait = Some(self.coordinator.patience());
-        self.coordinator.call(call, wait).await.map(drop)
+        let released = self.coordinator.call(call.clone(), wait).await.map(drop);
+        if matches!(released, Err(CommandError::Coord(CoordFailure::NoQuorum))) {
+            // It was not sent, and the session may live on: it would hold this when there is a quorum again.
+            self.coordinator.post(call);
+        }
+        released
     }
 }
 
@@ -189,7 +193,12 @@ impl Lock {
 
     /// Waits until it is lost: from then on nothing may be done in its name.
     pub async fn lost(&self) {
-        self.held.lost().await;
+        self.held.loss().await;
+    }
+
+    /// [`Lock::lost`] apart from the lock, for whoever keeps the lock elsewhere. It ends with the session, too.
+    pub fn loss(&self) -> impl Future<Output = ()> + Unpin + use<> {
+        self.held.loss()
     }
 
     /// Runs work as long as the lock is held. `Err`: it was lost, and the work dropped where it stood.
@@ -197,7 +206,8 @@ impl Lock {
         self.held.run(work).await
     }
 
-    /// Gives it back, and waits until that is done.
+    /// Gives it back, and waits until that is done. Where it cannot be done now it is done as soon as there is a quorum again,
+    /// or with the session's end.
     pub async fn release(self) -> Result<(), CommandError> {
         self.held.release().await
     }
@@ -324,7 +334,12 @@ impl Leadership {
 
     /// Waits until it is lost: from then on nothing may be done in its name.
     pub async fn lost(&self) {
-        self.held.lost().await;
+        self.held.loss().await;
+    }
+
+    /// [`Leadership::lost`] apart from the leadership, for whoever keeps that elsewhere. It ends with the session, too.
+    pub fn loss(&self) -> impl Future<Output = ()> + Unpin + use<> {
+        self.held.loss()
     }
 
     /// Leads as long as the leadership lasts. `Err`: it was lost, and the work dropped where it stood.

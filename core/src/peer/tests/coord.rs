@@ -397,3 +397,77 @@ async fn members_of_a_group_and_leaders_are_seen_to_come_and_go() {
     soon(leads.resign()).await.unwrap();
     assert_eq!(soon(observer.next()).await.unwrap(), None);
 }
+
+/// A grant that had arrived when its future was dropped was held on to for as long as the session lived.
+#[tokio::test]
+async fn a_grant_that_nobody_takes_is_given_back() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+    let mut wish = Box::pin(one.lock("/cron").into_future());
+    assert!(futures::poll!(&mut wish).is_pending(), "it is asked for, and nobody looks any more");
+    soon(async { while two.holders("/cron").await.unwrap().0.is_empty() {} }).await;
+    drop(wish);
+    soon(two.lock("/cron")).await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_is_known_by_its_peer() {
+    let (peer, space) = alone().await;
+    let coordinator = soon(space.coordinator()).await.unwrap();
+    let held = soon(coordinator.lock("/cron")).await.unwrap();
+    let _leads = soon(coordinator.election("/leader").campaign("me")).await.unwrap();
+    let (holders, _) = soon(coordinator.holders("/cron")).await.unwrap();
+    let leader = soon(coordinator.election("/leader").leader()).await.unwrap().unwrap();
+    assert_eq!((holders[0].token, &*holders[0].owner), (held.token(), &peer.peer_id().0[..]));
+    assert_eq!((&*leader.owner, &*leader.value), (&peer.peer_id().0[..], &b"me"[..]));
+}
+
+#[tokio::test]
+async fn a_peer_that_never_votes_says_so_and_founds_nothing() {
+    let (_voter, home) = alone().await;
+    status_when(&home, "a leader", |status| status.leads).await;
+    let peer = Peer::builder().in_memory().listen("/ip4/127.0.0.1/tcp/0").engine(|engine| engine.votes = false);
+    let peer = soon(peer.spawn()).await.unwrap();
+    for role in [Role::Writer, Role::Voter] {
+        soon(peer.join(&soon(home.invite(role)).await.unwrap())).await.unwrap();
+    }
+    let refused = soon(async {
+        loop {
+            match home.change_voters(Operation::Add(peer.peer_id())).await {
+                // Until it is linked and its grant is known.
+                Err(CommandError::Coord(CoordFailure::NotAVoter)) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
+                other => return other,
+            }
+        }
+    });
+    assert_eq!(refused.await, Err(CommandError::Coord(CoordFailure::CannotVote)));
+    let own = soon(peer.create_space("own")).await.unwrap();
+    let none = soon(own.coordinator()).await.unwrap_err();
+    assert_eq!(none, CommandError::Coord(CoordFailure::NoQuorum));
+}
+
+/// Whoever is told that a voter's connection is gone asks it anew at once. That found the connection that had just closed, and
+/// waited for a stream on it for ever, also when there was another connection.
+#[tokio::test]
+async fn a_session_comes_back_with_the_only_voter() {
+    let (voter, home) = alone().await;
+    let (peer, space) = member(&home, false).await;
+    let coordinator = soon(space.coordinator().ttl(Duration::from_secs(3600))).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    for _ in 0..3 {
+        let token = soon(coordinator.lock("/cron")).await.unwrap().token();
+        soon(voter.block(peer.peer_id())).await.unwrap();
+        soon(async {
+            while coordinator.state() == State::Connected {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+        soon(voter.unblock(peer.peer_id())).await.unwrap();
+        soon(coordinator.connected()).await.unwrap();
+        assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
+    }
+}

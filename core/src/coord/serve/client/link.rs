@@ -18,9 +18,13 @@ const REACH_MS: u64 = 5_000;
 impl Client {
     /// There is a link to a peer.
     pub fn linked(&mut self, now: u64, peer: PeerId) {
-        if let Some((at, Link::Reaching { .. })) = self.at
-            && at == peer
-        {
+        let Some((at, Link::Reaching { .. })) = self.at else { return };
+        if at == peer {
+            self.enter(now, peer);
+        } else if self.voters.contains(&peer) && !self.tried.contains(&peer) {
+            // One that is there serves sooner than one that may not be reached at all.
+            self.tried.remove(&at);
+            self.tried.insert(peer);
             self.enter(now, peer);
         }
     }

@@ -62,8 +62,8 @@ fn asks() -> Vec<Ask> {
 fn tells() -> Vec<Tell> {
     let read = |found| Tell::Read { id: 3, zxid: 300, found };
     let ok = |found| read(Ok(found));
-    let leading = Leading { session: SESSION, token: TOKEN, value: bytes("me") };
-    let holding = Holding { session: SESSION, share: Share::Shared, token: TOKEN };
+    let leading = Leading { session: SESSION, owner: bytes("who"), token: TOKEN, value: bytes("me") };
+    let holding = Holding { session: SESSION, owner: bytes("who"), share: Share::Shared, token: TOKEN };
     let who = crate::coord::acl::Identity::anyone();
     let acl = Acl::new(vec![AclEntry { perms: crate::coord::acl::Perms::READ, who }]);
     let refused = |of, why| Tell::Refused { of, why };
@@ -231,9 +231,9 @@ const FROZEN: &str = "
     02ac020603ac02000205ac0206d00fa01f020400000201
     02ac020603ac020003020162016305ac0206d00fa01f020400000201
     02ac020603ac02000401010105776f726c6406616e796f6e6505ac0206d00fa01f020400000201
-    02ac020603ac02000501080706050403020101ac02026d65
+    02ac020603ac0200050108070605040302010377686f01ac02026d65
     02ac020603ac02000500
-    02ac020603ac02000601080706050403020101ac020102
+    02ac020603ac0200060108070605040302010377686f01ac020102
     02ac020603ac02000701020203ac02
     02ac020603ac02000804776f726b02
     02ac020603ac0200090200000106

@@ -216,13 +216,19 @@ fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Iden
         }
         Query::Leader(path) => Found::Leader(machine.claims().leader(&NodePath::parse(path)?).map(|holder| Leading {
             session: holder.session,
+            owner: owner(machine, holder.session),
             token: holder.token,
             value: holder.value.clone(),
         })),
         Query::Lock(path) => {
             let resource = machine.claims().find(Kind::Lock, &NodePath::parse(path)?);
             let holders = resource.into_iter().flat_map(|resource| resource.holders()).take(MAX_QUERIES);
-            let holders = holders.map(|held| Holding { session: held.session, share: held.share, token: held.token });
+            let holders = holders.map(|held| Holding {
+                session: held.session,
+                owner: owner(machine, held.session),
+                share: held.share,
+                token: held.token,
+            });
             Found::Lock(holders.collect(), resource.map_or(0, |resource| resource.waiters().len() as u32))
         }
         Query::Queue(path) => {
@@ -244,6 +250,11 @@ fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Iden
         }
         Query::Standing(seq) => Found::Standing(standing(machine, session, *seq)),
     })
+}
+
+/// Whom the voter that opened a session knew its client as.
+fn owner(machine: &Machine, session: SessionId) -> std::sync::Arc<[u8]> {
+    machine.sessions().find(session).map_or_else(Default::default, |session| session.owner().into())
 }
 
 fn standing(machine: &Machine, session: SessionId, seq: u64) -> Standing {
