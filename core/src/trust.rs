@@ -75,7 +75,7 @@ pub use invitation::{Invitation, InvitationError};
 pub use membership::{Handshake, Present, PresentError, Side, Verified, space_tag};
 pub use roster::{Insert, Member, Roster, RosterError};
 pub use seal::{HostEpoch, Seal, SealVerdict, SequenceDigest};
-pub use statement::{EquivocationProof, Generation, Revocation, Succession};
+pub use statement::{EquivocationProof, Generation, Revocation, Succession, Voter as GroupVoter};
 pub use tombstone::{Tombstone, TombstoneError, TombstoneHash};
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 
 mod api;
 mod commands;
+mod lives;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -38,6 +39,7 @@ use crate::soft::Clock;
 use crate::time::Timestamp;
 use crate::wire::{Codec, Reader, Writer};
 
+use self::lives::Then;
 pub use api::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation};
 
 /// Length of a tick of consensus.
@@ -66,11 +68,11 @@ enum Loaded {
     Yes,
 }
 
-/// A write of a voter.
+/// A write of the strong path.
 #[derive(Debug)]
 struct Writing {
     space: SpaceId,
-    ticket: crate::coord::raft::Ticket,
+    then: Then,
     ops: Vec<WriteOp>,
     retry_at: Option<Timestamp>,
 }
@@ -100,6 +102,8 @@ pub(super) struct CoordSide {
     voters: BTreeMap<SpaceId, Voter>,
     /// Spaces whose rows cannot be read, and why.
     broken: BTreeMap<SpaceId, String>,
+    /// Replicas of this store that stopped because of their generation: it is over, or there are two of it.
+    over: BTreeMap<SpaceId, u64>,
     programs: BTreeMap<ClientId, Program>,
     last_client: u64,
     writes: BTreeMap<Ticket, Writing>,
@@ -160,7 +164,10 @@ impl Engine {
             let opened = Stored::open(rows)
                 .and_then(|stored| Group::open(config(), stored, Machine::new(), u64::from_le_bytes(seed)));
             match opened {
-                Ok(group) => self.start_voter(space, group),
+                Ok(group) => {
+                    self.start_voter(space, group);
+                    self.check_lives(space);
+                }
                 Err(error) => {
                     self.coord.broken.insert(space, error.to_string());
                     let why = error.to_string();
@@ -350,6 +357,9 @@ impl Engine {
             self.coord.refused += 1;
             return;
         }
+        if self.forget_over(space, peer, &generation) {
+            return;
+        }
         if !self.coord.voters.contains_key(&space) && !self.coord.broken.contains_key(&space) {
             let me = Member { peer: self.identity().peer, store: StoreId(self.rng.next_u64()) };
             let seed = self.rng.next_u64();
@@ -445,15 +455,8 @@ impl Engine {
         match done {
             Done::Send { to, bytes } => self.send_coord(space, to, TALK, &bytes),
             Done::Persist { ticket, writes } => {
-                let row = |key: Vec<u8>| [space.0.as_slice(), &key].concat();
-                let ops = writes
-                    .into_iter()
-                    .map(|write| match write {
-                        Write::Put(key, value) => WriteOp::Put(Table::Raft, row(key), value),
-                        Write::Delete(from, to) => WriteOp::DeleteRange(Table::Raft, row(from), row(to)),
-                    })
-                    .collect();
-                self.write_coord(Writing { space, ticket, ops, retry_at: None });
+                let (then, ops) = (Then::Persisted(ticket), Self::coord_ops(space, writes));
+                self.write_coord(Writing { space, then, ops, retry_at: None });
             }
             Done::Role(role) => self.emit(Event::Coord(CoordEvent::Role { space, role: RoleNow::of(role) })),
             Done::Membership(_) => self.emit(Event::Coord(CoordEvent::Voters { space })),
@@ -473,15 +476,29 @@ impl Engine {
 
     pub(super) fn on_coord_written(&mut self, ticket: Ticket, result: Result<StorageReply, StorageFailure>) {
         let Some(mut writing) = self.coord.writes.remove(&ticket) else { return };
-        let Some(voter) = self.coord.voters.get_mut(&writing.space) else { return };
-        match result {
-            Ok(_) => voter.persisted(writing.ticket),
-            // Nothing of it took effect, and nothing that depends on it was said: it can be tried again.
-            Err(StorageFailure::Full) => {
-                writing.retry_at = Some(self.now.mono + RETRY);
-                self.coord.writes.insert(ticket, writing);
+        // Nothing of it took effect, and nothing that depends on it was said: it can be tried again.
+        if matches!(result, Err(StorageFailure::Full)) {
+            writing.retry_at = Some(self.now.mono + RETRY);
+            self.coord.writes.insert(ticket, writing);
+            return;
+        }
+        let space = writing.space;
+        match (writing.then, result) {
+            (Then::Persisted(ticket), Ok(_)) => {
+                if let Some(voter) = self.coord.voters.get_mut(&space) {
+                    voter.persisted(ticket);
+                }
             }
-            Err(_) => voter.persist_failed(writing.ticket),
+            (Then::Persisted(ticket), Err(_)) => {
+                if let Some(voter) = self.coord.voters.get_mut(&space) {
+                    voter.persist_failed(ticket);
+                }
+            }
+            (Then::Rebuilt { request, rows }, Ok(_)) => self.on_rebuilt(space, request, rows),
+            (Then::Rebuilt { request, .. }, Err(failure)) => self.rebuild_failed(space, request, failure.into()),
+            (Then::Forgotten { peer, generation }, Ok(_)) => self.on_forgotten(space, peer, &generation),
+            // It is asked again when the new group asks again.
+            (Then::Forgotten { .. }, Err(_)) => {}
         }
     }
 

@@ -104,6 +104,8 @@ impl Engine {
                 self.busy_links.insert(id);
             }
         }
+        #[cfg(feature = "coord")]
+        self.check_lives(space);
         self.emit(Event::MembersChanged { space });
     }
 }

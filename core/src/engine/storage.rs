@@ -27,6 +27,9 @@ pub(super) enum ReadPurpose {
     /// The logs of consensus groups.
     #[cfg(feature = "coord")]
     Coord,
+    /// The log of one group that is to begin anew.
+    #[cfg(feature = "coord")]
+    CoordRebuild(crate::id::SpaceId, crate::io::RequestId),
 }
 
 /// The write on its way.
@@ -151,6 +154,8 @@ impl Engine {
             ReadPurpose::Export(read) => self.on_export_read(read, rows),
             #[cfg(feature = "coord")]
             ReadPurpose::Coord => self.on_coord_rows(rows),
+            #[cfg(feature = "coord")]
+            ReadPurpose::CoordRebuild(space, request) => self.on_rebuild_rows(space, request, rows),
         }
     }
 }

@@ -298,6 +298,15 @@ pub enum VotersCommand {
         /// Who takes its place
         newcomer: String,
     },
+    /// Begin the group anew on this peer, when a majority of the voters is gone for good
+    ///
+    /// What this peer's log holds counts as agreed on; what the others agree on by themselves from now on is lost. Of several
+    /// survivors take the one whose log is newest: the greatest term, then the greatest last entry.
+    Rebuild {
+        /// The other voters are gone and will not come back as voters
+        #[arg(long, required = true)]
+        the_others_are_gone: bool,
+    },
     /// Have another voter lead
     Transfer {
         /// Who; without it, whoever is best placed

@@ -1,4 +1,4 @@
-//! voters list, add, promote, remove, replace, transfer.
+//! voters list, add, promote, remove, replace, rebuild, transfer.
 
 use super::{Context, running_peer};
 use crate::args::VotersCommand;
@@ -19,6 +19,7 @@ pub(super) async fn voters(context: &Context, command: Option<VotersCommand>) ->
         VotersCommand::Promote { peer } => VoterChange::Promote { peer },
         VotersCommand::Remove { peer } => VoterChange::Remove { peer },
         VotersCommand::Replace { voter, newcomer } => VoterChange::Replace { voter, newcomer },
+        VotersCommand::Rebuild { .. } => VoterChange::Rebuild,
         VotersCommand::Transfer { peer } => VoterChange::Transfer { peer },
     };
     let strong: Strong = context.answer(Request::ChangeVoters { space, change }, Opening::Existing).await?;

@@ -189,6 +189,7 @@ pub enum VoterChange {
     Promote { peer: String },
     Remove { peer: String },
     Replace { voter: String, newcomer: String },
+    Rebuild,
     Transfer { peer: Option<String> },
 }
 

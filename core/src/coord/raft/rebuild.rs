@@ -10,7 +10,8 @@
 //! 3. everybody else joins the new generation with an empty log. The generation stands in every frame, so a voter of the
 //!    old one that comes back after all is refused, and so is a second rebuild of the same number.
 //!
-//! Fencing tokens begin with the generation's number, so those of the new life are greater than all of the old.
+//! Fencing tokens begin with how often the group was rebuilt, which the machine learns from the new life's first entry: so they
+//! are greater than all of the old life, also than those that only the lost replicas knew of.
 
 use super::entry::{LogEntry, Payload};
 use super::log::Position;
@@ -41,10 +42,16 @@ pub fn best(survivors: &[Stored]) -> Option<usize> {
 
 /// Begins the group anew from `survivor`. `machine` is in its first state and ends in the state of the new group. The
 /// store `me` is the survivor's peer with a store id of its own, drawn for this: the old one has promises in the old life.
+/// `opening` is an entry that the new life begins with, behind everything that the survivor holds; empty for none.
 ///
 /// Costs as much as opening the store: one restore, and an apply of every entry behind the snapshot. Nothing is written
 /// here; on an error nothing has changed.
-pub fn rebuild<M: Replicated>(survivor: &Stored, me: Member, machine: &mut M) -> Result<Rebuilt, OpenError> {
+pub fn rebuild<M: Replicated>(
+    survivor: &Stored,
+    me: Member,
+    machine: &mut M,
+    opening: &[u8],
+) -> Result<Rebuilt, OpenError> {
     let snapshot = survivor.snapshot.as_ref().ok_or(OpenError::Empty)?;
     machine.restore(Snapshot::parse(&snapshot.bytes)?.1)?;
     let mut next_id = survivor.membership.next_id;
@@ -58,7 +65,11 @@ pub fn rebuild<M: Replicated>(survivor: &Stored, me: Member, machine: &mut M) ->
             _ => {}
         }
     }
-    let last = survivor.last();
+    let mut last = survivor.last();
+    if !opening.is_empty() {
+        last.index += 1;
+        machine.apply(last.index, opening);
+    }
     let record = Rebuild {
         from: survivor.identity.generation,
         survivor: me,

@@ -87,7 +87,7 @@ pub enum CoordCommand {
         /// The space.
         space: SpaceId,
     },
-    /// A change of the group, by the voter that leads. → [`CoordReply::Done`] when it is proposed.
+    /// A change of the group, by the voter that leads (but [`Operation::Rebuild`]). → [`CoordReply::Done`] when it is proposed.
     Operate {
         /// The space.
         space: SpaceId,
@@ -116,6 +116,10 @@ pub enum Operation {
     Transfer(PeerId),
     /// Another voter leads: whichever is best placed.
     HandOver,
+    /// A majority is gone for good: the group begins anew with this store as its only voter, under the next generation.
+    /// Everything that this replica holds counts as agreed on. The others have to be gone: what they agree on by themselves is
+    /// lost. Refused where a leader is known.
+    Rebuild,
 }
 
 /// The answer to a [`CoordCommand`].

@@ -292,6 +292,9 @@ impl Engine {
 
     fn operate(&mut self, space: SpaceId, request: RequestId, operation: Operation) -> Outcome {
         self.space(&space)?;
+        if matches!(operation, Operation::Rebuild) {
+            return self.rebuild_group(space, request);
+        }
         self.ensure_voter(space);
         let Some(voter) = self.coord.voters.get(&space) else { return Err(failed(CoordFailure::NotServing)) };
         let membership = voter.group().membership().clone();
@@ -322,6 +325,8 @@ impl Engine {
                 let id = id(peer)?;
                 Box::new(move |group| group.transfer_leadership(id))
             }
+            // Carried out above: it needs no leader.
+            Operation::Rebuild => return Err(failed(CoordFailure::NotServing)),
             Operation::HandOver => {
                 let nobody = || failed(CoordFailure::Change("no other voter answers that could lead".into()));
                 let id = voter.group().successor().ok_or_else(nobody)?;

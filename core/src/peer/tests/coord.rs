@@ -471,3 +471,49 @@ async fn a_session_comes_back_with_the_only_voter() {
         assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
     }
 }
+
+/// Two of three voters are gone for good. The third begins anew: the tree is there, tokens go on rising, others join the new
+/// group, and a voter that comes back after all, with the log of the old one, does not vote any more until it is added.
+#[tokio::test]
+async fn a_group_without_a_majority_begins_anew_on_a_survivor() {
+    let [first, second, third] = three().await;
+    let refused = soon(first.1.change_voters(Operation::Rebuild)).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Coord(CoordFailure::Change(_))), "a majority is there: {refused}");
+    let before = {
+        let coordinator = soon(second.1.coordinator()).await.unwrap();
+        soon(coordinator.tree().create("/kept", "data")).await.unwrap();
+        let held = soon(coordinator.lock("/cron")).await.unwrap();
+        let token = held.token();
+        soon(held.release()).await.unwrap();
+        token
+    };
+    let last = soon(first.1.coordination()).await.unwrap().committed;
+    status_when(&third.1, "the survivor in step", |status| status.committed >= last).await;
+    soon(first.0.shutdown()).await.unwrap();
+    // The second one is only cut off: it will come back.
+    let (second_id, third_id) = (second.0.peer_id(), third.0.peer_id());
+    soon(third.0.block(second_id)).await.unwrap();
+    soon(second.0.block(third_id)).await.unwrap();
+    status_when(&third.1, "nobody to lead", |status| status.leader.is_none()).await;
+
+    change(&third.1, Operation::Rebuild).await;
+    let status = status_when(&third.1, "a new life", |status| status.leads).await;
+    assert_eq!((status.generation, status.voters), (2, vec![third_id]));
+    let coordinator = soon(third.1.coordinator()).await.unwrap();
+    assert_eq!(soon(coordinator.tree().linear().get("/kept")).await.unwrap().unwrap().data, b"data");
+    let token = soon(coordinator.lock("/cron").deadline(PATIENCE)).await.unwrap().token();
+    assert!(token > before && token.generation == 1, "{token} after {before}");
+
+    soon(third.0.unblock(second_id)).await.unwrap();
+    soon(second.0.unblock(third_id)).await.unwrap();
+    let over = status_when(&second.1, "the old life to end", |status| status.broken.is_some()).await;
+    assert!(over.broken.unwrap().contains("generation 2"));
+    change(&third.1, Operation::Add(second_id)).await;
+    status_when(&third.1, "a learner", |status| status.learners.contains(&second_id)).await;
+    change(&third.1, Operation::Promote(second_id)).await;
+    let joined = status_when(&second.1, "a voter of the new life", |status| status.voters.len() == 2).await;
+    assert_eq!(joined.generation, 2);
+    let same =
+        status_when(&second.1, "the same state", |status| status.applied >= last && !status.digest.is_empty()).await;
+    assert_eq!((same.broken, same.nodes), (None, soon(third.1.coordination()).await.unwrap().nodes));
+}

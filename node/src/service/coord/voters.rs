@@ -83,6 +83,11 @@ impl Service {
                     |status: &CoordStatus| !status.voters.contains(&voter) && status.voters.contains(&newcomer);
                 operate(&space, Operation::Replace { voter, newcomer }, replaced).await?;
             }
+            VoterChange::Rebuild => {
+                let before = space.coordination().await.map_err(refused)?.generation;
+                // A stopped replica does not say which generation it was.
+                operate(&space, Operation::Rebuild, |status| status.leads && status.generation > before.max(1)).await?;
+            }
             VoterChange::Transfer { peer } => {
                 let me = self.shared.peer.peer_id();
                 let to = peer.as_deref().map(find).transpose()?;
