@@ -2,6 +2,7 @@
 
 mod admit;
 mod change;
+mod farewell;
 mod pen;
 mod read;
 mod ready;
@@ -21,6 +22,7 @@ pub use pen::Ticket;
 pub use read::{ReadError, ReadFailure};
 pub use transfer::WINDOW_BYTES;
 
+use self::farewell::Farewell;
 use self::pen::Pen;
 use self::read::Reads;
 use self::transfer::{Incoming, Outgoing};
@@ -109,7 +111,7 @@ pub enum Standing {
     Candidate,
     /// It leads.
     Leader,
-    /// It was removed, and is silent.
+    /// It was removed, and takes no part; one that led says so until a majority knows.
     Removed,
 }
 
@@ -196,6 +198,7 @@ pub struct Group<M: Replicated> {
     role: Role,
     /// Told by a member that this id was removed.
     gone: bool,
+    farewell: Farewell,
     out: VecDeque<Output<M::Output>>,
     halted: Option<Halt>,
     counters: Counters,
@@ -269,6 +272,7 @@ impl<M: Replicated> Group<M> {
             timeout_of: (0, StateRole::Follower),
             role: Role { term: 0, leader: None, standing: Standing::Waiting },
             gone: false,
+            farewell: Farewell::default(),
             out: VecDeque::new(),
             halted: None,
             counters: Counters::default(),
@@ -305,7 +309,7 @@ impl<M: Replicated> Group<M> {
     /// A tick of the driver's clock passed.
     pub fn tick(&mut self) {
         if self.is_stopped() {
-            return;
+            return self.bid_farewell();
         }
         self.tick_reads();
         self.tick_transfers();
@@ -328,6 +332,7 @@ impl<M: Replicated> Group<M> {
     /// A frame came over the link of `from`, a peer that holds a grant to vote in this space.
     pub fn message(&mut self, from: PeerId, bytes: &[u8]) -> Result<(), Refused> {
         if self.is_stopped() {
+            self.hear_farewell(from, bytes);
             return Err(Refused::Stopped);
         }
         let result = self.take_message(from, bytes);
@@ -451,6 +456,7 @@ impl<M: Replicated> Group<M> {
     fn halt(&mut self, why: Halt) {
         if self.halted.is_none() {
             self.halted = Some(why);
+            self.farewell = Farewell::default();
             self.fail_reads(ReadFailure::Stopped);
             self.out.push_back(Output::Halted(why));
         }
@@ -496,6 +502,7 @@ impl<M: Replicated> Group<M> {
             self.out.push_back(Output::Role(role));
             if standing == Standing::Removed {
                 self.fail_reads(ReadFailure::Stopped);
+                self.begin_farewell();
             }
         }
     }

@@ -114,7 +114,7 @@ impl<M: Replicated> Group<M> {
         result
     }
 
-    fn check_header(&self, from: PeerId, header: &Header) -> Result<(), Refused> {
+    pub(super) fn check_header(&self, from: PeerId, header: &Header) -> Result<(), Refused> {
         let ours = self.identity.generation;
         if header.generation != ours {
             return Err(Refused::Generation { theirs: header.generation.number, ours: ours.number });

@@ -178,6 +178,9 @@ impl<M: Replicated> Group<M> {
             Ok(sets) => {
                 self.membership.follow(change, &sets);
                 let members = &self.membership.members;
+                if !self.identity.id.is_some_and(|id| members.contains_key(&id)) && self.farewell.removed_at == 0 {
+                    self.farewell.removed_at = self.applied.index;
+                }
                 self.newcomers.retain(|id, _| !members.contains_key(id));
                 self.outgoing.retain(|id, _| members.contains_key(id));
                 self.out.push_back(Output::Membership(self.membership.clone()));

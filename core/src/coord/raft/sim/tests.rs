@@ -28,6 +28,14 @@ fn groups_keep_every_promise() {
     assert!(total.acknowledged > 50 * seeds && total.reads > 10 * seeds && total.leaders >= seeds);
 }
 
+/// A voter that was being replaced led, applied its own removal and fell silent. Of the voters that stayed one was dead, and
+/// the others, who had not applied the removal, needed the silent one for a majority of before: nobody led any more.
+#[test]
+fn a_group_outlives_the_removal_of_its_leader_with_a_voter_dead() {
+    let report = run(6833, Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(report.changes > 0 && report.acknowledged > 0);
+}
+
 #[test]
 fn one_seed_gives_one_trace() {
     let trace = |seed| run(seed, Options::default()).unwrap_or_else(|failure| panic!("{failure}")).trace;
