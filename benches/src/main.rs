@@ -13,6 +13,7 @@ mod identify;
 mod ingest;
 mod insync;
 mod latency;
+mod lock;
 mod measure;
 mod reconcile;
 mod replicas;
@@ -49,6 +50,9 @@ struct Cli {
     /// What `latency` starts itself as, to be the other process
     #[arg(long, hide = true)]
     latency_role: Option<String>,
+    /// What `lock` starts itself as, to be a voter
+    #[arg(long, hide = true)]
+    lock_role: Option<String>,
 }
 
 /// What a bench is told.
@@ -66,7 +70,7 @@ impl Scale {
 
 type Bench = fn(Scale, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 11] = [
+const BENCHES: [(&str, Bench); 12] = [
     ("reconcile", reconcile::run),
     ("insync", insync::run),
     ("ingest", ingest::run),
@@ -77,6 +81,7 @@ const BENCHES: [(&str, Bench); 11] = [
     ("soft_day", soft_day::run),
     ("spread", spread::run),
     ("heal", heal::run),
+    ("lock", lock::run),
     ("wasm", wasm::run),
 ];
 
@@ -87,6 +92,9 @@ fn main() -> anyhow::Result<()> {
     }
     if let (Some(role), Some(directory)) = (&cli.latency_role, cli.names.first()) {
         return latency::play(role, directory.as_ref());
+    }
+    if let (Some(role), Some(directory)) = (&cli.lock_role, cli.names.first()) {
+        return lock::ours::play(role, directory.as_ref());
     }
     if let Some(unknown) = cli.names.iter().find(|name| BENCHES.iter().all(|(bench, _)| bench != name)) {
         let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();

@@ -1,10 +1,15 @@
 //! The command line.
 
+mod coord;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::coord::{
+    CreateArgs, DeadCommand, ElectArgs, LockArgs, QueueCommand, SessionArgs, TreeCommand, VotersCommand,
+};
 use crate::config::{Layers, parse_duration};
 use crate::failure::EXIT_HELP;
 use crate::request::PutMode;
@@ -84,6 +89,37 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: TopicCommand,
+    },
+    /// Run a program under a lock that only one holder has, or several that share it
+    Lock(LockArgs),
+    /// Stand for election, and run a program while this command leads
+    Elect(ElectArgs),
+    /// A small tree of nodes that everybody sees alike, with versions and watches
+    Tree {
+        /// What to do
+        #[command(subcommand)]
+        command: TreeCommand,
+    },
+    /// Queues of work: each item goes to one worker at a time, until one has done it
+    Queue {
+        /// What to do
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
+    /// The peers that agree on locks, elections, the tree and queues
+    Voters {
+        /// What to do; without it, they are listed
+        #[command(subcommand)]
+        command: Option<VotersCommand>,
+    },
+    /// What `lock`, `elect` and `queue work` run programs through: one that ends with this command
+    #[command(hide = true)]
+    Supervised {
+        /// The process that it is to end with
+        parent: i32,
+        /// The program
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
     /// Show or create spaces
     Space {
@@ -420,6 +456,8 @@ pub enum InviteRole {
     Writer,
     /// May also invite and grant
     Admin,
+    /// May be made a voter; says nothing of reading or writing
+    Voter,
 }
 
 impl InviteRole {
@@ -429,6 +467,7 @@ impl InviteRole {
             InviteRole::Reader => "reader",
             InviteRole::Writer => "writer",
             InviteRole::Admin => "admin",
+            InviteRole::Voter => "voter",
         }
     }
 }

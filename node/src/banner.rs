@@ -1,7 +1,7 @@
 //! What `foreshore run` says first.
 
 use crate::output::{count, plain, short};
-use crate::request::Status;
+use crate::request::{Status, Strong};
 
 /// Facts that the status does not hold.
 #[derive(Debug, Clone, Default)]
@@ -37,10 +37,11 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
     }
     for space in &status.spaces {
         let documents = match space.documents {
-            0 => "empty".to_owned(),
-            n => count(n, "document"),
+            0 => String::new(),
+            n => format!("{} · ", count(n, "document")),
         };
-        line("space", &format!("{} ({})", plain(&space.name), short(&space.id)), &documents);
+        let words = format!("{documents}{}", strong(&space.strong));
+        line("space", &format!("{} ({})", plain(&space.name), short(&space.id)), &words);
     }
     let share = if words.loopback { "loopback only; --listen 0.0.0.0 to share" } else { "" };
     match status.listen.is_empty() {
@@ -52,6 +53,20 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
     lines.extend(words.notes.iter().map(|note| format!("  note    {note}")));
     lines.push("Ctrl-C stops; nothing acknowledged is lost.".to_owned());
     lines.join("\n")
+}
+
+/// What the group of voters can do, as far as this peer knows.
+fn strong(strong: &Strong) -> String {
+    let voters = strong.voters();
+    match () {
+        () if strong.broken.is_some() => "strong state refused: see `foreshore status`".into(),
+        () if voters == 0 => "this peer does not vote".into(),
+        // The only voter needs nobody.
+        () if voters == 1 || strong.leader.is_some() => {
+            format!("{}: locks and elections work", count(voters as u64, "voter"))
+        }
+        () => format!("{}: no majority yet", count(voters as u64, "voter")),
+    }
 }
 
 /// `tcp 4801 · quic 4801 · ws 4802` from multiaddrs; anything unusual is shown whole.
@@ -85,6 +100,7 @@ mod tests {
 
     #[test]
     fn the_first_minute_reads_as_documented() {
+        let me = crate::request::Voting { peer: "12D3".into(), votes: true, leads: true, me: true, lag: None };
         let status = Status {
             version: "0.1.0".into(),
             peer: "12D3KooWabcdefghikQ2".into(),
@@ -96,6 +112,7 @@ mod tests {
             spaces: vec![crate::request::SpaceStatus {
                 name: "default".into(),
                 id: "fs1qxxxxxxxxx9x".into(),
+                strong: Strong { members: vec![me], ..Strong::default() },
                 ..Default::default()
             }],
             ..Default::default()
@@ -105,7 +122,7 @@ mod tests {
             text,
             "foreshore 0.1.0 · new peer 12D3…kQ2 · data ./foreshore-data (created)
   open    http://127.0.0.1:4800/status    health, metrics and status
-  space   default (fs1q…x9x)              empty
+  space   default (fs1q…x9x)              1 voter: locks and elections work
   listen  tcp 4801 · quic 4801 · ws 4802  loopback only; --listen 0.0.0.0 to share
   invite  foreshore invite                writer link and QR
   try     foreshore put /hello '{\"hi\":1}'  ·  foreshore watch /

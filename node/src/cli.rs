@@ -5,17 +5,22 @@
 //! either way.
 
 mod documents;
+mod lock;
 mod offline;
+mod program;
+mod queue;
 mod register;
 mod services;
 mod soft;
 mod spaces;
 mod topic;
 mod transfer;
+mod tree;
+mod voters;
 
 use std::time::Duration;
 
-use crate::args::{Cli, Command, ServicesCommand};
+use crate::args::{Cli, Command, QueueCommand, ServicesCommand};
 use crate::config::Config;
 use crate::control::{Call, Connection};
 use crate::failure::{Code, Failure};
@@ -44,6 +49,10 @@ pub async fn execute(cli: Cli, environment: Vec<(String, String)>) -> Result<(),
     if let Command::Completions { shell } = cli.command {
         return offline::completions(shell, out);
     }
+    if let Command::Supervised { parent, command } = &cli.command {
+        out.failure(&program::supervised(*parent, command));
+        return Err(Failure::new(Code::Program(program::NO_PROGRAM), "the program was not started"));
+    }
     let config = Config::load(layers)?;
     let asked_for_logs = config.log.source != crate::config::Source::Default;
     let serves = matches!(cli.command, Command::Run(_));
@@ -56,6 +65,11 @@ pub async fn execute(cli: Cli, environment: Vec<(String, String)>) -> Result<(),
         Command::Doctor(args) => doctor::command(&context.config, out, &args).await,
         Command::Completions { .. } => Ok(()),
         Command::Services { command: ServicesCommand::Register(args) } => register::register(&context, args).await,
+        Command::Lock(args) => lock::lock(&context, args).await,
+        Command::Elect(args) => lock::elect(&context, args).await,
+        Command::Queue { command: QueueCommand::Work { path, visibility, count, session, command } } => {
+            queue::work(&context, queue::Work { path, visibility, count, ttl: session.ttl, command }).await
+        }
         asking => interruptible(ask(&context, asking)).await,
     }
 }
@@ -72,6 +86,9 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Soft { command } => soft::soft(context, command).await,
         Command::Services { command } => services::services(context, command).await,
         Command::Topic { command } => topic::topic(context, command).await,
+        Command::Tree { command } => tree::tree(context, command).await,
+        Command::Queue { command } => queue::queue(context, command).await,
+        Command::Voters { command } => voters::voters(context, command).await,
         Command::Space { command } => spaces::space(context, command).await,
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,
@@ -80,7 +97,9 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Status => spaces::status(context).await,
         Command::Export { file } => transfer::export(context, file).await,
         Command::Import { file } => transfer::import(context, file).await,
+        // Carried out by who called this.
         Command::Run(_) | Command::Config(_) | Command::Doctor(_) | Command::Completions { .. } => Ok(()),
+        Command::Lock(_) | Command::Elect(_) | Command::Supervised { .. } => Ok(()),
     }
 }
 
@@ -206,6 +225,25 @@ fn small_value(argument: Option<String>, text: bool) -> Result<serde_json::Value
     serde_json::from_str(&given).map_err(|e| {
         Failure::invalid("value", format_args!("not JSON: {e}")).hint("quote a string as '\"text\"', or use --text")
     })
+}
+
+/// An argument, or standard input for `-` and for nothing, as bytes.
+fn bytes_or_stdin(argument: Option<String>, what: &str, max: u64) -> Result<Vec<u8>, Failure> {
+    use std::io::{IsTerminal, Read};
+    match argument {
+        Some(text) if text != "-" => Ok(text.into_bytes()),
+        given => {
+            if given.is_none() && std::io::stdin().is_terminal() {
+                return Err(Failure::invalid(what, "it is missing").hint("give it as an argument or on standard input"));
+            }
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes);
+            match read.map_err(|e| Failure::invalid(what, e))? as u64 <= max {
+                true => Ok(bytes),
+                false => Err(Failure::invalid(what, format_args!("it has more than {max} bytes"))),
+            }
+        }
+    }
 }
 
 /// An argument, or standard input for `-` and for nothing.

@@ -64,10 +64,15 @@ fn with_short_path<T>(directory: &Path, with: impl FnOnce(&Path) -> std::io::Res
     with(&Path::new("/proc/self/fd").join(number.to_string()).join(SOCKET))
 }
 
-/// Reads one line of at most [`MAX_LINE`] bytes; `None` at the end of the stream.
-async fn read_line(reader: &mut (impl AsyncBufRead + Unpin + Send)) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    reader.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
+/// Reads one line of at most [`MAX_LINE`] bytes; `None` at the end of the stream. What of it has come stays in `line` where the
+/// future is dropped, and the next call goes on from there.
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin + Send),
+    line: &mut Vec<u8>,
+) -> std::io::Result<Option<Vec<u8>>> {
+    let room = (MAX_LINE as u64 + 1).saturating_sub(line.len() as u64);
+    reader.take(room).read_until(b'\n', line).await?;
+    let mut line = std::mem::take(line);
     match line.pop() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(line)),

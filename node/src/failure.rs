@@ -26,6 +26,10 @@ pub enum Code {
     Damaged,
     /// It did not happen in time, or no peer could be reached.
     Timeout,
+    /// It was sent and no answer came: it was done, or it was not.
+    Unknown,
+    /// What is there stands against it: another version, something that exists, has children or is taken.
+    Conflict,
     /// Stopped by a signal.
     Interrupted,
     /// A program that a command ran ended with this status, or was not run; whatever was to be said is said.
@@ -43,7 +47,9 @@ pub const EXIT_HELP: &str = "Exit status:
   4    this device may not do that
   5    the store cannot be opened or written: in use, full, read-only, of a newer format
   6    the store is damaged
-  7    not in time, or no peer could be reached
+  7    not in time, or no peer could be reached, or no majority of the voters
+  8    the outcome is unknown: it was done, or it was not
+  9    what is there stands against it: another version, a node that exists or has children, a grant that is another's
   130  stopped by a signal";
 
 impl Code {
@@ -59,6 +65,8 @@ impl Code {
             Code::Store => 5,
             Code::Damaged => 6,
             Code::Timeout => 7,
+            Code::Unknown => 8,
+            Code::Conflict => 9,
             Code::Interrupted => 130,
         }
     }

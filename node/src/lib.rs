@@ -7,12 +7,14 @@
 //! | [`request`], [`control`] | the vocabulary between a command and a peer, and the socket between them |
 //! | [`service`] | what a peer does for commands, over `foreshore::peer` |
 //! | [`run`](cli), [`http`] | the long-running peer; its health, metrics and status |
+//! | `clock` | the clock that a peer and its commands share |
 //! | [`doctor`] | checks a store that no peer has open |
 //! | [`failure`], [`output`], [`banner`], [`progress`], [`logging`] | what people and shells see |
 
 pub mod args;
 pub mod banner;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod control;
 pub mod doctor;

@@ -36,10 +36,23 @@ impl Output {
     pub fn line(self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-        written.map_err(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => Failure::new(Code::ReaderGone, "nobody reads the output"),
-            _ => e.into(),
-        })
+        written.map_err(unwritten)
+    }
+
+    /// Prints somebody's data: as it is, but on a terminal, where its control characters do not act. Text ends in a newline.
+    pub fn data(self, data: &[u8]) -> Result<(), Failure> {
+        match std::str::from_utf8(data) {
+            Ok(text) if self.is_terminal() => self.line(&text.lines().map(plain).collect::<Vec<_>>().join("\n")),
+            Ok(text) => self.line(text),
+            Err(_) if self.is_terminal() => {
+                Err(Failure::new(Code::Invalid, "it is no text, and the output is a terminal")
+                    .hint("send it to a file, or use --json"))
+            }
+            Err(_) => {
+                let mut out = io::stdout().lock();
+                out.write_all(data).and_then(|()| out.flush()).map_err(unwritten)
+            }
+        }
     }
 
     /// Prints a failure to stderr.
@@ -57,6 +70,13 @@ impl Output {
             })
         };
         let _ = writeln!(err);
+    }
+}
+
+fn unwritten(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(Code::ReaderGone, "nobody reads the output"),
+        _ => error.into(),
     }
 }
 

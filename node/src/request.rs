@@ -1,11 +1,17 @@
 //! What a command asks of a peer, and what it is told: one vocabulary for the control socket and for a peer inside the
 //! command's own process.
 
+mod coord;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use self::coord::{
+    Blob, Claimed, Grant, Holder, Item, LeaderLine, LockLine, NodeEventLine, NodeLife, NodeLine, QueueLine, Queued,
+    StatLine, Strong, VoterChange, Voting,
+};
 use crate::failure::Failure;
 
 /// How a value is put into a document.
@@ -60,6 +66,54 @@ pub enum Request {
     Publish { space: String, path: String, value: Json },
     /// Items: [`SignalLine`], until the caller goes away or `count` is reached.
     Subscribe { space: String, prefix: String, count: Option<u64> },
+    /// Items: [`Grant`], the first one when the lock is held. Takes `{"end":true}`, which gives it back. → null.
+    Lock {
+        space: String,
+        path: String,
+        shared: bool,
+        /// How long to wait: 0 not at all, nothing for ever.
+        wait_millis: Option<u64>,
+        ttl_millis: u64,
+        delay_millis: u64,
+    },
+    /// → [`LockLine`].
+    LockHolders { space: String, path: String },
+    /// As [`Request::Lock`], for a leadership.
+    Campaign { space: String, path: String, value: String, wait_millis: Option<u64>, ttl_millis: u64 },
+    /// Items: [`LeaderLine`], beginning with who leads now, until the caller goes away or `count` is reached.
+    Observe { space: String, path: String, count: Option<u64> },
+    /// → [`NodeLine`].
+    TreeGet { space: String, path: String, stale: bool },
+    /// → [`NodeLine`] without data.
+    TreeSet { space: String, path: String, data: Blob, version: Option<i32> },
+    /// → [`NodeLine`] without data. An ephemeral one is an item instead, and stays until the caller goes away.
+    TreeCreate { space: String, path: String, data: Blob, sequential: bool, life: NodeLife },
+    /// → [`NodeLine`] without data.
+    TreeDelete { space: String, path: String, version: Option<i32> },
+    /// → names of children.
+    TreeList { space: String, path: String, stale: bool },
+    /// Items: [`NodeEventLine`], the first one when the watch is set, until the caller goes away or `count` others.
+    TreeWatch { space: String, path: String, recursive: bool, count: Option<u64> },
+    /// → [`Queued`].
+    QueuePut { space: String, path: String, body: Blob, attempts: u32 },
+    /// → [`Claimed`].
+    QueueClaim { space: String, path: String, visibility_millis: u64 },
+    /// → [`Queued`].
+    QueueSettle { space: String, path: String, item: u64, token: u64, done: bool },
+    /// → [`QueueLine`].
+    QueueState { space: String, path: String },
+    /// → [`Item`].
+    QueueItem { space: String, path: String, item: u64 },
+    /// → [`Queued`].
+    QueueRevive { space: String, path: String, item: u64 },
+    /// → [`Queued`].
+    QueueDiscard { space: String, path: String, item: u64 },
+    /// Items: [`Grant`] with an item. Takes a page for each item, `ack` or `nack`, and then hands out the next one. → null.
+    QueueWork { space: String, path: String, visibility_millis: u64, ttl_millis: u64, count: Option<u64> },
+    /// → [`Strong`].
+    Voters { space: String },
+    /// → [`Strong`], when the change is there.
+    ChangeVoters { space: String, change: VoterChange },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -82,6 +136,14 @@ pub enum Request {
     Import { space: String },
     /// Gives space back to the file system. → null.
     Compact,
+}
+
+impl Request {
+    /// Whether the caller goes on to say something: [`Page64`] lines, and `{"end":true}`.
+    pub fn takes_pages(&self) -> bool {
+        use Request::{Campaign, Import, Lock, QueueWork};
+        matches!(self, Import { .. } | Lock { .. } | Campaign { .. } | QueueWork { .. })
+    }
 }
 
 /// What was written.
@@ -413,6 +475,9 @@ pub struct SpaceStatus {
     pub members: u64,
     pub pending: u64,
     pub root: String,
+    /// The group of voters.
+    #[serde(default)]
+    pub strong: Strong,
 }
 
 /// One page of a portable copy.

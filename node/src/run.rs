@@ -23,6 +23,9 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// What of [`SHUTDOWN`] the sockets may use before the store is closed.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// How long another voter may take to lead in this one's place.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
 /// Resolves when the process is told to stop.
 pub(crate) async fn told_to_stop() {
     let streams = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
@@ -105,13 +108,16 @@ impl Running {
 
     async fn stop(self) -> Result<(), Failure> {
         let whole = async {
+            // Programs that run under a lock end while the peer still answers.
+            self.local.service().stopping();
             let _ = self.stop.send(true);
+            let handed = self.local.service().hand_over(HAND_OVER);
             let drained = async {
                 for door in self.doors {
                     let _ = door.await;
                 }
             };
-            let _ = tokio::time::timeout(DRAIN, drained).await;
+            let _ = tokio::join!(tokio::time::timeout(DRAIN, drained), handed);
             self.local.close().await;
         };
         if tokio::time::timeout(SHUTDOWN, whole).await.is_err() {

@@ -1,6 +1,7 @@
 //! What a peer does for commands: one [`Service`] answers over the control socket, in a command's own process, and, for
 //! its figures, on the HTTP port.
 
+mod coord;
 mod documents;
 mod local;
 mod pages;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
+use self::coord::LockWish;
 pub use self::local::{Local, LocalError, Opening, open_failure};
 use self::services::Offers;
 use crate::control::{Handler, Items, Pages};
@@ -43,6 +45,10 @@ struct Shared {
     http: Mutex<Option<SocketAddr>>,
     /// Commands that hold an endpoint each.
     offers: Offers,
+    /// Sessions of the strong path that short requests share.
+    sessions: coord::Sessions,
+    /// Whether the peer is about to stop: what commands hold is not given back in passing.
+    stopping: watch::Sender<bool>,
     /// What keeps writes from succeeding, as the peer last said.
     trouble: watch::Sender<Option<String>>,
 }
@@ -57,6 +63,8 @@ impl Service {
             started: Instant::now(),
             http: Mutex::default(),
             offers: Offers::default(),
+            sessions: coord::Sessions::default(),
+            stopping: watch::Sender::default(),
             trouble: watch::Sender::default(),
         };
         let service = Self { shared: Arc::new(shared) };
@@ -71,6 +79,11 @@ impl Service {
     /// Says where the HTTP port is, for the status.
     pub fn set_http(&self, address: SocketAddr) {
         *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// The peer is about to stop: whoever holds something for a program is told to end it.
+    pub(crate) fn stopping(&self) {
+        self.shared.stopping.send_replace(true);
     }
 
     /// The peer's figures.
@@ -186,6 +199,48 @@ impl Handler for Service {
             Request::Subscribe { space, prefix, count } => {
                 answer(self.subscribe(&space, &prefix, count, &items).await?)
             }
+            Request::Lock { space, path, shared, wait_millis, ttl_millis, delay_millis } => {
+                let [ttl, delay] = [ttl_millis, delay_millis].map(Duration::from_millis);
+                let wish = LockWish { path, shared, patience: wait_millis.into(), delay };
+                answer(self.lock(&space, wish, ttl, pages, &items).await?)
+            }
+            Request::LockHolders { space, path } => answer(self.lock_holders(&space, &path).await?),
+            Request::Campaign { space, path, value, wait_millis, ttl_millis } => {
+                let ttl = Duration::from_millis(ttl_millis);
+                answer(self.campaign(&space, (&path, value), wait_millis.into(), ttl, pages, &items).await?)
+            }
+            Request::Observe { space, path, count } => answer(self.observe(&space, &path, count, &items).await?),
+            Request::TreeGet { space, path, stale } => answer(self.tree_get(&space, &path, stale).await?),
+            Request::TreeSet { space, path, data, version } => {
+                answer(self.tree_set(&space, &path, &data, version).await?)
+            }
+            Request::TreeCreate { space, path, data, sequential, life } => {
+                answer(self.tree_create(&space, &path, &data, (sequential, life), &items).await?)
+            }
+            Request::TreeDelete { space, path, version } => answer(self.tree_delete(&space, &path, version).await?),
+            Request::TreeList { space, path, stale } => answer(self.tree_list(&space, &path, stale).await?),
+            Request::TreeWatch { space, path, recursive, count } => {
+                answer(self.tree_watch(&space, &path, recursive, count, &items).await?)
+            }
+            Request::QueuePut { space, path, body, attempts } => {
+                answer(self.queue_put(&space, &path, &body, attempts).await?)
+            }
+            Request::QueueClaim { space, path, visibility_millis } => {
+                answer(self.queue_claim(&space, &path, Duration::from_millis(visibility_millis)).await?)
+            }
+            Request::QueueSettle { space, path, item, token, done } => {
+                answer(self.queue_settle(&space, &path, (item, token), done).await?)
+            }
+            Request::QueueState { space, path } => answer(self.queue_state(&space, &path).await?),
+            Request::QueueItem { space, path, item } => answer(self.queue_item(&space, &path, item).await?),
+            Request::QueueRevive { space, path, item } => answer(self.queue_revive(&space, &path, item).await?),
+            Request::QueueDiscard { space, path, item } => answer(self.queue_discard(&space, &path, item).await?),
+            Request::QueueWork { space, path, visibility_millis, ttl_millis, count } => {
+                let [visibility, ttl] = [visibility_millis, ttl_millis].map(Duration::from_millis);
+                answer(self.queue_work(&space, &path, visibility, (ttl, count), pages, &items).await?)
+            }
+            Request::Voters { space } => answer(self.voters(&space).await?),
+            Request::ChangeVoters { space, change } => answer(self.change_voters(&space, change).await?),
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
@@ -225,6 +280,7 @@ fn refused(error: CommandError) -> Failure {
         CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
+        CommandError::Coord(failure) => return coord::refused_coord(failure),
         CommandError::NotYet { missing } => return not_yet(missing, &error),
         CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
         CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,

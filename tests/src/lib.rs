@@ -4,9 +4,11 @@
 pub mod cable;
 pub mod cluster;
 pub mod crash;
+pub mod netns;
 pub mod stage;
 pub mod traces;
 pub mod typist;
+pub mod voters;
 
 /// Whether the long form of tests is asked for (`cargo xtask test --long`): more seeds, more kills, larger sizes.
 pub fn is_long() -> bool {

@@ -7,18 +7,18 @@
 //! What each peer shows is read through its control socket. Presence (soft entries) and the registry have to be right
 //! everywhere within the time that docs/guarantees.md gives them, and the documents of all have to end with equal roots.
 //!
-//! Needs root and `ip` (iproute2); without them it says so and does nothing. Namespaces that an earlier run was killed
-//! with are removed by the next one.
+//! Needs root and `ip` (iproute2); without them it says so and does nothing.
 #![allow(clippy::disallowed_methods, reason = "a test's own deadlines")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use foreshore_tests::is_long;
+use foreshore_tests::netns::{Network, Process, address, clean};
 use serde_json::{Value as Json, json};
 
 const PEERS: usize = 8;
@@ -40,115 +40,7 @@ fn stop() -> Duration {
     Duration::from_secs(if is_long() { 60 } else { 15 })
 }
 
-// ── the network ──
-
-/// The namespaces of this run. Dropping it removes them.
-struct Network {
-    prefix: String,
-}
-
-fn ip(arguments: &str) -> Result<String, String> {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().map_err(|e| format!("ip: {e}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-    }
-}
-
-impl Network {
-    /// Lays the cables. An error is a machine that has no namespaces for us.
-    fn lay() -> Result<Self, String> {
-        Self::sweep();
-        let network = Self { prefix: format!("fs-{}", std::process::id()) };
-        let switch = network.switch();
-        ip(&format!("netns add {switch}"))?;
-        for bridge in ["left", "right"] {
-            ip(&format!("-n {switch} link add {bridge} type bridge"))?;
-            ip(&format!("-n {switch} link set {bridge} up"))?;
-        }
-        ip(&format!("-n {switch} link add trunk type veth peer name knurt"))?;
-        ip(&format!("-n {switch} link set trunk master left"))?;
-        ip(&format!("-n {switch} link set knurt master right"))?;
-        ip(&format!("-n {switch} link set knurt up"))?;
-        for peer in 0..PEERS {
-            let (namespace, bridge) = (network.namespace(peer), if peer < LEFT { "left" } else { "right" });
-            ip(&format!("netns add {namespace}"))?;
-            ip(&format!("-n {switch} link add port{peer} type veth peer name eth0 netns {namespace}"))?;
-            ip(&format!("-n {switch} link set port{peer} master {bridge} up"))?;
-            ip(&format!("-n {namespace} addr add {}/24 dev eth0", address(peer)))?;
-            ip(&format!("-n {namespace} link set lo up"))?;
-            ip(&format!("-n {namespace} link set eth0 up"))?;
-        }
-        network.heal();
-        Ok(network)
-    }
-
-    /// Removes what runs left behind that could not tidy up.
-    fn sweep() {
-        let listed = ip("netns list").unwrap_or_default();
-        for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
-            let pid =
-                name.strip_prefix("fs-").and_then(|rest| rest.split('-').next()).and_then(|p| p.parse::<u32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-                let _ = ip(&format!("netns del {name}"));
-            }
-        }
-    }
-
-    fn switch(&self) -> String {
-        format!("{}-switch", self.prefix)
-    }
-
-    fn namespace(&self, peer: usize) -> String {
-        format!("{}-{peer}", self.prefix)
-    }
-
-    /// Parts left from right.
-    fn cut(&self) {
-        ip(&format!("-n {} link set trunk down", self.switch())).unwrap();
-    }
-
-    fn heal(&self) {
-        ip(&format!("-n {} link set trunk up", self.switch())).unwrap();
-    }
-
-    /// Pulls a peer's cable, or plugs it into a bridge.
-    fn plug(&self, peer: usize, bridge: Option<&str>) {
-        let to = bridge.map_or("down".to_owned(), |bridge| format!("master {bridge} up"));
-        ip(&format!("-n {} link set port{peer} {to}", self.switch())).unwrap();
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in (0..PEERS).map(|peer| self.namespace(peer)).chain([self.switch()]) {
-            let _ = ip(&format!("netns del {name}"));
-        }
-    }
-}
-
-fn address(peer: usize) -> String {
-    format!("10.98.76.{}", peer + 1)
-}
-
 // ── peers ──
-
-/// A process that is ended with this.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, name: &str) {
-        let told = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
-        assert!(told.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 struct Member {
     number: usize,
@@ -164,13 +56,6 @@ fn foreshore(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foreshore-peer"));
     clean(&mut command).arg("--data").arg(data);
     command
-}
-
-fn clean(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FORESHORE_")) {
-        command.env_remove(name);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
 fn first_line(child: &mut Child) -> String {
@@ -383,7 +268,7 @@ fn start(network: &Network, home: &Path) -> Vec<Member> {
 
 #[test]
 fn presence_registry_and_documents_are_right_through_cuts_and_stops() {
-    let network = match Network::lay() {
+    let network = match Network::lay(PEERS, LEFT) {
         Ok(network) => network,
         Err(why) => {
             eprintln!("SKIPPED, and nothing was tested: this machine has no network namespaces for us: {why}");

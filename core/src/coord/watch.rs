@@ -115,7 +115,8 @@ pub enum EventKind {
 pub struct Event {
     /// To whom.
     pub session: SessionId,
-    /// The entry that made the change; for what is told when a watch is set again, the newest one.
+    /// The entry that made the change; for what is told when a watch is set again, the newest one, and after a jump of the
+    /// voter the first that it did not see: nothing above was told.
     pub zxid: u64,
     /// What happened.
     pub kind: EventKind,
@@ -136,12 +137,14 @@ pub struct Watches {
     watchers: BTreeMap<SessionId, Watcher>,
     count: usize,
     ring: Ring,
+    /// The newest entry that was fed, or jumped to.
+    fed: u64,
 }
 
 impl Watches {
     /// No watches, of a voter that has applied everything up to `applied`.
     pub fn new(applied: u64) -> Self {
-        Self { paths: BTreeMap::new(), watchers: BTreeMap::new(), count: 0, ring: Ring::new(applied) }
+        Self { paths: BTreeMap::new(), watchers: BTreeMap::new(), count: 0, ring: Ring::new(applied), fed: applied }
     }
 
     /// What a client is known as from now on.
@@ -208,6 +211,7 @@ impl Watches {
 
     /// Takes in what an entry changed, and says whom to tell of it, in the order of the changes.
     pub fn feed(&mut self, index: u64, changes: &[Change]) -> Vec<Event> {
+        self.fed = index;
         let mut events = Vec::new();
         for change in changes {
             self.tell(index, change, &mut events);
@@ -251,7 +255,7 @@ impl Watches {
 
     /// The voter's state was replaced by a snapshot's: sets all watches again, as of the index that it was at before.
     pub fn jump(&mut self, tree: &Tree, applied: u64) -> Vec<Event> {
-        let seen = self.ring.newest();
+        let seen = std::mem::replace(&mut self.fed, applied);
         self.ring = Ring::new(applied);
         let mut events = Vec::new();
         let all: Vec<SessionId> = self.watchers.keys().copied().collect();
@@ -263,6 +267,8 @@ impl Watches {
             // There is room: they were all there a moment ago.
             events.extend(self.rearm(session, &watches, seen, tree, applied).unwrap_or_default());
         }
+        // Whoever hears the first and not the others goes on from before all of them.
+        events.iter_mut().for_each(|event| event.zxid = event.zxid.min(seen + 1));
         events
     }
 

@@ -89,6 +89,14 @@ pub enum EditError {
         /// The bound.
         max: usize,
     },
+    /// A fenced register has been written under a newer lock than this one.
+    #[error("the lock with token {token} was overtaken: {seen} has written here; ask for the lock again")]
+    Fenced {
+        /// The token that the write was to have.
+        token: u64,
+        /// The greatest that this replica has seen.
+        seen: u64,
+    },
     /// JSON that is not a value.
     #[error(transparent)]
     Value(#[from] ValueError),

@@ -310,6 +310,8 @@ pub enum Kind {
     List,
     /// A map.
     Map,
+    /// A fenced register, which is a plain value of its own form; see [`crate::document::fenced`].
+    Fenced,
 }
 
 impl std::fmt::Display for Kind {
@@ -320,6 +322,7 @@ impl std::fmt::Display for Kind {
             Kind::Text => "text",
             Kind::List => "a list",
             Kind::Map => "a map",
+            Kind::Fenced => "a fenced register",
         })
     }
 }

@@ -16,7 +16,9 @@ use crate::trust::{Role, RootKey};
 use crate::wire::v1::exchange::PeerAddresses;
 
 #[cfg(feature = "coord")]
-pub use super::coord::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, Operation};
+pub use super::coord::{
+    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation,
+};
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 pub use crate::topic::{TopicError, TopicEvent};
 

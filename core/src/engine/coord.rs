@@ -38,7 +38,7 @@ use crate::soft::Clock;
 use crate::time::Timestamp;
 use crate::wire::{Codec, Reader, Writer};
 
-pub use api::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, Operation};
+pub use api::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation};
 
 /// Length of a tick of consensus.
 const TICK: Duration = Duration::from_millis(100);
@@ -382,10 +382,15 @@ impl Engine {
         self.reply(request, reply);
     }
 
-    /// Time went by: a tick for voters and clients.
-    pub(super) fn tick_coord(&mut self) {
+    /// Takes over the present, sleep included.
+    fn coord_time(&mut self) {
         let (awake, _) = self.coord.clock.read(self.now);
         self.coord.now = awake.mono.as_micros() / 1_000;
+    }
+
+    /// Time went by: a tick for voters and clients.
+    pub(super) fn tick_coord(&mut self) {
+        self.coord_time();
         if self.coord.voters.is_empty() && self.coord.programs.is_empty() {
             self.coord.ticked = None;
             return;

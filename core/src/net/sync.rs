@@ -74,6 +74,7 @@ pub(crate) struct Behaviour {
     me: NetPeerId,
     protocol: StreamProtocol,
     open_timeout: Duration,
+    anew: bool,
     blocked: BTreeSet<NetPeerId>,
     queue: VecDeque<ToSwarm<SyncEvent, OpenStream>>,
 }
@@ -84,7 +85,13 @@ pub(crate) struct OpenStream;
 
 impl Behaviour {
     pub(crate) fn new(me: NetPeerId, protocol: StreamProtocol, open_timeout: Duration) -> Self {
-        Self { me, protocol, open_timeout, blocked: BTreeSet::new(), queue: VecDeque::new() }
+        Self { me, protocol, open_timeout, anew: false, blocked: BTreeSet::new(), queue: VecDeque::new() }
+    }
+
+    /// A peer may open its stream once more: the newest one counts, whoever takes them drops the one before.
+    #[cfg(feature = "coord")]
+    pub(crate) fn anew(self) -> Self {
+        Self { anew: true, ..self }
     }
 
     /// Opens the stream on a connection; answered by one [`SyncEvent`] unless the connection closes first.
@@ -117,6 +124,7 @@ impl Behaviour {
                 protocol: self.protocol.clone(),
                 open_timeout: self.open_timeout,
                 wanted: false,
+                anew: self.anew,
                 taken: false,
                 ready: VecDeque::new(),
             });
@@ -178,6 +186,8 @@ pub(crate) struct Handler {
     open_timeout: Duration,
     /// An outbound stream was asked for and not yet requested.
     wanted: bool,
+    /// The peer may open its stream once more.
+    anew: bool,
     /// The peer has opened its one stream.
     taken: bool,
     ready: VecDeque<HandlerEvent>,
@@ -235,7 +245,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 // A second one is dropped, which resets it.
                 let first = !std::mem::replace(&mut self.taken, true);
-                self.ready.extend(first.then_some(HandlerEvent::Opened { initiator: false, stream }));
+                self.ready.extend((first || self.anew).then_some(HandlerEvent::Opened { initiator: false, stream }));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
                 self.ready.push_back(HandlerEvent::Opened { initiator: true, stream });

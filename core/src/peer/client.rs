@@ -133,7 +133,7 @@ impl Client {
                 }
                 (Left::GivenUp, Err(_)) => {}
                 (_, result) => {
-                    *left = Left::Answer(result, Box::new(unclaimed));
+                    *left = Left::Answer(Box::new(result), Box::new(unclaimed));
                     let _ = answered.send(());
                 }
             }
@@ -144,7 +144,7 @@ impl Client {
         let closed = answer.await.is_err();
         waiting.request = None;
         match std::mem::replace(&mut *claim.0.lock().unwrap_or_else(PoisonError::into_inner), Left::Nothing) {
-            Left::Answer(result, _) if !closed => result,
+            Left::Answer(result, _) if !closed => *result,
             _ => Err(CommandError::Closed),
         }
     }
@@ -245,7 +245,7 @@ impl Client {
 #[cfg(feature = "coord")]
 enum Left {
     Nothing,
-    Answer(Result<Reply, CommandError>, Box<dyn FnOnce(Reply) + Send>),
+    Answer(Box<Result<Reply, CommandError>>, Box<dyn FnOnce(Reply) + Send>),
     GivenUp,
 }
 
@@ -257,7 +257,9 @@ struct Claim(Arc<Mutex<Left>>);
 impl Drop for Claim {
     fn drop(&mut self) {
         let left = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Left::GivenUp);
-        if let Left::Answer(Ok(reply), unclaimed) = left {
+        if let Left::Answer(result, unclaimed) = left
+            && let Ok(reply) = *result
+        {
             unclaimed(reply);
         }
     }

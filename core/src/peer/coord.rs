@@ -20,6 +20,7 @@
 
 mod lock;
 mod queue;
+mod recipes;
 mod tree;
 
 use std::fmt;
@@ -43,8 +44,9 @@ use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
 use crate::engine::{ClientId, Command, CommandError, CoordCommand, CoordReply, Reply};
 
-pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost};
+pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost, Observer};
 pub use self::queue::{ClaimedItem, Queue};
+pub use self::recipes::{Barrier, Counter, DoubleBarrier, Group, Inside, Membership, Permit, Semaphore};
 pub use self::tree::{CreateNode, NodeData, Tree};
 pub use crate::coord::acl::{Acl, AclEntry, Identity, Perms};
 pub use crate::coord::op::{Mode, Op, OpAnswer};
@@ -189,6 +191,23 @@ impl Coordinator {
         match seen.map(|now| now.state) {
             Ok(State::Connected) => Ok(()),
             _ => Err(CoordFailure::Lost.into()),
+        }
+    }
+
+    /// Waits until the session is over, or the peer is closed.
+    pub async fn over(&self) {
+        let mut now = self.inner.session.now.subscribe();
+        // An error: the peer is closed.
+        let _ = now.wait_for(|now| now.state == State::Lost).await;
+    }
+
+    /// For how long, from the moment of asking, what this session holds is certainly its own if nothing more is heard from the
+    /// voters. Zero: it may be another's already. It grows again with each acknowledged sign of life; for whoever has to tell
+    /// another process when to stop.
+    pub async fn lease(&self) -> Result<Duration, CommandError> {
+        match self.ask(CoordCommand::Lease { client: self.inner.id }).await? {
+            CoordReply::Lease(left) => Ok(left),
+            _ => Err(mismatch()),
         }
     }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
+use super::program::{Signals, not_run, status};
 use super::{Context, item, running_peer};
 use crate::args::RegisterArgs;
 use crate::control::Call;
@@ -60,12 +60,6 @@ pub(super) async fn register(context: &Context, args: RegisterArgs) -> Result<()
     } else {
         run(context, call, &request, &command, &mut signals).await
     }
-}
-
-/// Says why a program is not run; its exit status.
-fn not_run(context: &Context, failure: &Failure, status: u8) -> Result<(), Failure> {
-    context.out.failure(failure);
-    Err(Failure::new(Code::Program(status), &failure.message))
 }
 
 /// Registers, and says so. The offer lives with the connection that is returned.
@@ -158,33 +152,4 @@ async fn stop(child: &mut Child, told: Signal, signals: &mut Signals) -> io::Res
     }
     child.kill().await?;
     child.wait().await
-}
-
-/// The exit status of a program as this command's own.
-fn status(ended: ExitStatus) -> Result<(), Failure> {
-    use std::os::unix::process::ExitStatusExt;
-    let number = ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());
-    match u8::try_from(number).unwrap_or(u8::MAX) {
-        0 => Ok(()),
-        status => Err(Failure::new(Code::Program(status), ended)),
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            Some(()) = self.interrupt.recv() => Signal::INT,
-            Some(()) = self.terminate.recv() => Signal::TERM,
-        }
-    }
 }

@@ -155,6 +155,7 @@ pub(super) async fn status(context: &Context) -> Result<(), Failure> {
             let (documents, members) = (count(space.documents, "document"), count(space.members, "member"));
             let counts = format!("{documents}, {members}, {} pending", space.pending);
             rows.push(vec!["space".into(), format!("{} ({}): {counts}", plain(&space.name), short(&space.id))]);
+            rows.push(vec![String::new(), super::voters::in_short(&space.strong)]);
         }
         rows.push(vec!["hot".into(), format!("{}, {}", count(s.hot_documents, "document"), size(s.hot_bytes))]);
         for peer in &s.peers {

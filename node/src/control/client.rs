@@ -43,7 +43,7 @@ impl Connection {
     pub async fn call(self, request: &Request) -> Result<Call, Failure> {
         let (read, mut write) = self.stream.into_split();
         send(&mut write, request).await?;
-        Ok(Call(Way::Socket { read: BufReader::new(read), write }))
+        Ok(Call(Way::Socket { read: BufReader::new(read), write, line: Vec::new() }))
     }
 }
 
@@ -56,6 +56,8 @@ enum Way {
     Socket {
         read: BufReader<OwnedReadHalf>,
         write: OwnedWriteHalf,
+        /// What has come of the next line.
+        line: Vec<u8>,
     },
     Here {
         items: mpsc::Receiver<Json>,
@@ -97,10 +99,10 @@ impl Call {
         }
     }
 
-    /// The next answer: items, then one that is not.
+    /// The next answer: items, then one that is not. Nothing is lost where the future is dropped.
     pub async fn next(&mut self) -> Answer {
         match &mut self.0 {
-            Way::Socket { read, .. } => match read_line(read).await {
+            Way::Socket { read, line, .. } => match read_line(read, line).await {
                 Ok(Some(line)) => serde_json::from_slice(&line)
                     .unwrap_or_else(|e| Answer::Failed(Failure::new(Code::Failed, format_args!("answer: {e}")))),
                 Ok(None) => Answer::Failed(Failure::new(Code::Failed, "the peer stopped before it answered")),

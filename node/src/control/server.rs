@@ -98,7 +98,7 @@ async fn serve_one(stream: UnixStream, handler: impl Handler) {
 }
 
 async fn read_request(read: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request>, Failure> {
-    let Some(line) = read_line(read).await? else { return Ok(None) };
+    let Some(line) = read_line(read, &mut Vec::new()).await? else { return Ok(None) };
     serde_json::from_slice(&line).map(Some).map_err(|e| Failure::invalid("request", e))
 }
 
@@ -111,9 +111,9 @@ async fn run(
 ) -> Option<Answer> {
     let (items, mut queue) = mpsc::channel(QUEUE);
     let (pages, incoming) = mpsc::channel(QUEUE);
-    let takes_pages = matches!(request, Request::Import { .. });
+    let takes_pages = request.takes_pages();
     let call = handler.call(request, Pages::from(incoming), items);
-    // The caller's end of the stream: pages for an import, and in any case its hanging up.
+    // The caller's end of the stream: pages where the request takes some, and in any case its hanging up.
     let caller = async move {
         let mut read = read;
         if takes_pages {
@@ -143,7 +143,7 @@ async fn run(
 /// Reads pages until `{"end":true}`. A stream that ends without it was cut, and says so.
 async fn forward_pages(read: &mut BufReader<OwnedReadHalf>, pages: mpsc::Sender<Result<Vec<u8>, Failure>>) {
     loop {
-        let page = match read_line(read).await {
+        let page = match read_line(read, &mut Vec::new()).await {
             Ok(Some(line)) if is_end(&line) => return,
             Ok(Some(line)) => parse_page(&line),
             Ok(None) => Err(Failure::new(Code::Failed, "the stream of pages was cut")),

@@ -125,7 +125,7 @@ async fn malformed_requests_are_answered_and_change_nothing() {
     for line in ["nonsense", "{}", r#"{"op":"fly"}"#, r#"{"op":"get"}"#, "\u{0}"] {
         let mut stream = tokio::net::UnixStream::connect(running.directory.path().join(SOCKET)).await.unwrap();
         stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        let answer = read_line(&mut tokio::io::BufReader::new(stream)).await.unwrap().unwrap();
+        let answer = read_line(&mut tokio::io::BufReader::new(stream), &mut Vec::new()).await.unwrap().unwrap();
         let Answer::Failed(failure) = serde_json::from_slice(&answer).unwrap() else { panic!("{line} was taken") };
         assert_eq!(failure.code, Code::Invalid, "{line}");
     }

@@ -27,6 +27,12 @@ struct SpaceLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DigestLabel {
+    space: String,
+    digest: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {
     peer: String,
 }
@@ -38,6 +44,7 @@ pub(super) fn text(status: &Status) -> String {
     registry.register("build", "Version of this peer", build);
     process(&mut registry, status);
     spaces(&mut registry, status);
+    strong(&mut registry, status);
     peers(&mut registry, status);
     let mut out = String::new();
     match encode(&mut out, &registry) {
@@ -103,6 +110,45 @@ fn spaces(registry: &mut Registry, status: &Status) {
     registry.register("documents", "Live documents", documents);
     registry.register("members", "Known members", members);
     registry.register("pending_documents", "Documents with changes that no other peer is known to hold", pending);
+}
+
+/// Spaces whose group has a replica here.
+fn strong(registry: &mut Registry, status: &Status) {
+    let [leads, led, term, committed, applied, voters, sessions, nodes] =
+        std::array::from_fn(|_| Family::<SpaceLabel, Level>::default());
+    let proposals = Family::<SpaceLabel, Total>::default();
+    let digest = Family::<DigestLabel, Level>::default();
+    let serving = status.spaces.iter().filter(|space| space.strong.role != "none" && !space.strong.role.is_empty());
+    for space in serving.take(MAX_ROWS) {
+        let (label, strong) = (SpaceLabel { space: space.id.clone() }, &space.strong);
+        for (family, value) in [
+            (&leads, u64::from(strong.role == "leader")),
+            (&led, u64::from(strong.leader.is_some())),
+            (&term, strong.term),
+            (&committed, strong.committed),
+            (&applied, strong.applied),
+            (&voters, strong.voters() as u64),
+            (&sessions, strong.sessions),
+            (&nodes, strong.nodes),
+        ] {
+            family.get_or_create(&label).set(value.try_into().unwrap_or(i64::MAX));
+        }
+        proposals.get_or_create(&label).inc_by(strong.proposals);
+        if let Some(found) = &strong.digest {
+            let label = DigestLabel { space: space.id.clone(), digest: found.clone() };
+            digest.get_or_create(&label).set(strong.applied.try_into().unwrap_or(i64::MAX));
+        }
+    }
+    registry.register("strong_leads", "1 while this peer leads the space's voters", leads);
+    registry.register("strong_led", "1 while this peer knows who leads", led);
+    registry.register("strong_term", "Term of the space's group, as this peer has it", term);
+    registry.register("strong_committed", "Newest entry known to be committed", committed);
+    registry.register("strong_applied", "Newest entry applied here", applied);
+    registry.register("strong_voters", "Peers that vote", voters);
+    registry.register("strong_sessions", "Open sessions", sessions);
+    registry.register("strong_nodes", "Nodes of the tree", nodes);
+    registry.register("strong_proposals", "Entries that this peer appended as the leader", proposals);
+    registry.register("strong_digest", "Entry at which the state has this digest; equal on every replica", digest);
 }
 
 fn peers(registry: &mut Registry, status: &Status) {

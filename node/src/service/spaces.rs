@@ -61,7 +61,8 @@ impl Service {
             "reader" => Role::Reader,
             "writer" => Role::Writer,
             "admin" => Role::Admin,
-            _ => return Err(Failure::invalid("role", "it is reader, writer or admin")),
+            "voter" => Role::Voter,
+            _ => return Err(Failure::invalid("role", "it is reader, writer, admin or voter")),
         };
         let prefix = Prefix::parse(prefix).map_err(|e| Failure::invalid(&format!("prefix {prefix:?}"), e))?;
         for address in &addresses {

@@ -6,20 +6,28 @@ use foreshore::peer::{Address, PeerStatus};
 
 use super::{Service, refused};
 use crate::failure::Failure;
-use crate::request::{Neighbour, SpaceStatus, Status};
+use crate::request::{Neighbour, SpaceStatus, Status, Strong};
 
 impl Service {
     pub(super) async fn status_now(&self) -> Result<Status, Failure> {
         let shared = &self.shared;
         let PeerStatus { engine, network } = shared.peer.status().await.map_err(refused)?;
-        let spaces = engine.spaces.iter().map(|space| SpaceStatus {
-            name: space.info.name.clone(),
-            id: space.info.id.to_bech32(),
-            documents: space.info.documents,
-            members: space.members,
-            pending: space.pending,
-            root: space.root.clone(),
-        });
+        let mut spaces = Vec::with_capacity(engine.spaces.len());
+        for space in &engine.spaces {
+            let strong = match shared.peer.space(space.info.id).await.map_err(refused)? {
+                Some(found) => self.strong(&found).await?,
+                None => Strong::default(),
+            };
+            spaces.push(SpaceStatus {
+                name: space.info.name.clone(),
+                id: space.info.id.to_bech32(),
+                documents: space.info.documents,
+                members: space.members,
+                pending: space.pending,
+                root: space.root.clone(),
+                strong,
+            });
+        }
         let peers = engine.links.iter().map(|link| {
             let net = network.links.iter().find(|net| net.link == link.link);
             Neighbour {
@@ -45,7 +53,7 @@ impl Service {
             uptime_seconds: shared.started.elapsed().as_secs(),
             listen: network.listen.iter().map(Address::to_string).collect(),
             http: http.map(|address| address.to_string()),
-            spaces: spaces.collect(),
+            spaces,
             peers: peers.collect(),
             hot_documents: engine.hot_documents,
             hot_bytes: engine.hot_bytes,

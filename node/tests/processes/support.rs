@@ -172,6 +172,42 @@ impl Drop for Running {
     }
 }
 
+/// Makes a home's store a member that may vote, before its peer runs.
+pub(crate) fn join_as_voter(host: &Home, guest: &Home) {
+    for role in ["writer", "voter"] {
+        let invitation = host.ok(&["invite", "--print", "--role", role]);
+        guest.ok(&["join", "--name", "default", invitation.trim()]);
+    }
+}
+
+/// Three peers that vote in one space, the first one leading.
+pub(crate) fn trio() -> ([Home; 3], [Running; 3]) {
+    let homes: [Home; 3] = std::array::from_fn(|_| Home::new());
+    let first = homes[0].run();
+    let others = [1, 2].map(|n| {
+        join_as_voter(&homes[0], &homes[n]);
+        let peer = homes[n].run();
+        let id = peer_id(&peer.status);
+        until("the newcomer is linked", || homes[0].ok(&["--json", "peers"]).contains(&id).then_some(()));
+        homes[0].ok(&["voters", "add", &id]);
+        peer
+    });
+    for home in &homes {
+        until("everybody knows the three", || {
+            let group = home.json(&["voters"]);
+            let voters = group["members"].as_array().unwrap().iter().filter(|member| member["votes"] == true).count();
+            (voters == 3 && group["leader"].is_string()).then_some(())
+        });
+    }
+    let [second, third] = others;
+    (homes, [first, second, third])
+}
+
+/// The id in a status.
+pub(crate) fn peer_id(status: &Json) -> String {
+    status["peer"].as_str().unwrap().to_owned()
+}
+
 /// A GET on the peer's HTTP port: the whole answer.
 pub(crate) fn get(status: &Json, path: &str) -> String {
     use std::io::Read;

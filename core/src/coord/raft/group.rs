@@ -169,6 +169,8 @@ pub struct Counters {
     pub writes: u64,
     /// Rounds to a majority, for reads.
     pub read_rounds: u64,
+    /// Entries that this replica appended as the leader.
+    pub proposals: u64,
 }
 
 /// One replica.
@@ -356,6 +358,7 @@ impl<M: Replicated> Group<M> {
         }
         let at = Position { index: node.raft.raft_log.last_index() + 1, term: node.raft.term };
         node.propose(Vec::new(), entry).map_err(|_| ProposeError::Busy)?;
+        self.counters.proposals += 1;
         self.pin();
         Ok(at)
     }

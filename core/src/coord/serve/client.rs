@@ -262,9 +262,13 @@ pub struct Client {
     seen: u64,
     /// The newest entry up to which everything watched was told. It is behind `seen` while watches are set again.
     told: u64,
-    /// Whether the voter has set the watches again; until then, what it told, since it may be told once more by another.
+    /// Whether the voter has set the watches again, and what it told until it has.
     rearmed: bool,
-    retold: BTreeSet<(u64, EventKind, NodePath)>,
+    held: Vec<(u64, EventKind, NodePath)>,
+    /// How often each event above `told` was told: the next voter tells them once more.
+    ahead: BTreeMap<(u64, EventKind, NodePath), u32>,
+    /// What of these this voter has still to tell once more.
+    retold: BTreeMap<(u64, EventKind, NodePath), u32>,
     closing: bool,
     /// Requests that a voter had no room for.
     refused: BTreeSet<u64>,
@@ -299,7 +303,9 @@ impl Client {
             seen: 0,
             told: 0,
             rearmed: true,
-            retold: BTreeSet::new(),
+            held: Vec::new(),
+            ahead: BTreeMap::new(),
+            retold: BTreeMap::new(),
             closing: false,
             refused: BTreeSet::new(),
             out: VecDeque::new(),
@@ -423,11 +429,12 @@ impl Client {
         self.seen
     }
 
-    /// The effect of an entry was seen.
+    /// The effect of an entry was seen, after all that it and those before it tell.
     fn see(&mut self, zxid: u64) {
         self.seen = self.seen.max(zxid);
-        if self.rearmed {
-            self.told = self.told.max(zxid);
+        if self.rearmed && zxid > self.told {
+            self.told = zxid;
+            self.ahead.clear();
         }
     }
 

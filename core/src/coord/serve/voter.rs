@@ -251,11 +251,11 @@ impl Voter {
         result
     }
 
-    /// Hands leadership to another voter before this one stops. Whether there was anything to hand over, and somebody.
+    /// Hands leadership to the voter that is best placed for it, before this one stops. Whether there was anything to hand
+    /// over, and somebody.
     pub fn hand_over(&mut self) -> bool {
-        let own = self.group.identity().id;
-        let others: Vec<_> = self.group.membership().voters.iter().copied().filter(|id| Some(*id) != own).collect();
-        others.into_iter().any(|id| self.operate(|group| group.transfer_leadership(id)).is_ok())
+        let Some(successor) = self.group.successor() else { return false };
+        self.operate(|group| group.transfer_leadership(successor)).is_ok()
     }
 
     /// How many clients there are, and how many of them have a session.

@@ -213,6 +213,25 @@ fn a_voter_that_jumps_by_a_snapshot_leaves_no_silent_gap() {
     assert_eq!(voter.op(set("/c/x", "", -1)), [is(EventKind::Changed, "/c/x")]);
 }
 
+/// A client that hears one event of a jump and not the others names its entry to the next voter, less one.
+#[test]
+fn the_events_of_a_jump_are_of_the_first_entry_that_was_not_seen() {
+    let Voter { mut rig, mut watches } = Voter::new();
+    for (watch, at) in [(Watch::Data, "/a"), (Watch::Data, "/b"), (Watch::Persistent, "/c")] {
+        rig.create(at);
+        watches.add(ME, watch, &path(at)).unwrap();
+    }
+    let seen = rig.index;
+    // An entry that changes no node is seen too.
+    watches.feed(seen, &[Change::Leader { path: path("/e") }]);
+    for at in ["/a", "/b", "/c"] {
+        rig.op(1, set(at, "", -1)).unwrap();
+    }
+    let events = watches.jump(rig.machine.tree(), rig.index);
+    assert_eq!(events.iter().map(|event| event.zxid).collect::<Vec<_>>(), [seen + 1; 3]);
+    assert!(rig.index > seen + 1);
+}
+
 #[test]
 fn who_may_not_read_is_not_told() {
     let mut voter = Voter::new();

@@ -16,23 +16,16 @@ pub(super) struct Ring {
     bytes: usize,
     /// Every change of an entry above this one is here.
     floor: u64,
-    newest: u64,
 }
 
 impl Ring {
     pub(super) fn new(applied: u64) -> Self {
-        Self { changes: VecDeque::new(), bytes: 0, floor: applied, newest: applied }
-    }
-
-    /// The newest entry that changed the tree, or where the ring began.
-    pub(super) fn newest(&self) -> u64 {
-        self.newest
+        Self { changes: VecDeque::new(), bytes: 0, floor: applied }
     }
 
     pub(super) fn push(&mut self, index: u64, change: &Change) {
         let Some(size) = size(change) else { return };
         self.bytes += size;
-        self.newest = index;
         self.changes.push_back((index, change.clone()));
         while self.changes.len() > RING_CHANGES || self.bytes > RING_BYTES {
             let Some((index, change)) = self.changes.pop_front() else { break };

@@ -6,6 +6,7 @@ use automerge::{ObjId, ObjType, ROOT, ReadDoc};
 use super::{
     CounterDraft, EditError, Found, ListDraft, Place, PutMode, TextDraft, Tx, check_key, object_kind, reconcile,
 };
+use crate::document::fenced::{self, Fenced};
 use crate::document::hot::ObjectId;
 use crate::document::value::{Kind, Value};
 
@@ -73,6 +74,32 @@ impl<'d> MapDraft<'d> {
             return Ok(());
         }
         self.tx.write(&self.obj, Place::Key(key), &value)?;
+        Ok(())
+    }
+
+    /// The fenced register under `key`; see [`crate::document::fenced`].
+    pub fn fenced(&self, key: &str) -> Option<Fenced> {
+        self.tx.ask(|tx| fenced::read(tx, &self.obj, key, None))
+    }
+
+    /// Writes a fenced register under the token of a lock that is held.
+    ///
+    /// # Errors
+    /// [`EditError::Fenced`] if this replica has seen a greater token there; [`EditError::WrongKind`] if something else is
+    /// under the key.
+    pub fn put_fenced(&mut self, key: &str, value: impl Into<Value>, token: u64) -> Result<(), EditError> {
+        check_key(key)?;
+        match self.fenced(key) {
+            Some(seen) if seen.token > token => return Err(EditError::Fenced { token, seen: seen.token }),
+            Some(_) => {}
+            None => {
+                if let Some(found) = self.kind(key)? {
+                    return Err(EditError::WrongKind { at: key.into(), expected: Kind::Fenced, found });
+                }
+            }
+        }
+        let bytes = Fenced { token, value: value.into() }.to_bytes()?;
+        self.tx.write(&self.obj, Place::Key(key), &Value::Bytes(bytes))?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use automerge::{Automerge, ObjId, ObjType, Prop, ROOT, ReadDoc};
 use super::apply::panic_text;
 use super::{HotDocument, HotError};
 use crate::document::edit::{EditError, Mark, Span, from_mark, object_kind, parse_pointer};
+use crate::document::fenced::{self, Fenced};
 use crate::document::patch::Step;
 use crate::document::value::{self, Kind, MAX_DEPTH, Value};
 use crate::error::IdError;
@@ -224,6 +225,11 @@ impl<'d> View<'d> {
     /// The whole value under a key.
     pub fn get(&self, key: &str) -> Option<Value> {
         self.at(key)
+    }
+
+    /// The fenced register under a key; see [`crate::document::fenced`].
+    pub fn fenced(&self, key: &str) -> Option<Fenced> {
+        self.doc.ask(|doc| fenced::read(doc, &self.obj, key, self.heads))
     }
 
     /// The whole value of an element.

@@ -16,6 +16,10 @@ use crate::coord::session::SessionId;
 use crate::coord::watch::{EventKind, Watch};
 use crate::id::{PeerId, SpaceId};
 
+/// The largest state that a [`CoordStatus`] hashes. A hash reads all of it, and nothing else happens meanwhile: 32 MiB are
+/// tens of milliseconds.
+pub const MAX_DIGEST_BYTES: usize = 32 << 20;
+
 /// A program's session, as this engine knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
@@ -73,6 +77,11 @@ pub enum CoordCommand {
         /// The session.
         client: ClientId,
     },
+    /// For how long from now on a session's holdings are certainly still its own. → [`CoordReply::Lease`].
+    Lease {
+        /// The session.
+        client: ClientId,
+    },
     /// How a space's group stands, as seen from here. → [`CoordReply::Status`].
     Status {
         /// The space.
@@ -105,6 +114,8 @@ pub enum Operation {
     },
     /// Another voter leads.
     Transfer(PeerId),
+    /// Another voter leads: whichever is best placed.
+    HandOver,
 }
 
 /// The answer to a [`CoordCommand`].
@@ -129,6 +140,8 @@ pub enum CoordReply {
         /// What.
         found: Found,
     },
+    /// How long what a session holds is its own, nothing more being heard; zero if it may be another's already.
+    Lease(Duration),
     /// How the group stands.
     Status(CoordStatus),
 }
@@ -152,11 +165,18 @@ pub struct CoordStatus {
     pub applied: u64,
     /// The newest entry that is known to be committed.
     pub committed: u64,
+    /// The newest entry of the log here, committed or not.
+    pub last: u64,
+    /// The newest entry that each member is known to have. Only the one that leads knows; elsewhere it is empty.
+    pub progress: Vec<(PeerId, u64)>,
+    /// Entries that this replica appended as the leader, since it was opened.
+    pub proposals: u64,
     /// Open sessions.
     pub sessions: u64,
     /// Nodes of the tree.
     pub nodes: u64,
-    /// BLAKE3 of the state, hexadecimal: equal on every replica at an equal index.
+    /// BLAKE3 of the state, hexadecimal: equal on every replica at an equal index. Empty where nodes and items of queues hold
+    /// more than [`MAX_DIGEST_BYTES`].
     pub digest: String,
     /// 1 when the group was founded, one more each time it was rebuilt.
     pub generation: u64,
@@ -246,6 +266,9 @@ pub enum CoordFailure {
     /// The group does not take the change.
     #[error("{0}")]
     Change(String),
+    /// The group does not take the change now: another is under way, a learner lags, or too much waits. Ask again.
+    #[error("{0}")]
+    ChangeLater(String),
     /// The peer is not linked, or its device holds no grant to vote in this space.
     #[error("that peer is not connected, or its device may not vote here: invite it as a voter")]
     NotAVoter,
@@ -259,7 +282,12 @@ pub enum CoordFailure {
 
 impl CoordFailure {
     pub(super) fn from_change(error: ChangeError) -> Self {
-        CoordFailure::Change(error.to_string())
+        match error {
+            ChangeError::Pending | ChangeError::Behind { .. } | ChangeError::Busy => {
+                CoordFailure::ChangeLater(error.to_string())
+            }
+            error => CoordFailure::Change(error.to_string()),
+        }
     }
 }
 

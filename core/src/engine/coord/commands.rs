@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rand_core::Rng as _;
 
-use super::api::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, Operation};
+use super::api::{
+    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation,
+};
 use super::{ENLIST, Loaded, MAX_PARKED, Program, RoleNow, TALK, Told, Waiting, voters_of};
 use crate::coord::command::Command as Request;
 use crate::coord::raft::Group;
@@ -53,6 +55,7 @@ impl Engine {
                 self.ask_client(client, request, wait, true, |now, client| Ok(client.watch(now, watch, path, on)?))
             }
             CoordCommand::Close { client } => self.close_client(client, request),
+            CoordCommand::Lease { client } => self.lease(client),
             CoordCommand::Status { space } => {
                 self.space(&space)?;
                 self.ensure_voter(space);
@@ -101,6 +104,15 @@ impl Engine {
         let waiting = if read { &mut program.reads } else { &mut program.calls };
         waiting.insert(name, Waiting { request, until });
         Ok(None)
+    }
+
+    fn lease(&mut self, id: ClientId) -> Outcome {
+        // This may be the first thing that happens after a long sleep.
+        self.coord_time();
+        let now = self.coord.now;
+        let program = self.coord.programs.get(&id).ok_or_else(|| failed(CoordFailure::UnknownClient))?;
+        let left = program.client.lease_until().map_or(0, |until| until.saturating_sub(now));
+        answered(CoordReply::Lease(Duration::from_millis(left))).map(Some)
     }
 
     fn close_client(&mut self, id: ClientId, request: RequestId) -> Outcome {
@@ -256,6 +268,8 @@ impl Engine {
         let (group, membership) = (voter.group(), voter.group().membership());
         let peer = |id| membership.members.get(&id).map(|member| member.peer);
         let (role, machine) = (group.role(), group.machine());
+        let hashed = machine.tree().bytes() + machine.queues().bytes() <= MAX_DIGEST_BYTES;
+        let digest = hashed.then(|| machine.digest().iter().map(|byte| format!("{byte:02x}")).collect());
         CoordStatus {
             serves: true,
             leads: RoleNow::of(role).leads,
@@ -267,7 +281,10 @@ impl Engine {
             committed: group.committed(),
             sessions: machine.sessions().len() as u64,
             nodes: machine.tree().len() as u64,
-            digest: machine.digest().iter().map(|byte| format!("{byte:02x}")).collect(),
+            last: group.last_index(),
+            progress: group.progress().filter_map(|(id, matched)| Some((peer(id)?, matched))).collect(),
+            proposals: group.counters().proposals,
+            digest: digest.unwrap_or_default(),
             generation: membership.generation.number,
             broken,
         }
@@ -303,6 +320,11 @@ impl Engine {
             }
             Operation::Transfer(peer) => {
                 let id = id(peer)?;
+                Box::new(move |group| group.transfer_leadership(id))
+            }
+            Operation::HandOver => {
+                let nobody = || failed(CoordFailure::Change("no other voter answers that could lead".into()));
+                let id = voter.group().successor().ok_or_else(nobody)?;
                 Box::new(move |group| group.transfer_leadership(id))
             }
         };

@@ -116,7 +116,14 @@ impl<M: Machine> Driver<M> {
         let id = self.coord.id();
         let link = Link::spawn(&self.runtime, id, stream, MAX_COORD_FRAME, self.coord.to_driver.clone());
         if !initiator {
+            let before = self.coord.incoming.len();
+            self.coord.incoming.retain(|_, incoming| incoming.connection != connection);
+            let replaced = self.coord.incoming.len() < before;
             self.coord.incoming.insert(id, Incoming { peer, connection, _link: link });
+            if replaced {
+                // What was on its way over the one before is lost.
+                self.feed(Input::CoordGone { peer });
+            }
             return;
         }
         // One that was asked for on a connection that has been replaced since is of no use.

@@ -151,7 +151,7 @@ fn behaviour(
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
         sync: sync::Behaviour::new(me, sync::PROTOCOL, config.open_timeout),
         #[cfg(feature = "coord")]
-        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout),
+        coord: sync::Behaviour::new(me, sync::COORD_PROTOCOL, config.open_timeout).anew(),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval).with_timeout(PING_TIMEOUT)),
         identify: Quiet::new(keypair.public()),
         relay_client,
@@ -406,7 +406,7 @@ impl<M: Machine> Driver<M> {
         if let Some(link) = connection.link {
             self.unlink(link, why);
         }
-        // Last: whoever is told that frames are lost may speak at once, and must not find this connection any more.
+        // After its link, so that nothing that the engine says in answer looks for a way over this connection.
         #[cfg(feature = "coord")]
         self.coord_closed(id);
     }

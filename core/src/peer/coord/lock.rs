@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use tokio::sync::watch;
 
+use super::recipes::Look;
 use super::{Boxed, Coordinator, FencingToken, Leading, SessionNow, mismatch};
 use crate::coord::claim::{Kind, Share, Wait};
 use crate::coord::command::Command as Call;
 use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
+use crate::coord::watch::Watch;
 use crate::engine::{CommandError, CoordFailure};
 
 /// The lock was lost: the session lapsed or ended while it was held. Whoever has it now has a greater token.
@@ -228,11 +230,50 @@ impl Election {
         Campaign { election: self.clone(), value: value.into(), wait: Wait::Forever }
     }
 
+    /// Who leads, from now on.
+    pub async fn observe(&self) -> Result<Observer, CommandError> {
+        let look = Look::new(&self.coordinator);
+        // It stays for as long as the session: another observer of it may need it.
+        self.coordinator.watch(Watch::Leader, &self.path).await?;
+        Ok(Observer { election: self.clone(), look, told: None })
+    }
+
     /// Who leads now; everything that was acknowledged to anyone before is in it.
     pub async fn leader(&self) -> Result<Option<Leading>, CommandError> {
         match self.coordinator.read(Query::Leader(self.path.clone()), true, false).await?.1 {
             Found::Leader(leader) => Ok(leader),
             _ => Err(mismatch()),
+        }
+    }
+}
+
+/// An election as others see it, from [`Election::observe`].
+pub struct Observer {
+    election: Election,
+    look: Look,
+    told: Option<Option<Leading>>,
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("path", &self.election.path).field("told", &self.told).finish()
+    }
+}
+
+impl Observer {
+    /// Who leads: at once the first time, then whenever it is somebody else, nobody, or the leader says something else of
+    /// itself. Changes that follow each other closely may be one.
+    ///
+    /// # Errors
+    /// [`CoordFailure::Lost`](crate::engine::CoordFailure::Lost): the session is over.
+    pub async fn next(&mut self) -> Result<Option<Leading>, CommandError> {
+        loop {
+            let leader = self.election.leader().await?;
+            if self.told.as_ref() != Some(&leader) {
+                self.told = Some(leader.clone());
+                return Ok(leader);
+            }
+            self.look.again().await?;
         }
     }
 }

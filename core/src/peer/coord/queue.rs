@@ -84,6 +84,16 @@ impl Queue {
         }
     }
 
+    /// What an item holds, and how often it was claimed; `None` if there is no such item. It stays where it is.
+    pub async fn item(&self, item: u64) -> Result<Option<(Vec<u8>, u32)>, CommandError> {
+        match self.coordinator.read(Query::Item(self.path.clone(), item), true, false).await {
+            Ok((_, Found::Item(body, attempts))) => Ok(Some((body.to_vec(), attempts))),
+            Ok(_) => Err(mismatch()),
+            Err(error) if is(&error, &CoordError::NoItem) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// An item that was put aside goes back to its place.
     pub async fn revive(&self, item: u64) -> Result<(), CommandError> {
         self.call(Call::Revive { path: self.path.clone(), item }).await.map(drop)

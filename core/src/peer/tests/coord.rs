@@ -155,9 +155,69 @@ async fn work_in_a_queue_is_done_once_or_tried_again() {
     assert_eq!((again.item, again.attempt), (first, 2));
     soon(queue.nack(&again)).await.unwrap();
     assert_eq!(soon(queue.state()).await.unwrap(), (1, 0, vec![first]));
+    assert_eq!(soon(queue.item(first)).await.unwrap(), Some((b"a".to_vec(), 2)));
+    assert_eq!(soon(queue.item(first + 1_000)).await.unwrap(), None);
     let other = soon(queue.claim(PATIENCE)).await.unwrap().unwrap();
     soon(queue.ack(&other)).await.unwrap();
     assert_eq!(soon(queue.claim(PATIENCE)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_says_for_how_long_it_holds_what_it_has() {
+    let (_peer, space) = alone().await;
+    let ttl = Duration::from_secs(6);
+    let session = soon(space.coordinator().ttl(ttl)).await.unwrap();
+    soon(session.connected()).await.unwrap();
+    let held = soon(session.lock("/cron")).await.unwrap();
+    let lease = soon(session.lease()).await.unwrap();
+    // Two thirds of the time since the newest sign of life.
+    assert!(lease > Duration::ZERO && lease <= ttl * 2 / 3, "{lease:?}");
+    assert!(!held.is_lost());
+    soon(session.close()).await.unwrap();
+    soon(session.over()).await;
+    assert_eq!(soon(session.lease()).await.unwrap_or_default(), Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_hands_over_to_a_voter_that_lives() {
+    let [(_first, home), (second, _), (third, there)] = three().await;
+    assert_eq!(soon(home.coordination()).await.unwrap().progress.len(), 3);
+    soon(second.shutdown()).await.unwrap();
+    // Whoever was silent for an election's time is not asked any more; until then it may be.
+    let handed = async {
+        while soon(home.coordination()).await.unwrap().leads {
+            let _ = home.change_voters(Operation::HandOver).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(handed).await;
+    status_when(&there, "the living voter leads", |status| status.leads).await;
+    let leader = Some(third.peer_id());
+    status_when(&home, "it is known", |status| status.leader == leader).await;
+    let refused = soon(home.change_voters(Operation::HandOver)).await.unwrap_err();
+    assert_eq!(refused, CommandError::Coord(CoordFailure::NotLeader { leader }));
+}
+
+/// What was to be said to a peer at the moment in which its connection was lost went to a stream on that connection, which was
+/// never opened; and everything later waited behind it, also when the peer was linked again.
+#[tokio::test]
+async fn a_peer_is_spoken_to_again_after_its_connection_broke() {
+    let (peer, home) = alone().await;
+    let (guest, there) = member(&home, false).await;
+    let coordinator = soon(there.coordinator().patience(PATIENCE)).await.unwrap();
+    soon(coordinator.connected()).await.unwrap();
+    for n in 0..3 {
+        soon(peer.block(guest.peer_id())).await.unwrap();
+        soon(async {
+            while coordinator.state() == State::Connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        soon(peer.unblock(guest.peer_id())).await.unwrap();
+        soon(coordinator.tree().create(format!("/{n}"), "")).await.unwrap();
+    }
+    assert_eq!(soon(coordinator.tree().linear().children("/")).await.unwrap(), ["0", "1", "2"]);
 }
 
 #[tokio::test]
@@ -227,6 +287,115 @@ async fn a_voter_that_restarts_goes_on_with_its_log() {
     let coordinator = soon(space.coordinator()).await.unwrap();
     assert_eq!(soon(coordinator.tree().get("/kept")).await.unwrap().unwrap().data, b"1");
     assert!(soon(coordinator.lock("/cron")).await.unwrap().token() > token);
+}
+
+#[tokio::test]
+async fn recipes_hold_what_they_say() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+
+    let counters = (one.counter("/app/hits"), two.counter("/app/hits"));
+    assert_eq!(soon(counters.0.get()).await.unwrap(), 0);
+    let add = async |counter: &crate::peer::coord::Counter| {
+        for _ in 0..10 {
+            counter.add(1).await.unwrap();
+        }
+    };
+    soon(async { tokio::join!(add(&counters.0), add(&counters.1)) }).await;
+    assert_eq!(soon(counters.0.add(-5)).await.unwrap(), 15);
+    soon(one.tree().set("/app/hits", "many", None)).await.unwrap();
+    assert!(matches!(soon(counters.1.add(1)).await, Err(CommandError::Invalid { what: "counter", .. })));
+
+    let gate = one.barrier("/app/gate");
+    assert!(soon(gate.shut()).await.unwrap());
+    assert!(!soon(gate.shut()).await.unwrap());
+    let waiting = tokio::spawn(async move { two.barrier("/app/gate").wait().await });
+    assert!(soon(gate.lift()).await.unwrap());
+    soon(waiting).await.unwrap().unwrap();
+    assert!(!soon(gate.lift()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_semaphore_has_as_many_holders_as_permits_and_no_more() {
+    let (_peer, space) = alone().await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(soon(space.coordinator()).await.unwrap());
+    }
+    let semaphores: Vec<_> = sessions.iter().map(|session| session.semaphore("/pool", 2)).collect();
+    let first = soon(semaphores[0].acquire()).await.unwrap();
+    let second = soon(semaphores[1].acquire()).await.unwrap();
+    assert!(soon(semaphores[2].try_acquire()).await.unwrap().is_none());
+    let third = semaphores[2].clone();
+    let waiting = tokio::spawn(async move { third.acquire().await });
+    soon(async { while semaphores[0].asked().await.unwrap() != 3 {} }).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(second.run(async { 5 }).await, Ok(5));
+    soon(first.release()).await.unwrap();
+    let third = soon(waiting).await.unwrap().unwrap();
+    // A holder whose session ends frees its permit, and learns of it.
+    soon(sessions[1].close()).await.unwrap();
+    soon(second.lost()).await;
+    assert_eq!(second.run(async {}).await, Err(LockLost));
+    drop(soon(semaphores[0].acquire()).await.unwrap());
+    drop(third);
+    soon(async { while semaphores[0].asked().await.unwrap() != 0 {} }).await;
+}
+
+#[tokio::test]
+async fn all_parties_of_a_double_barrier_come_and_leave_together() {
+    let (_peer, space) = alone().await;
+    let party = |coordinator: crate::peer::coord::Coordinator| async move {
+        let barrier = coordinator.double_barrier("/work", 2);
+        for _ in 0..2 {
+            barrier.enter().await?.leave().await?;
+        }
+        Ok::<_, CommandError>(())
+    };
+    let one = tokio::spawn(party(soon(space.coordinator()).await.unwrap()));
+    let watcher = soon(space.coordinator()).await.unwrap();
+    let names = async || watcher.tree().linear().children("/work").await.unwrap_or_default();
+    soon(async { while names().await.len() != 1 {} }).await;
+    assert!(!one.is_finished());
+    let two = tokio::spawn(party(soon(space.coordinator()).await.unwrap()));
+    soon(one).await.unwrap().unwrap();
+    soon(two).await.unwrap().unwrap();
+    assert_eq!(soon(names()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn members_of_a_group_and_leaders_are_seen_to_come_and_go() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    let two = soon(space.coordinator()).await.unwrap();
+    let (ours, theirs) = (one.group("/workers"), two.group("/workers"));
+    let waiting = tokio::spawn({
+        let group = ours.clone();
+        async move { group.wait_for(|members| members.len() == 2).await }
+    });
+    let a = soon(ours.join("a", "here")).await.unwrap();
+    let b = soon(theirs.join("b", "there")).await.unwrap();
+    let both = vec![("a".to_owned(), b"here".to_vec()), ("b".to_owned(), b"there".to_vec())];
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), both);
+    assert!(soon(theirs.join("a", "again")).await.is_err());
+    assert!(matches!(soon(theirs.join("a/b", "")).await, Err(CommandError::Invalid { what: "member", .. })));
+    soon(two.close()).await.unwrap();
+    soon(b.lost()).await;
+    assert_eq!(soon(ours.wait_for(|members| members.len() == 1)).await.unwrap(), both[..1]);
+    soon(a.leave()).await.unwrap();
+    assert_eq!(soon(ours.members()).await.unwrap(), vec![]);
+
+    let mut observer = soon(one.election("/leader").observe()).await.unwrap();
+    assert_eq!(soon(observer.next()).await.unwrap(), None);
+    let other = soon(space.coordinator()).await.unwrap();
+    let leads = soon(other.election("/leader").campaign("me")).await.unwrap();
+    let seen = soon(observer.next()).await.unwrap().expect("somebody leads");
+    assert_eq!((seen.token, &*seen.value), (leads.token(), &b"me"[..]));
+    soon(leads.proclaim("still me")).await.unwrap();
+    assert_eq!(&*soon(observer.next()).await.unwrap().expect("it leads").value, &b"still me"[..]);
+    soon(leads.resign()).await.unwrap();
+    assert_eq!(soon(observer.next()).await.unwrap(), None);
 }
 
 /// A grant that had arrived when its future was dropped was held on to for as long as the session lived.

@@ -124,6 +124,23 @@ impl<M: Replicated> Group<M> {
         Ok(())
     }
 
+    /// The newest entry that each member is known to have. Only a leader knows; elsewhere it is empty.
+    pub fn progress(&self) -> impl Iterator<Item = (MemberId, u64)> + '_ {
+        let leads = self.node.as_ref().filter(|node| node.raft.state == StateRole::Leader);
+        let ids = self.membership.members.keys().copied();
+        ids.filter_map(move |id| Some((id, leads?.raft.prs().get(id.0)?.matched)))
+    }
+
+    /// The voter that is best placed to lead next: one that answered of late before one that did not, and of these the one
+    /// that has most of the log. `None` where this replica does not lead, or nobody else votes.
+    pub fn successor(&self) -> Option<MemberId> {
+        let node = self.node.as_ref().filter(|node| node.raft.state == StateRole::Leader)?;
+        let others = self.membership.voters.iter().filter(|id| Some(**id) != self.identity.id);
+        let known = others.filter_map(|id| Some((*id, node.raft.prs().get(id.0)?)));
+        // Consensus forgets once an election's time who answered, so nobody may have: that excludes no one.
+        known.max_by_key(|(_, progress)| (progress.recent_active, progress.matched)).map(|(id, _)| id)
+    }
+
     fn leads(&self) -> Result<(), ChangeError> {
         if self.is_stopped() {
             return Err(ChangeError::Stopped);

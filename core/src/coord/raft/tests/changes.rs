@@ -72,6 +72,32 @@ fn a_dead_voter_is_replaced_in_one_step() {
     assert_eq!(table.at(leader).group.add_learner(member(dead)), Err(ChangeError::Former));
 }
 
+/// A leader that stopped once asked the first voter by its id to lead in its place, dead or not, and was then gone itself.
+#[test]
+fn the_best_successor_is_one_that_answers() {
+    for dead in 1..=3 {
+        let mut table = Table::found(3, small());
+        let leader = table.elect();
+        if dead == leader {
+            continue;
+        }
+        assert!(table.at(leader).group.successor().is_some());
+        assert_eq!(table.at(dead).group.successor(), None, "only a leader has one");
+        table.cut.push(member(dead).peer);
+        // What is appended meanwhile only one of them has.
+        table.at(leader).group.propose(vec![1]).expect("it leads");
+        table.settle();
+        let alive = (1..=3).find(|n| *n != leader && *n != dead).expect("there are three");
+        let alive_id = table.at(alive).group.identity().id;
+        assert_eq!(table.at(leader).group.successor(), alive_id);
+        assert_eq!(table.at(leader).group.progress().count(), 3);
+        let id = alive_id.expect("a founder has one");
+        table.at(leader).group.transfer_leadership(id).expect("it leads");
+        table.settle();
+        assert_eq!(table.leader(), Some(alive));
+    }
+}
+
 #[test]
 fn changes_that_make_no_sense_are_refused_by_name() {
     let (mut table, leader, me) = with_newcomer(3);

@@ -187,7 +187,6 @@ impl Client {
                     self.entry_failed(now, &error);
                 }
             }
-            Tell::Lost => self.lose(),
             Tell::Status { led, voters } => {
                 self.leaderless = if led { None } else { self.leaderless.or(Some(now)) };
                 if !voters.is_empty() {
@@ -203,9 +202,10 @@ impl Client {
                     self.leave_voter(now);
                 }
             }
-            // What else comes before the session is attached is of an earlier stay with this voter. It proves nothing about
-            // the new one, and is asked for again.
-            _ if entering.is_some() => {}
+            // What else comes before the session is attached, while the voter is being reached too, is of an earlier stay with
+            // it. It proves nothing about the new one, it may come after a gap, and is asked for again.
+            _ if self.voter().is_none() => {}
+            Tell::Lost => self.lose(),
             // An attempt of this client's own to attach elsewhere, given up long ago, has been carried out now; or somebody
             // else has the password. The session is alive: it is taken back.
             Tell::Moved => self.take_back(now),

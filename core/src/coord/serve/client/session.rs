@@ -28,13 +28,17 @@ impl Client {
         self.flush();
     }
 
-    /// Sets all watches again, from where everything was told.
+    /// Sets all watches again, from where everything was told. What was missed is told whole or not at all: a voter may be gone
+    /// in the middle of it, and the next one remember more.
     fn rearm(&mut self, peer: PeerId) {
         let watches: Vec<_> = self.staying.iter().chain(&self.once).cloned().collect();
         self.rearmed = watches.is_empty();
+        self.held.clear();
         if self.rearmed {
-            return self.retold.clear();
+            self.retold.clear();
+            return self.ahead.clear();
         }
+        self.retold.clone_from(&self.ahead);
         for chunk in watches.chunks(MAX_REARM) {
             self.send(peer, Ask::Rearm { seen: self.told, watches: chunk.to_vec() });
         }
@@ -148,7 +152,16 @@ impl Client {
     }
 
     fn on_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
-        self.see(zxid);
+        if !self.rearmed {
+            return self.held.push((zxid, kind, path));
+        }
+        self.tell_event(zxid, kind, path);
+    }
+
+    fn tell_event(&mut self, zxid: u64, kind: EventKind, path: NodePath) {
+        // Others of the same entry may follow, and the voter be gone before.
+        self.see(zxid.saturating_sub(1));
+        self.seen = self.seen.max(zxid);
         let spent: &[Watch] = match kind {
             EventKind::Created | EventKind::Changed => &[Watch::Data, Watch::Exists],
             EventKind::Deleted => &[Watch::Data, Watch::Exists, Watch::Children],
@@ -158,9 +171,12 @@ impl Client {
         for watch in spent {
             self.once.remove(&(*watch, path.clone()));
         }
-        if !self.rearmed && !self.retold.insert((zxid, kind, path.clone())) {
+        let event = (zxid, kind, path.clone());
+        if let Some(left) = self.retold.get_mut(&event).filter(|left| **left > 0) {
+            *left -= 1;
             return;
         }
+        *self.ahead.entry(event).or_default() += 1;
         self.out.push_back(Output::Event { zxid, kind, path });
     }
 
@@ -215,6 +231,9 @@ impl Client {
             }
             (Want::Standing { .. }, _) => return,
             (Want::Rearmed, _) => {
+                for (zxid, kind, path) in std::mem::take(&mut self.held) {
+                    self.tell_event(zxid, kind, path);
+                }
                 self.rearmed = true;
                 self.retold.clear();
                 return self.see(zxid);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::linear::{self, Effect, Operation, Value, Verdict};
+use super::program::APPENDED;
 use crate::coord::claim::{Kind, Share};
 use crate::coord::machine::Machine;
 use crate::coord::raft::Group;
@@ -39,6 +40,12 @@ pub enum Violation {
         lived: u64,
         /// What it has.
         ttl: u64,
+    },
+    /// A client gave its session up for lost, and it is alive.
+    #[error("client {client} was told that its session is over, and it is not")]
+    LostAlive {
+        /// Whose.
+        client: usize,
     },
     /// Two clients believe at one instant that they hold what only one may hold.
     #[error("clients {first} and {second} both hold {kind:?} {path}")]
@@ -492,8 +499,8 @@ impl Checks {
 
     fn account_appended(&self, machine: &Machine) -> Result<(), Violation> {
         let mut times: BTreeMap<u64, u64> = BTreeMap::new();
-        let names: Vec<String> = match machine.tree().children("/s", &[]) {
-            Ok((names, _)) => names.map(|name| format!("/s/{name}")).collect(),
+        let names: Vec<String> = match machine.tree().children(APPENDED, &[]) {
+            Ok((names, _)) => names.map(|name| format!("{APPENDED}/{name}")).collect(),
             Err(_) => Vec::new(),
         };
         for path in names {

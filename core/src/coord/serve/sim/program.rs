@@ -23,6 +23,8 @@ use crate::coord::watch::{EventKind, Watch};
 pub(super) const REGISTERS: [&str; 3] = ["/r0", "/r1", "/r2"];
 const RESOURCES: [Name; 3] = [(Kind::Lock, "/l0"), (Kind::Lock, "/l1"), (Kind::Election, "/e0")];
 const QUEUE: &str = "/q";
+/// What is appended to; watched in two ways, so that each entry that appends tells two events.
+pub(super) const APPENDED: &str = "/s";
 
 /// Requests and reads of one client that have no answer.
 const MOST_PENDING: usize = 24;
@@ -52,6 +54,7 @@ enum Pending {
     Ack(u64),
     Append(u64),
     Watch,
+    WatchAppended,
     Quiet,
 }
 
@@ -74,8 +77,19 @@ struct Watched {
     /// The newest event, and how many changes were told.
     last: u64,
     changes: i64,
+    /// A gap was told, and nothing was read since.
+    gap: bool,
     /// A version that was read, and how many changes were told then; unknown after a gap that was told.
     base: Option<(i32, i64)>,
+}
+
+/// What was told of [`APPENDED`].
+#[derive(Debug, Default)]
+struct Appends {
+    /// How many of its two watches are set, and the entry from which on both are.
+    armed: (u32, u64),
+    /// The newest entry of which something was told, and how many creations and changes of the list.
+    newest: (u64, i64, i64),
 }
 
 /// One client's program.
@@ -89,6 +103,7 @@ pub(super) struct Program {
     known: BTreeMap<usize, (i32, u64)>,
     items: Vec<(u64, FencingToken)>,
     watched: Watched,
+    appends: Appends,
     /// The entry of the data that a one-shot watch was set with.
     once: Option<u64>,
     last_event: u64,
@@ -142,7 +157,8 @@ impl Run {
                 80..90 => self.step_queue(c),
                 90..96 => {
                     let number = self.new_number();
-                    if self.ask(c, create("/s/n-", number, Mode::Persistent, true), Pending::Append(number)).is_some() {
+                    let append = create(&format!("{APPENDED}/n-"), number, Mode::Persistent, true);
+                    if self.ask(c, append, Pending::Append(number)).is_some() {
                         self.world.checks.append(number, Fate::Unknown);
                     }
                 }
@@ -312,6 +328,14 @@ impl Run {
         }
     }
 
+    /// The first client was told that something of what all use was made: the registers come first.
+    pub(super) fn on_made(&mut self, c: usize, n: usize, stat: &Stat) {
+        if n < REGISTERS.len() {
+            self.made.insert(n, stat.czxid);
+            self.programs[c].learn(n, stat);
+        }
+    }
+
     /// A client was told something.
     pub(super) fn on_told(&mut self, c: usize, output: Output) -> Result<(), Violation> {
         match output {
@@ -324,7 +348,7 @@ impl Run {
             Output::Event { zxid, kind, path } => self.on_event(c, zxid, kind, &path),
             Output::State(state) => {
                 self.on_state(c, state);
-                Ok(())
+                if state == State::Lost { self.world.check_lost(c) } else { Ok(()) }
             }
             _ => Ok(()),
         }
@@ -335,9 +359,15 @@ impl Run {
             State::Connected if !self.programs[c].began => {
                 self.programs[c].began = true;
                 let now = self.world.client_ms(c);
-                let path = NodePath::parse(REGISTERS[0]).expect("a path");
-                if let Ok(watch) = self.world.clients[c].watch(now, Watch::Persistent, path, true) {
-                    self.programs[c].pending.insert(watch, Pending::Watch);
+                for (watch, path, pending) in [
+                    (Watch::Persistent, REGISTERS[0], Pending::Watch),
+                    (Watch::Persistent, APPENDED, Pending::WatchAppended),
+                    (Watch::Recursive, APPENDED, Pending::WatchAppended),
+                ] {
+                    let path = NodePath::parse(path).expect("a path");
+                    if let Ok(watch) = self.world.clients[c].watch(now, watch, path, true) {
+                        self.programs[c].pending.insert(watch, pending);
+                    }
                 }
             }
             State::Lapsed | State::Lost => {
@@ -447,12 +477,24 @@ impl Run {
                 }
                 Ok(())
             }
+            // A state from before the register was made, told to a client that had not seen it. Programs begin when all
+            // registers are made, so a linear read finds them.
+            (Pending::Read { register, record: None, floor: 0, .. }, Err(ReadError::Coord(CoordError::NoNode)))
+                if self.made.get(&register).is_some_and(|made| zxid < *made) =>
+            {
+                Ok(())
+            }
             (Pending::Watch, Ok(Found::Nothing)) => {
                 let watched = &mut self.programs[c].watched;
                 watched.armed = Some(zxid);
                 Ok(())
             }
-            (Pending::Watch, Err(ReadError::Lost)) => Ok(()),
+            (Pending::WatchAppended, Ok(Found::Nothing)) => {
+                let armed = &mut self.programs[c].appends.armed;
+                *armed = (armed.0 + 1, armed.1.max(zxid));
+                Ok(())
+            }
+            (Pending::Watch | Pending::WatchAppended, Err(ReadError::Lost)) => Ok(()),
             (pending, found) => Err(Violation::Strange { client: c, answer: format!("{found:?} to {pending:?}") }),
         }
     }
@@ -464,16 +506,44 @@ impl Run {
             return Err(Violation::EventsDisordered { client: c, event: zxid, last: program.last_event });
         }
         program.last_event = zxid;
+        if path.as_str().starts_with(APPENDED) {
+            program.appends.on_event(c, zxid, kind, path.as_str())?;
+        }
         match (path.as_str(), kind) {
             (path, EventKind::Resync) if path == REGISTERS[0] => {
                 program.watched.last = zxid;
-                program.watched.base = None;
+                (program.watched.gap, program.watched.base) = (true, None);
             }
             (path, kind) if path == REGISTERS[0] => {
                 program.watched.last = zxid;
                 program.watched.changes += i64::from(kind == EventKind::Changed);
             }
             (path, EventKind::Changed) if path == REGISTERS[1] => program.once = None,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Appends {
+    /// An entry that appends creates a node and changes a list: both are told before anything of a later entry, or `Resync`.
+    fn on_event(&mut self, client: usize, zxid: u64, kind: EventKind, path: &str) -> Result<(), Violation> {
+        let (newest, created, listed) = self.newest;
+        match kind {
+            EventKind::Resync if path == APPENDED => self.newest = (zxid, 0, 0),
+            EventKind::Created | EventKind::Children if (kind == EventKind::Children) == (path == APPENDED) => {
+                if zxid > newest {
+                    if self.armed.0 == 2 && newest > self.armed.1 && created != listed {
+                        return Err(Violation::EventsDiffer { client, told: listed, changes: created });
+                    }
+                    self.newest = (zxid, 0, 0);
+                }
+                self.newest.1 += i64::from(kind == EventKind::Created);
+                self.newest.2 += i64::from(kind == EventKind::Children);
+                if self.newest.1.max(self.newest.2) > 1 {
+                    return Err(Violation::EventsDiffer { client, told: self.newest.1.max(self.newest.2), changes: 1 });
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -495,6 +565,9 @@ impl Program {
         }
         let (0, Some(armed)) = (register, self.watched.armed) else { return Ok(()) };
         let watched = &mut self.watched;
+        if std::mem::take(&mut watched.gap) {
+            watched.last = watched.last.max(stat.mzxid);
+        }
         if stat.mzxid > armed && watched.last < stat.mzxid {
             return Err(Violation::EventLate { client, register, read: stat.mzxid, event: watched.last });
         }

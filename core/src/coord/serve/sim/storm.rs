@@ -1,15 +1,17 @@
 //! A run: programs, an operator, and what goes wrong.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::Violation;
 use super::net::Wires;
-use super::program::{Program, REGISTERS, create};
+use super::program::{APPENDED, Program, REGISTERS, create};
 use super::world::{Event, World};
 use super::{Options, Report};
-use crate::coord::op::Mode;
+use crate::coord::op::{Mode, OpAnswer};
 use crate::coord::raft::{Config, Member, MemberId, Standing};
-use crate::coord::serve::client::State;
+use crate::coord::reply::Answer;
+use crate::coord::serve::client::{Output, State};
 use crate::sim::dice::Dice;
 use crate::time::Timestamp;
 
@@ -25,6 +27,8 @@ pub(super) struct Run {
     pub(super) programs: Vec<Program>,
     /// Numbers that programs have written.
     pub(super) numbers: u64,
+    /// The entry that made each register.
+    pub(super) made: BTreeMap<usize, u64>,
     ttls: Vec<u64>,
 }
 
@@ -50,7 +54,8 @@ impl Run {
         for ttl_ms in &ttls {
             world.add_client(*ttl_ms, true);
         }
-        Self { world, programs: (0..clients).map(|_| Program::default()).collect(), numbers: 0, ttls }
+        let programs = (0..clients).map(|_| Program::default()).collect();
+        Self { world, programs, numbers: 0, made: BTreeMap::new(), ttls }
     }
 
     pub(super) fn report(&mut self) -> Report {
@@ -81,16 +86,15 @@ impl Run {
     fn prepare(&mut self) -> Result<(), Violation> {
         let storm = std::mem::replace(&mut self.world.net.wires, Wires::CALM);
         let now = self.world.client_ms(0);
-        let paths = REGISTERS.into_iter().chain(["/s", "/x"]);
-        for path in paths {
-            self.world.clients[0]
-                .call(now, create(path, 0, Mode::Persistent, false))
-                .expect("a client that has just begun");
+        let paths = REGISTERS.into_iter().chain([APPENDED, "/x"]);
+        let mut calls = BTreeMap::new();
+        for (n, path) in paths.enumerate() {
+            let call = self.world.clients[0].call(now, create(path, 0, Mode::Persistent, false));
+            calls.insert(call.expect("a client that has just begun"), n);
         }
         (0..self.programs.len()).try_for_each(|c| self.world.pump_client(c))?;
-        let mut made = 0;
         let end = Timestamp::ZERO + PATIENCE;
-        while made < 5 {
+        while !calls.is_empty() {
             let Some((_, event)) = self.world.queue.next_until(end) else {
                 return Err(Violation::NotHealed { what: "the beginning".to_owned() });
             };
@@ -98,7 +102,13 @@ impl Run {
             for c in 0..self.programs.len() {
                 while let Some(told) = self.world.told[c].pop_front() {
                     match told {
-                        crate::coord::serve::client::Output::Reply { .. } => made += 1,
+                        Output::Reply { call, reply, .. } => match (calls.remove(&call), reply) {
+                            (Some(n), Ok(Answer::Op(OpAnswer::Created { stat, .. }))) => self.on_made(c, n, &stat),
+                            (_, reply) => {
+                                let answer = format!("{reply:?} to a creation at the beginning");
+                                return Err(Violation::Strange { client: c, answer });
+                            }
+                        },
                         told => self.on_told(c, told)?,
                     }
                 }

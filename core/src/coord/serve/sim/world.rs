@@ -556,6 +556,17 @@ impl World {
         self.checks.on_expired(c, now, &self.clients[c])
     }
 
+    /// A client was told that its session is over: nobody who is as far as anybody ever was has it still.
+    pub(in crate::coord::serve) fn check_lost(&self, c: usize) -> Result<(), Violation> {
+        let session = self.clients[c].session();
+        let newest = self.checks.ledger.applied;
+        let mut groups = self.seats.iter().filter_map(|seat| seat.voter.as_ref()).map(Voter::group);
+        let alive = session.is_none_or(|session| {
+            groups.any(|group| group.applied().index >= newest && group.machine().sessions().find(session).is_some())
+        });
+        if alive { Err(Violation::LostAlive { client: c }) } else { Ok(()) }
+    }
+
     /// Carries out what a client wants, and keeps what it is told.
     pub(in crate::coord::serve) fn pump_client(&mut self, c: usize) -> Result<(), Violation> {
         let n = self.party_of(c);

@@ -159,8 +159,7 @@ fn watches_are_set_again_from_where_everything_was_told() {
         assert!(matches!(asked[..], [Ask::Rearm { seen: 20, .. }, Ask::Read { .. }]), "{asked:?}");
         lone.told.clear();
         lone.tell(Tell::Event { zxid: 25, kind: EventKind::Changed, path: path("/a") });
-        let told = usize::from(zxid == 30);
-        assert_eq!(lone.told.len(), told, "once");
+        assert_eq!(lone.told, [], "until all is told");
     }
     // From the answer on, everything was told.
     lone.client.gone(0, A);
@@ -168,12 +167,107 @@ fn watches_are_set_again_from_where_everything_was_told() {
     let nonce = lone.nonce();
     lone.attached(nonce, 41);
     let Some(Ask::Read { id, .. }) = lone.asked().pop() else { panic!("nothing is asked") };
+    lone.told.clear();
+    lone.tell(Tell::Event { zxid: 25, kind: EventKind::Changed, path: path("/a") });
     lone.tell(Tell::Read { id, zxid: 42, found: Ok(Found::Nothing) });
+    assert_eq!(lone.told, [Output::Event { zxid: 25, kind: EventKind::Changed, path: path("/a") }]);
     lone.client.gone(0, A);
     lone.client.linked(0, A);
     let nonce = lone.nonce();
     lone.attached(nonce, 50);
     assert!(matches!(lone.asked()[0], Ask::Rearm { seen: 42, .. }));
+}
+
+/// The way back to a voter that serves the session still, from before it was left: what that one tells comes after all that
+/// was not heard meanwhile. It was taken for everything up to there, and the changes before it were never told.
+#[test]
+fn what_a_voter_tells_while_it_is_being_reached_again_is_no_ground_to_go_on_from() {
+    let mut lone = Lone::new();
+    let id = lone.client.watch(0, Watch::Persistent, path("/a"), true).unwrap();
+    lone.asked();
+    lone.tell(Tell::Read { id, zxid: 20, found: Ok(Found::Nothing) });
+    lone.client.gone(0, A);
+    lone.asked();
+    lone.told.clear();
+    lone.tell(Tell::Event { zxid: 30, kind: EventKind::Changed, path: path("/a") });
+    lone.tell(Tell::Pong { n: 1, zxid: 31 });
+    lone.tell(Tell::Reply { seq: 0, zxid: 32, reply: Ok(Answer::Done) });
+    assert_eq!((lone.told.len(), lone.client.seen()), (0, 20));
+    lone.client.linked(0, A);
+    let nonce = lone.nonce();
+    lone.attached(nonce, 40);
+    let asked = lone.asked();
+    assert!(matches!(asked[0], Ask::Rearm { seen: 20, .. }), "{asked:?}");
+}
+
+/// A voter died in the middle of what one entry had to tell. The first event was taken for all of them.
+#[test]
+fn what_one_entry_tells_is_told_whole_and_once_by_two_voters() {
+    let mut lone = Lone::new();
+    let id = lone.client.watch(0, Watch::Persistent, path("/a"), true).unwrap();
+    lone.asked();
+    lone.tell(Tell::Read { id, zxid: 20, found: Ok(Found::Nothing) });
+    lone.told.clear();
+    let event = |zxid, kind| Tell::Event { zxid, kind, path: path("/a") };
+    // Two of the same are two changes in one entry.
+    let of_entry = || [event(30, EventKind::Children), event(30, EventKind::Changed), event(30, EventKind::Changed)];
+    lone.tell(event(25, EventKind::Changed));
+    of_entry().into_iter().take(2).for_each(|event| lone.tell(event));
+    assert_eq!((lone.told.len(), lone.client.seen()), (3, 30));
+    lone.client.gone(0, A);
+    lone.client.linked(0, A);
+    let nonce = lone.nonce();
+    lone.attached(nonce, 40);
+    let asked = lone.asked();
+    let [Ask::Rearm { seen: 29, .. }, Ask::Read { id, .. }] = asked[..] else { panic!("{asked:?}") };
+    lone.told.clear();
+    of_entry().into_iter().for_each(|event| lone.tell(event));
+    lone.tell(Tell::Read { id, zxid: 41, found: Ok(Found::Nothing) });
+    assert_eq!(lone.told, [Output::Event { zxid: 30, kind: EventKind::Changed, path: path("/a") }]);
+    lone.client.gone(0, A);
+    lone.client.linked(0, A);
+    let nonce = lone.nonce();
+    lone.attached(nonce, 50);
+    assert!(matches!(lone.asked()[0], Ask::Rearm { seen: 41, .. }));
+}
+
+/// A voter that knew only that something was missed died after the first that it told. The next one remembered all of it, and
+/// told it behind.
+#[test]
+fn what_was_missed_is_told_by_one_voter_and_in_order() {
+    let mut lone = Lone::new();
+    let id = lone.client.watch(0, Watch::Recursive, path("/a"), true).unwrap();
+    lone.asked();
+    lone.tell(Tell::Read { id, zxid: 20, found: Ok(Found::Nothing) });
+    let mut last = None;
+    for (zxid, kind, at) in [(30, EventKind::Resync, 30), (40, EventKind::Changed, 25)] {
+        lone.client.gone(0, A);
+        lone.client.linked(0, A);
+        let nonce = lone.nonce();
+        lone.attached(nonce, zxid);
+        last = lone.asked().pop();
+        lone.told.clear();
+        lone.tell(Tell::Event { zxid: at, kind, path: path("/a") });
+    }
+    let Some(Ask::Read { id, .. }) = last else { panic!("nothing is asked") };
+    lone.tell(Tell::Read { id, zxid: 41, found: Ok(Found::Nothing) });
+    assert_eq!(lone.told, [Output::Event { zxid: 25, kind: EventKind::Changed, path: path("/a") }]);
+}
+
+/// A voter opened a session for a client that had given it up and opened another elsewhere. When the first one ended there,
+/// the client took that for the end of the session that it has.
+#[test]
+fn the_end_of_a_session_that_was_given_up_is_not_the_end_of_the_present_one() {
+    let mut lone = Lone::new();
+    lone.client.gone(0, A);
+    lone.tell(Tell::Lost);
+    lone.client.linked(0, A);
+    lone.tell(Tell::Lost);
+    let nonce = lone.nonce();
+    lone.attached(nonce, 40);
+    assert_eq!(lone.client.state(), State::Connected);
+    lone.tell(Tell::Lost);
+    assert_eq!(lone.client.state(), State::Lost);
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Fenced registers: a value in a document that only the newest holder of a lock writes.
+//!
+//! A register is one scalar under a key of a map, a token and a value in one, so that no merge tears them apart:
+//!
+//! ```text
+//!  bytes  01            version
+//!         token         u64, big-endian: FencingToken::as_u64
+//!         value         tagged JSON, UTF-8
+//! ```
+//!
+//! **At a read the greatest token wins**, over all values that were written at the same time, on every peer alike; of two
+//! values under one token the greater bytes. **At a write** a token below one that this replica has seen is refused with
+//! [`EditError::Fenced`]. Changes from others are never refused for it: a replica that is cut off may take, and show, what a
+//! holder wrote who was replaced meanwhile, until it hears of the newer one. So a register keeps a stale holder's write from
+//! lasting, not from being made; it is no defence against a writer that makes tokens up.
+
+use automerge::{ReadDoc, ScalarValue};
+
+use super::edit::{EditError, MAX_BYTES};
+use super::value::Value;
+
+const VERSION: u8 = 1;
+const HEAD: usize = 9;
+
+/// What a fenced register holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fenced {
+    /// The token of the lock under which it was written.
+    pub token: u64,
+    /// The value.
+    pub value: Value,
+}
+
+impl Fenced {
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, EditError> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(self.token.to_be_bytes());
+        bytes.extend(self.value.to_tagged_json().to_string().into_bytes());
+        if bytes.len() > MAX_BYTES {
+            return Err(EditError::TooLarge { what: "a fenced register", bytes: bytes.len(), max: MAX_BYTES });
+        }
+        Ok(bytes)
+    }
+
+    /// `None`: it is no register, or one of a newer version.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (head, json) = bytes.split_at_checked(HEAD)?;
+        let (version, token) = head.split_first()?;
+        let json = (*version == VERSION).then(|| serde_json::from_slice(json).ok())??;
+        Some(Self { token: u64::from_be_bytes(token.try_into().ok()?), value: Value::from_json(&json).ok()? })
+    }
+}
+
+/// The register among the values under a key: the one of the greatest token. `None`: nothing there is a register.
+pub(super) fn winner<'a>(values: impl IntoIterator<Item = automerge::Value<'a>>) -> Option<Fenced> {
+    let bytes = values.into_iter().filter_map(|value| match value.as_scalar()? {
+        ScalarValue::Bytes(bytes) => Some(bytes.clone()),
+        _ => None,
+    });
+    // The token is at the front and big-endian, so the order of bytes is the order of tokens.
+    let mut registers: Vec<(Vec<u8>, Fenced)> =
+        bytes.filter_map(|bytes| Fenced::parse(&bytes).map(|register| (bytes, register))).collect();
+    registers.sort_by(|a, b| a.0.cmp(&b.0));
+    registers.pop().map(|(_, register)| register)
+}
+
+/// The register under a key of an object, as it stands or stood.
+pub(super) fn read(
+    doc: &impl ReadDoc,
+    obj: &automerge::ObjId,
+    key: &str,
+    heads: Option<&[automerge::ChangeHash]>,
+) -> Option<Fenced> {
+    let all = match heads {
+        Some(heads) => doc.get_all_at(obj, key, heads),
+        None => doc.get_all(obj, key),
+    };
+    winner(all.ok()?.into_iter().map(|(value, _)| value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::document::edit::MapDraft;
+    use crate::document::hot::HotError;
+    use crate::document::hot::tests::Desk;
+    use crate::document::local::LocalChange;
+
+    fn write(desk: &mut Desk, value: &str, token: u64) -> LocalChange {
+        desk.edit(|d| d.put_fenced("owner", value, token))
+    }
+
+    fn seen(desk: &mut Desk) -> Option<(u64, String)> {
+        let found = desk.hot.read(|view| view.fenced("owner")).unwrap()?;
+        Some((found.token, found.value.as_str().unwrap().to_owned()))
+    }
+
+    fn refused(desk: &mut Desk, f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>) -> EditError {
+        match desk.hot.edit(&Default::default(), f) {
+            Err(HotError::Edit(error)) => error,
+            other => panic!("it was not refused: {:?}", other.map(|(_, change)| change)),
+        }
+    }
+
+    #[test]
+    fn the_greatest_token_wins_at_a_read_on_every_peer() {
+        let (mut a, mut b) = (Desk::new(1), Desk::new(2));
+        assert_eq!(seen(&mut a), None);
+        let first = write(&mut a, "first", 7);
+        b.take(&[&first]);
+        // The holder of 7 is cut off and writes on; whoever holds the lock now writes elsewhere.
+        let (stale, fresh) = (write(&mut a, "stale", 7), write(&mut b, "fresh", 9));
+        assert_eq!(seen(&mut a), Some((7, "stale".into())));
+        a.take(&[&fresh]);
+        b.take(&[&stale]);
+        for desk in [&mut a, &mut b] {
+            assert_eq!(seen(desk), Some((9, "fresh".into())));
+            let error = refused(desk, |d| d.put_fenced("owner", "later", 8));
+            assert!(matches!(error, EditError::Fenced { token: 8, seen: 9 }), "{error}");
+        }
+        // One write settles it: nothing is left of what was overtaken.
+        let settled = write(&mut a, "settled", 9);
+        b.take(&[&settled]);
+        assert_eq!(seen(&mut b), Some((9, "settled".into())));
+    }
+
+    #[test]
+    fn what_is_no_register_is_not_taken_for_one_and_not_overwritten() {
+        let mut a = Desk::new(1);
+        a.edit(|d| d.put("owner", "somebody"));
+        assert_eq!(a.hot.read(|view| view.fenced("owner")).unwrap(), None);
+        let error = refused(&mut a, |d| d.put_fenced("owner", "x", 1));
+        assert!(matches!(error, EditError::WrongKind { .. }), "{error}");
+        let long = "l".repeat(MAX_BYTES);
+        let error = refused(&mut a, |d| d.put_fenced("other", long.as_str(), 1));
+        assert!(matches!(error, EditError::TooLarge { .. }), "{error}");
+        a.edit(|d| d.put("bytes", Value::Bytes(vec![2; 40])));
+        assert_eq!(a.hot.read(|view| view.fenced("bytes")).unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_are_no_register_are_refused_and_those_that_are_come_back(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            token in any::<u64>(),
+            text in ".{0,20}",
+        ) {
+            let _ = Fenced::parse(&bytes);
+            let register = Fenced { token, value: Value::Str(text) };
+            prop_assert_eq!(Fenced::parse(&register.to_bytes().unwrap()), Some(register));
+        }
+    }
+}
