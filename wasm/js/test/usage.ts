@@ -97,6 +97,16 @@ export async function cron(space: Space, cond: boolean) {
   await using h = await space.locks.acquire('/cron'); const m = await space.locks.tryAcquire('/cron'); await m?.release();
   return t + u + h.token;
 }
+export async function strong(space: Space) {
+  const { held, waiting } = await space.locks.query('/cron'); const seen = space.elections.observe('/leader'); const name: string | undefined = seen.leader?.value;
+  await space.locks.acquire('/cron', { mode: 'shared', deadlineMs: 100, delayMs: 10, leaseMs: 2000 });
+  const { path, stat } = await space.tree.create('/a/b', new Uint8Array(), { parents: true, ttlMs: 1000 });
+  for await (const { type, zxid } of space.tree.watch('/a', { recursive: true })) if (type === 'resync') return zxid;
+  const job = await space.queue('/jobs').take({ visibilityMs: 1000 }); await job.ack();
+  // @ts-expect-error data is bytes
+  await space.tree.set('/a', 'text');
+  return [held[0]?.owner.peer, waiting, name, path, stat.version];
+}
 export async function leader(space: Space, signal: AbortSignal) {
   const work = async (term: HeldLock) => { while (!term.signal.aborted) { /* … */ } };
   await space.elections.lead('/leader', work, { signal });
