@@ -276,6 +276,11 @@ impl Engine {
         not_after: Option<WallTime>,
         addresses: Vec<String>,
     ) -> Outcome {
+        // Once others may vote nobody knows any more that there is no group yet.
+        #[cfg(feature = "coord")]
+        if role == Role::Voter {
+            self.ensure_voter(id);
+        }
         let key = &self.identity.as_ref().expect("open").key;
         let space = self.spaces.get_mut(&id).ok_or(CommandError::UnknownSpace(id))?;
         let offer = Offer { grants: vec![(role, prefix.clone())], expires: not_after, grants_end: None, addresses };

@@ -12,8 +12,8 @@
 //! **Who is heard.** A frame counts only from a peer that proved on a sync stream to be a member of that space; consensus only
 //! from one whose device holds a grant to vote. A grant does not make a voter: the log does.
 //!
-//! **Who founds.** A space's creator is its first voter. It founds the group when somebody first needs one, unless the space
-//! has other voters by then. A store that once voted never founds again: its rows say so.
+//! **Who founds.** A space's creator is its first voter. It founds the group when somebody first needs one, or when it invites
+//! another to vote; not where the space has other voters already, whose group it may have forgotten with its store. A store that once voted never founds again: its rows say so.
 
 mod api;
 mod commands;
@@ -193,7 +193,7 @@ impl Engine {
     }
 
     /// Founds the space's group, if it falls to this store. Whether it serves coordination now.
-    fn ensure_voter(&mut self, space: SpaceId) -> bool {
+    pub(super) fn ensure_voter(&mut self, space: SpaceId) -> bool {
         if self.coord.voters.contains_key(&space) {
             return true;
         }

@@ -472,6 +472,16 @@ async fn a_session_comes_back_with_the_only_voter() {
     }
 }
 
+/// Whoever invited a voter before anybody needed the group had one that nobody founded.
+#[tokio::test]
+async fn inviting_a_voter_founds_the_group() {
+    let (_home, home) = alone().await;
+    let (peer, space) = member(&home, true).await;
+    status_when(&home, "a leader", |status| status.leads).await;
+    change(&home, Operation::Add(peer.peer_id())).await;
+    drop(soon(soon(space.coordinator()).await.unwrap().lock("/cron")).await.unwrap());
+}
+
 /// Two of three voters are gone for good. The third begins anew: the tree is there, tokens go on rising, others join the new
 /// group, and a voter that comes back after all, with the log of the old one, does not vote any more until it is added.
 #[tokio::test]

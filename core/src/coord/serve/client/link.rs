@@ -56,7 +56,7 @@ impl Client {
         Ok(())
     }
 
-    /// Time went by: at least ten times in a session's time, and when [`Client::next_ms`] says.
+    /// Time went by: to be said at least ten times in a session's time.
     pub fn tick(&mut self, now: u64) {
         if self.state == State::Lost {
             return;

@@ -1,5 +1,5 @@
 //! Voters with their disks, clients, links and clocks on virtual time. What goes wrong and what clients do comes from
-//! outside: a test, or [`super::storm`] and [`super::program`].
+//! outside: a test, or the storm and its programs.
 
 use std::collections::VecDeque;
 use std::time::Duration;
