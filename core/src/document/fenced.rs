@@ -136,6 +136,8 @@ mod tests {
         let long = "l".repeat(MAX_BYTES);
         let error = refused(&mut a, |d| d.put_fenced("other", long.as_str(), 1));
         assert!(matches!(error, EditError::TooLarge { .. }), "{error}");
+        let deep = (0..200).fold(Value::Null, |inner, _| Value::List(vec![inner]));
+        assert!(matches!(refused(&mut a, |d| d.put_fenced("other", deep, 1)), EditError::TooDeep { .. }));
         a.edit(|d| d.put("bytes", Value::Bytes(vec![2; 40])));
         assert_eq!(a.hot.read(|view| view.fenced("bytes")).unwrap(), None);
     }

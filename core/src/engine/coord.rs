@@ -166,6 +166,7 @@ impl Engine {
             match opened {
                 Ok(group) => {
                     self.start_voter(space, group);
+                    self.proclaim_life(space);
                     self.check_lives(space);
                 }
                 Err(error) => {
@@ -246,6 +247,16 @@ impl Engine {
     /// Frames to or from a peer may have been lost.
     pub(super) fn lost_frames(&mut self, peer: PeerId) {
         self.coord.voters.values_mut().for_each(|voter| voter.gone(peer));
+        let asked: Vec<(SpaceId, PeerId)> =
+            self.coord.enlisting.keys().filter(|(_, other)| *other == peer).copied().collect();
+        for key in asked {
+            if let Some(request) = self.coord.enlisting.remove(&key) {
+                self.reply(
+                    request,
+                    Err(CoordFailure::ChangeLater("the connection with that peer broke".into()).into()),
+                );
+            }
+        }
         let now = self.coord.now;
         self.coord.programs.values_mut().for_each(|program| program.client.gone(now, peer));
     }
@@ -360,6 +371,10 @@ impl Engine {
         if self.forget_over(space, peer, &generation) {
             return;
         }
+        if self.is_over(space, generation.number) {
+            self.coord.refused += 1;
+            return;
+        }
         if !self.coord.voters.contains_key(&space) && !self.coord.broken.contains_key(&space) {
             let me = Member { peer: self.identity().peer, store: StoreId(self.rng.next_u64()) };
             let seed = self.rng.next_u64();
@@ -367,6 +382,11 @@ impl Engine {
             self.start_voter(space, group);
         }
         let Some(voter) = self.coord.voters.get(&space) else { return };
+        // One of an earlier life goes when the news of the new one is here; it is asked again.
+        if voter.group().identity().generation != generation {
+            self.coord.refused += 1;
+            return;
+        }
         let store = voter.group().identity().me.store;
         self.send_coord(space, peer, ENLISTED, &store.0.to_le_bytes());
     }
@@ -401,7 +421,7 @@ impl Engine {
     /// Time went by: a tick for voters and clients.
     pub(super) fn tick_coord(&mut self) {
         self.coord_time();
-        if self.coord.voters.is_empty() && self.coord.programs.is_empty() {
+        if self.coord.voters.is_empty() && self.coord.programs.is_empty() && self.coord.writes.is_empty() {
             self.coord.ticked = None;
             return;
         }
@@ -480,6 +500,7 @@ impl Engine {
         if matches!(result, Err(StorageFailure::Full)) {
             writing.retry_at = Some(self.now.mono + RETRY);
             self.coord.writes.insert(ticket, writing);
+            self.coord.ticked.get_or_insert(self.now.mono);
             return;
         }
         let space = writing.space;

@@ -15,7 +15,7 @@
 
 use super::entry::{LogEntry, Payload};
 use super::log::Position;
-use super::member::{MAX_NUMBER, Member, MemberId, Membership, Rebuild};
+use super::member::{Generation, MAX_NUMBER, Member, MemberId, Membership, Rebuild};
 use super::rows::{Identity, OpenError, Snapshot, Stored, Write, fresh_rows};
 use crate::coord::replicated::Replicated;
 
@@ -42,6 +42,7 @@ pub fn best(survivors: &[Stored]) -> Option<usize> {
 
 /// Begins the group anew from `survivor`. `machine` is in its first state and ends in the state of the new group. The
 /// store `me` is the survivor's peer with a store id of its own, drawn for this: the old one has promises in the old life.
+/// `behind` is the greatest number of a life that is known; the new one is behind it and behind the survivor's.
 /// `opening` is an entry that the new life begins with, behind everything that the survivor holds; empty for none.
 ///
 /// Costs as much as opening the store: one restore, and an apply of every entry behind the snapshot. Nothing is written
@@ -49,6 +50,7 @@ pub fn best(survivors: &[Stored]) -> Option<usize> {
 pub fn rebuild<M: Replicated>(
     survivor: &Stored,
     me: Member,
+    behind: u64,
     machine: &mut M,
     opening: &[u8],
 ) -> Result<Rebuilt, OpenError> {
@@ -71,7 +73,7 @@ pub fn rebuild<M: Replicated>(
         machine.apply(last.index, opening);
     }
     let record = Rebuild {
-        from: survivor.identity.generation,
+        from: Generation { number: survivor.identity.generation.number.max(behind), ..survivor.identity.generation },
         survivor: me,
         last_index: last.index,
         last_term: last.term,

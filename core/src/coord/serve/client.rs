@@ -334,7 +334,7 @@ impl Client {
     }
 
     /// The program does not want a request any more. One that was not sent is taken back; one that waits, or may have been
-    /// granted meanwhile, is cancelled. Its outcome is not told.
+    /// granted meanwhile, is cancelled, and an ephemeral node that it made is deleted. Its outcome is not told.
     pub fn give_up(&mut self, now: u64, call: u64) -> Option<CallError> {
         let found = self.calls.get_mut(&call)?;
         let Some(seq) = found.seq else {

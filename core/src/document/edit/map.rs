@@ -85,7 +85,8 @@ impl<'d> MapDraft<'d> {
     /// Writes a fenced register under the token of a lock that is held.
     ///
     /// # Errors
-    /// [`EditError::Fenced`] if this replica has seen a greater token there; [`EditError::WrongKind`] if something else is
+    /// [`EditError::Fenced`] if a greater token is there, as the edit sees it: one at older heads sees what was there then, and
+    /// what it writes is shown nowhere if a greater one came since. [`EditError::WrongKind`] if something else is
     /// under the key.
     pub fn put_fenced(&mut self, key: &str, value: impl Into<Value>, token: u64) -> Result<(), EditError> {
         check_key(key)?;
@@ -98,7 +99,9 @@ impl<'d> MapDraft<'d> {
                 }
             }
         }
-        let bytes = Fenced { token, value: value.into() }.to_bytes()?;
+        let value = value.into();
+        super::check_value(&value)?;
+        let bytes = Fenced { token, value }.to_bytes()?;
         self.tx.write(&self.obj, Place::Key(key), &Value::Bytes(bytes))?;
         Ok(())
     }

@@ -176,7 +176,10 @@ impl Engine {
             .map(|(id, program)| (*id, program.space))
             .collect();
         for (id, space) in lost {
-            let voters = self.linked_voters(space);
+            let mut voters = self.linked_voters(space);
+            if self.coord.voters.contains_key(&space) {
+                voters.push(self.identity().peer);
+            }
             if let Some(program) = self.coord.programs.get_mut(&id) {
                 program.client.know_voters(now, voters);
             }

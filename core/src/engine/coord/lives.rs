@@ -10,6 +10,7 @@
 
 use super::*;
 use crate::coord::command::{Body, Entry};
+use crate::coord::raft::Standing;
 use crate::coord::raft::rebuild::rebuild;
 use crate::engine::command::Outcome;
 use crate::id::Prefix;
@@ -57,7 +58,11 @@ impl Engine {
             return refused("this device may not: it takes the space's root key, or a grant to vote or to administer");
         }
         if let Some(voter) = self.coord.voters.get(&space) {
-            if voter.group().role().leader.is_some() {
+            let role = voter.group().role();
+            if matches!(role.standing, Standing::Removed | Standing::Waiting) {
+                return refused("this replica does not vote: it was removed, or has not been taken in yet");
+            }
+            if role.leader.is_some() {
                 return refused("the group has a leader, so it has a majority: change its voters instead");
             }
         } else if !self.coord.broken.contains_key(&space) {
@@ -110,26 +115,13 @@ impl Engine {
     ) -> Result<(), super::super::CommandError> {
         let change = |why: String| CoordFailure::Change(why);
         let survivor = Stored::open(rows).map_err(|error| change(error.to_string()))?;
-        let next = survivor.identity().generation.number + 1;
-        if self.lives(space).any(|life| life.n >= next) {
-            return Err(change(format!("generation {next} exists already: have its voters add this peer")).into());
-        }
+        // Behind every life that is known, of which none may be left that could add this peer.
+        let behind = self.lives(space).map(|life| life.n).fold(survivor.identity().generation.number, u64::max);
         let me = Member { peer: self.identity().peer, store: StoreId(self.rng.next_u64()) };
-        let generation = u32::try_from(survivor.identity().generation.number).unwrap_or(u32::MAX);
+        let generation = u32::try_from(behind).unwrap_or(u32::MAX);
         let opening = Entry { stamp: self.now.wall, body: Body::Generation { generation } }.to_bytes();
-        let rebuilt = rebuild(&survivor, me, &mut Machine::new(), &opening);
+        let rebuilt = rebuild(&survivor, me, behind, &mut Machine::new(), &opening);
         let rebuilt = rebuilt.map_err(|error| change(error.to_string()))?;
-        let voters = vec![GroupVoter { peer: me.peer, store: me.store.0 }];
-        let life = GroupLife { n: rebuilt.membership.generation.number, voters, digest: rebuilt.record.digest };
-        let key = &self.identity.as_ref().expect("open").key;
-        let Some(state) = self.spaces.get_mut(&space) else {
-            return Err(super::super::CommandError::UnknownSpace(space));
-        };
-        let (fact, hashes) = state
-            .roster
-            .author(key, FactBody::Generation(Box::new(life)))
-            .map_err(|error| change(error.to_string()))?;
-        self.pending.facts.push((space, fact, hashes, None));
         let rows = rebuilt.writes.iter().filter_map(|write| match write {
             Write::Put(key, value) => Some((key.clone(), value.clone())),
             Write::Delete(..) => None,
@@ -148,10 +140,39 @@ impl Engine {
                 self.coord.broken.remove(&space);
                 self.coord.over.remove(&space);
                 self.start_voter(space, group);
+                self.proclaim_life(space);
+                // Another survivor may have begun one of the same number meanwhile.
+                self.check_lives(space);
                 self.emit(Event::Coord(CoordEvent::Voters { space }));
                 self.reply(request, Ok(super::super::Reply::Coord(CoordReply::Done)));
             }
             Err(error) => self.rebuild_failed(space, request, CoordFailure::Change(error.to_string()).into()),
+        }
+    }
+
+    /// Has every member learn of the life that this store's replica was begun anew in, if it was and they have not. Said once
+    /// it is durable, and again after a crash in between.
+    pub(super) fn proclaim_life(&mut self, space: SpaceId) {
+        let me = self.identity().peer;
+        let Some(voter) = self.coord.voters.get(&space) else { return };
+        let membership = voter.group().membership();
+        let Some(record) = membership.rebuilds.last().filter(|record| record.survivor.peer == me) else { return };
+        let life = GroupLife {
+            n: membership.generation.number,
+            voters: vec![GroupVoter { peer: me, store: record.survivor.store.0 }],
+            digest: record.digest,
+        };
+        if self.lives(space).any(|known| *known == life) {
+            return;
+        }
+        let key = &self.identity.as_ref().expect("open").key;
+        let Some(state) = self.spaces.get_mut(&space) else { return };
+        match state.roster.author(key, FactBody::Generation(Box::new(life))) {
+            Ok((fact, hashes)) => self.pending.facts.push((space, fact, hashes, None)),
+            Err(error) => {
+                let why = format!("its members cannot be told that the group was begun anew: {error}");
+                self.emit(Event::Coord(CoordEvent::VoterRefused { space, why }));
+            }
         }
     }
 
@@ -185,6 +206,11 @@ impl Engine {
         self.coord.over.insert(space, mine);
         self.coord.broken.insert(space, why.clone());
         self.emit(Event::Coord(CoordEvent::VoterRefused { space, why }));
+    }
+
+    /// Whether a later life than this one is known.
+    pub(super) fn is_over(&self, space: SpaceId, generation: u64) -> bool {
+        self.lives(space).any(|life| life.n > generation)
     }
 
     /// A replica whose life is over makes room for one in the new group. Whether there is something to wait for.

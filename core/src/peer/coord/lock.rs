@@ -8,13 +8,14 @@ use futures::future::{Either, select};
 use tokio::sync::watch;
 
 use super::recipes::Look;
-use super::{Boxed, Coordinator, FencingToken, Leading, SessionNow, mismatch};
+use super::{Boxed, Coordinator, FencingToken, Leading, SessionNow, is, mismatch};
 use crate::coord::claim::{Kind, Share, Wait};
 use crate::coord::command::Command as Call;
+use crate::coord::error::CoordError;
 use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
 use crate::coord::watch::Watch;
-use crate::engine::{CommandError, CoordFailure};
+use crate::engine::CommandError;
 
 /// The lock was lost: the session lapsed or ended while it was held. Whoever has it now has a greater token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -141,19 +142,19 @@ impl Held {
         }
     }
 
-    fn release_call(&mut self) -> Call {
-        self.released = true;
+    fn release_call(&self) -> Call {
         Call::Release { kind: self.kind, path: self.path.clone(), token: self.token }
     }
 
+    /// Where it fails, or the future is dropped, dropping this says it again: a release that was done already is refused by its
+    /// token.
     async fn release(mut self) -> Result<(), CommandError> {
-        let call = self.release_call();
         let wait = Some(self.coordinator.patience());
-        let released = self.coordinator.call(call.clone(), wait).await.map(drop);
-        if matches!(released, Err(CommandError::Coord(CoordFailure::NoQuorum))) {
-            // It was not sent, and the session may live on: it would hold this when there is a quorum again.
-            self.coordinator.post(call);
-        }
+        let released = self.coordinator.call(self.release_call(), wait).await.map(drop);
+        self.released = match &released {
+            Ok(()) | Err(CommandError::Closed) => true,
+            Err(error) => is(error, &CoordError::NotHeld),
+        };
         released
     }
 }
@@ -161,8 +162,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.released {
-            let call = self.release_call();
-            self.coordinator.post(call);
+            self.coordinator.post(self.release_call());
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::engine::{CommandError, CoordFailure};
 
 /// Names of nodes of a recipe whose order is that of asking.
 const TURN: &str = "n-";
-/// The node that says that all have come to a [`DoubleBarrier`].
-const READY: &str = "ready";
+/// Names of nodes that say that all have come to a round of a [`DoubleBarrier`], with the round's last turn.
+const READY: &str = "ready-";
 
 /// Makes the parents of a path, as far as they are missing.
 async fn make_parents(tree: &Tree, path: &str) -> Result<(), CommandError> {
@@ -202,11 +202,14 @@ impl Own {
         now.state == State::Lost || now.lapses != self.lapses
     }
 
+    /// Where it fails, or the future is dropped, dropping this says it again.
     async fn delete(mut self) -> Result<(), CommandError> {
-        self.gone = true;
         match self.coordinator.tree().delete(&self.path, None).await {
-            Err(error) if is(&error, &CoordError::NoNode) => Ok(()),
-            deleted => deleted,
+            Err(error) if !is(&error, &CoordError::NoNode) => Err(error),
+            _ => {
+                self.gone = true;
+                Ok(())
+            }
         }
     }
 }
@@ -351,20 +354,26 @@ impl DoubleBarrier {
     /// Comes, and waits until all parties have. Dropping the future leaves.
     pub async fn enter(&self) -> Result<Inside, CommandError> {
         let own = Own::make(&self.coordinator, &format!("{}/{TURN}", self.path), &[], true).await?;
-        let (mut look, ready) = (Look::new(&self.coordinator), format!("{}/{READY}", self.path));
+        let mine = name(&own.path).strip_prefix(TURN).unwrap_or_default().to_owned();
+        let mut look = Look::new(&self.coordinator);
         loop {
             let names = names(&look.tree, &self.path).await?;
-            if names.iter().any(|name| name == READY) {
-                return Ok(Inside { own, ready });
+            // A round is open up to the last turn that it counted: one that came later waits for the next.
+            let open = names.iter().filter_map(|name| name.strip_prefix(READY)).find(|last| **last >= *mine);
+            if let Some(last) = open {
+                return Ok(Inside { own, path: self.path.clone(), last: last.to_owned() });
             }
-            if names.len() >= self.parties {
+            let shut = names.iter().filter_map(|name| name.strip_prefix(READY)).max().unwrap_or_default();
+            let turns: Vec<&str> =
+                names.iter().filter_map(|name| name.strip_prefix(TURN)).filter(|t| *t > shut).collect();
+            if let Some(last) = turns.last().filter(|_| turns.len() >= self.parties) {
                 // Whoever sees that all have come says so, for those who look when some have left again.
-                match make(&self.coordinator.tree(), &ready, &[], false, false).await {
+                match make(&self.coordinator.tree(), &format!("{}/{READY}{last}", self.path), &[], false, false).await {
                     Ok(_) => {}
                     Err(error) if is(&error, &CoordError::NodeExists) => {}
                     Err(error) => return Err(error),
                 }
-                return Ok(Inside { own, ready });
+                continue;
             }
             look.again().await?;
         }
@@ -375,7 +384,9 @@ impl DoubleBarrier {
 #[must_use = "a party leaves when this is dropped"]
 pub struct Inside {
     own: Own,
-    ready: String,
+    path: String,
+    /// The last turn of the round.
+    last: String,
 }
 
 impl std::fmt::Debug for Inside {
@@ -385,18 +396,18 @@ impl std::fmt::Debug for Inside {
 }
 
 impl Inside {
-    /// Leaves, and waits until all others have left too.
+    /// Leaves, and waits until all others of the round have left too.
     pub async fn leave(self) -> Result<(), CommandError> {
-        let Self { own, ready } = self;
+        let Self { own, path, last } = self;
         let coordinator = own.coordinator.clone();
-        let path = ready.strip_suffix(READY).and_then(|path| path.strip_suffix('/')).unwrap_or_default().to_owned();
         own.delete().await?;
         let mut look = Look::new(&coordinator);
-        while names(&look.tree, &path).await?.iter().any(|name| name.starts_with(TURN)) {
+        let within = |name: &String| name.strip_prefix(TURN).is_some_and(|turn| turn <= &*last);
+        while names(&look.tree, &path).await?.iter().any(within) {
             look.again().await?;
         }
-        // The last to leave shuts it for the next time; all may try.
-        match coordinator.tree().delete(&ready, None).await {
+        // All may try; the next round has a name of its own.
+        match coordinator.tree().delete(format!("{path}/{READY}{last}"), None).await {
             Ok(()) => Ok(()),
             Err(error) if is(&error, &CoordError::NoNode) => Ok(()),
             Err(error) => Err(error),
@@ -427,7 +438,9 @@ impl Group {
 
     /// The members by name, sorted, with what each says of itself.
     pub async fn members(&self) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
-        self.read(&self.coordinator.tree().linear()).await
+        let tree = self.coordinator.tree().linear();
+        let names = names(&tree, &self.path).await?;
+        self.read(&tree, names).await
     }
 
     /// Waits until `enough` holds of the members, and returns them.
@@ -438,8 +451,14 @@ impl Group {
         let mut look = Look::new(&self.coordinator);
         loop {
             // A group that nobody has joined yet has no node to watch the children of.
-            make_parents(&look.tree, &format!("{}/", self.path)).await?;
-            let members = self.read(&look.tree).await?;
+            let names = match look.tree.children(&self.path).await {
+                Err(error) if is(&error, &CoordError::NoNode) => {
+                    make_parents(&look.tree, &format!("{}/", self.path)).await?;
+                    continue;
+                }
+                names => names?,
+            };
+            let members = self.read(&look.tree, names).await?;
             if enough(&members) {
                 return Ok(members);
             }
@@ -447,9 +466,10 @@ impl Group {
         }
     }
 
-    async fn read(&self, tree: &Tree) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    async fn read(&self, tree: &Tree, mut names: Vec<String>) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+        names.sort_unstable();
         let mut members = Vec::new();
-        for name in names(tree, &self.path).await? {
+        for name in names {
             // One that left in between is no member.
             if let Some(found) = tree.get(format!("{}/{name}", self.path)).await? {
                 members.push((name, found.data));

@@ -343,12 +343,29 @@ async fn a_semaphore_has_as_many_holders_as_permits_and_no_more() {
     soon(async { while semaphores[0].asked().await.unwrap() != 0 {} }).await;
 }
 
+/// A wish that was dropped while its node was on the way stood for a permit for as long as the session lived.
+#[tokio::test]
+async fn a_permit_that_nobody_waits_for_any_more_is_given_back() {
+    let (_peer, space) = alone().await;
+    let one = soon(space.coordinator()).await.unwrap();
+    soon(one.connected()).await.unwrap();
+    let semaphore = one.semaphore("/pool", 1);
+    drop(soon(semaphore.acquire()).await.unwrap());
+    for _ in 0..10 {
+        let mut wish = Box::pin(semaphore.acquire());
+        assert!(futures::poll!(&mut wish).is_pending());
+        drop(wish);
+    }
+    soon(semaphore.acquire()).await.unwrap().release().await.unwrap();
+    soon(async { while semaphore.asked().await.unwrap() != 0 {} }).await;
+}
+
 #[tokio::test]
 async fn all_parties_of_a_double_barrier_come_and_leave_together() {
     let (_peer, space) = alone().await;
     let party = |coordinator: crate::peer::coord::Coordinator| async move {
         let barrier = coordinator.double_barrier("/work", 2);
-        for _ in 0..2 {
+        for _ in 0..20 {
             barrier.enter().await?.leave().await?;
         }
         Ok::<_, CommandError>(())

@@ -35,7 +35,7 @@ fn the_best_survivor_goes_on_with_everything_it_has() {
     assert_eq!(best(&survivors), Some(1));
     let me = Member { peer: member(ahead).peer, store: StoreId(4_711) };
     let mut machine = Register::default();
-    let rebuilt = rebuild(&survivors[1], me, &mut machine, &[]).expect("whole");
+    let rebuilt = rebuild(&survivors[1], me, 0, &mut machine, &[]).expect("whole");
     assert_eq!((rebuilt.record.digest, rebuilt.record.from.number), (digest, 1));
     assert_eq!(rebuilt.membership.generation.number, 2);
     assert_eq!(rebuilt.membership.rebuilds, std::slice::from_ref(&rebuilt.record));
@@ -68,7 +68,7 @@ fn a_voter_of_the_old_life_is_refused() {
     let (mut table, ahead, behind) = two_left();
     let survivor = stored(&mut table, ahead);
     let me = Member { peer: member(ahead).peer, store: StoreId(4_711) };
-    let rebuilt = rebuild(&survivor, me, &mut Register::default(), &[]).expect("whole");
+    let rebuilt = rebuild(&survivor, me, 0, &mut Register::default(), &[]).expect("whole");
     let mut disk = MemoryLog::new();
     let Ok(()) = disk.write(&rebuilt.writes);
     let Ok(rows) = disk.rows();
@@ -99,7 +99,7 @@ fn two_rebuilds_of_one_number_are_two_groups() {
     let generation = |table: &mut Table, n: u8| {
         let survivor = stored(table, n);
         let me = Member { peer: member(n).peer, store: StoreId(4_711) };
-        rebuild(&survivor, me, &mut Register::default(), &[]).expect("whole").membership.generation
+        rebuild(&survivor, me, 0, &mut Register::default(), &[]).expect("whole").membership.generation
     };
     let (one, two) = (generation(&mut table, ahead), generation(&mut table, behind));
     assert_eq!((one.number, two.number), (2, 2));

@@ -3,6 +3,7 @@
 use super::{Answer, Call, CallError, Client, Link, Output, ReadError, Reply, Standing, State, Want, Wanted};
 use crate::coord::command::Command;
 use crate::coord::error::CoordError;
+use crate::coord::op::{Mode, Op, OpAnswer};
 use crate::coord::path::NodePath;
 use crate::coord::serve::talk::{Ask, Found, MAX_REARM, Query, Refusal, Subject, Tell};
 use crate::coord::session::MAX_IN_FLIGHT;
@@ -199,19 +200,31 @@ impl Client {
                     self.out.push_back(Output::Reply { call: name, zxid, reply });
                 }
             }
-            _ => self.settle(name, zxid, reply),
+            _ => self.settle(now, name, zxid, reply),
         }
         self.flush();
     }
 
     /// A request has its outcome.
-    fn settle(&mut self, name: u64, zxid: u64, reply: Reply) {
+    fn settle(&mut self, now: u64, name: u64, zxid: u64, reply: Reply) {
         let Some(Call { seq, dropped, command, .. }) = self.calls.remove(&name) else { return };
         if let Some(seq) = seq {
             self.numbered.remove(&seq);
         }
-        if !dropped {
-            self.out.push_back(Output::Reply { call: name, zxid, reply });
+        match (dropped, &command, &reply) {
+            (false, ..) => self.out.push_back(Output::Reply { call: name, zxid, reply }),
+            // Nobody knows of this node, and it would stand for somebody as long as the session lives.
+            (
+                true,
+                Command::Op(Op::Create { mode: Mode::Ephemeral, .. }),
+                Ok(Answer::Op(OpAnswer::Created { path, .. })),
+            ) => {
+                let delete = Command::Op(Op::Delete { path: path.as_str().to_owned(), version: -1 });
+                if let Ok(delete) = self.call(now, delete) {
+                    self.calls.entry(delete).and_modify(|call| call.dropped = true);
+                }
+            }
+            _ => {}
         }
         if command == Command::Close {
             self.lose();
@@ -224,8 +237,8 @@ impl Client {
             (Want::Standing { call, .. }, Ok(Found::Standing(standing))) => {
                 match standing {
                     Standing::Waits => {}
-                    Standing::Holds(token) => self.settle(call, 0, Ok(Answer::Granted(*token))),
-                    Standing::Over => self.settle(call, 0, Err(CoordError::DeadlinePassed)),
+                    Standing::Holds(token) => self.settle(self.heard, call, 0, Ok(Answer::Granted(*token))),
+                    Standing::Over => self.settle(self.heard, call, 0, Err(CoordError::DeadlinePassed)),
                 }
                 return;
             }
