@@ -162,7 +162,9 @@ pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
                 space.context("an invitation")?
             }
             AGAIN => {
-                let space = peer.space("bench").await?.context("the space is there")?;
+                // A space that was joined has a name of its own here; there is only one.
+                let info = peer.spaces().await?.into_iter().next().context("the space is there")?;
+                let space = peer.space(info.id).await?.context("the space is there")?;
                 // It has its log and hears of a leader: it votes again.
                 once(&space, |status| status.serves && status.leader.is_some()).await?;
                 println!("ready");
