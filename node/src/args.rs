@@ -190,6 +190,12 @@ pub struct RunArgs {
     /// A host name that the HTTP port answers to, besides IP addresses and localhost; repeatable
     #[arg(long, value_name = "HOST")]
     pub http_hosts: Vec<String>,
+    /// Address at which clients of ZooKeeper are served, such as 127.0.0.1:2181, or off
+    #[arg(long, value_name = "ADDRESS")]
+    pub zookeeper: Option<String>,
+    /// The space whose tree clients of ZooKeeper see [default: `default`, or the only one]
+    #[arg(long, value_name = "SPACE")]
+    pub zookeeper_space: Option<String>,
     /// redb, or memory to keep nothing
     #[arg(long, value_name = "KIND")]
     pub storage: Option<String>,
@@ -568,6 +574,8 @@ impl Cli {
                 .flag("peer_exchange", run.peer_exchange.clone())
                 .flags("http_hosts", &run.http_hosts)
                 .flag("http", run.http.clone())
+                .flag("zookeeper", run.zookeeper.clone())
+                .flag("zookeeper_space", run.zookeeper_space.clone())
                 .flag("storage", run.storage.clone())
                 .flag("cache", run.cache.clone())
                 .flag("hot_memory", run.hot_memory.clone())

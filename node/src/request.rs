@@ -427,6 +427,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     pub listen: Vec<String>,
     pub http: Option<String>,
+    /// Where clients of ZooKeeper are served.
+    #[serde(default)]
+    pub zookeeper: Option<String>,
     pub spaces: Vec<SpaceStatus>,
     pub peers: Vec<Neighbour>,
     pub hot_documents: u64,

@@ -43,6 +43,7 @@ struct Shared {
     data: PathBuf,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
+    zookeeper: Mutex<Option<SocketAddr>>,
     /// Commands that hold an endpoint each.
     offers: Offers,
     /// Sessions of the strong path that short requests share.
@@ -62,6 +63,7 @@ impl Service {
             data,
             started: Instant::now(),
             http: Mutex::default(),
+            zookeeper: Mutex::default(),
             offers: Offers::default(),
             sessions: coord::Sessions::default(),
             stopping: watch::Sender::default(),
@@ -79,6 +81,11 @@ impl Service {
     /// Says where the HTTP port is, for the status.
     pub fn set_http(&self, address: SocketAddr) {
         *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Says where clients of ZooKeeper are served, for the status.
+    pub fn set_zookeeper(&self, address: SocketAddr) {
+        *self.shared.zookeeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 
     /// The peer is about to stop: whoever holds something for a program is told to end it.
@@ -135,7 +142,7 @@ impl Service {
     }
 
     /// The space that a request names: by name, by id, or, for an empty name, `default` or else the only one.
-    async fn space(&self, name: &str) -> Result<Space, Failure> {
+    pub(crate) async fn space(&self, name: &str) -> Result<Space, Failure> {
         let spaces = self.shared.peer.spaces().await.map_err(refused)?;
         let chosen = match name {
             "" => spaces.iter().find(|s| s.name == "default").or(spaces.first().filter(|_| spaces.len() == 1)),

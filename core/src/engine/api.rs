@@ -17,7 +17,7 @@ use crate::wire::v1::exchange::PeerAddresses;
 
 #[cfg(feature = "coord")]
 pub use super::coord::{
-    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation,
+    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, LineId, MAX_DIGEST_BYTES, Operation,
 };
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 pub use crate::topic::{TopicError, TopicEvent};
