@@ -169,7 +169,7 @@ pub enum Query {
     Watches(String),
     /// The session's ephemeral nodes whose paths begin with this text.
     Ephemerals(String),
-    /// How many nodes there are below a node.
+    /// How many nodes there are below a node, to whoever may read it.
     Descendants(String),
 }
 

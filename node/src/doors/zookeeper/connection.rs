@@ -259,7 +259,7 @@ async fn exchange(
                 }
             }
             tell = line.next(), if unsent < MAX_OUT_BYTES => {
-                let mut next = tell;
+                let (mut next, now) = (tell, Instant::now());
                 loop {
                     let Some(tell) = next else { return Err(Ended::Refused("the line to the voter ended".into())) };
                     talk.on_tell(now, tell)?;

@@ -91,6 +91,8 @@ pub struct Create {
     pub ttl_ms: i64,
     /// Whether the answer holds the `Stat`.
     pub with_stat: bool,
+    /// Whether the operation makes containers, whatever the flags say.
+    pub container: bool,
 }
 
 /// A change of the tree, or what a change depends on.
@@ -98,9 +100,23 @@ pub struct Create {
 #[allow(missing_docs, reason = "named by what they hold")]
 pub enum Change {
     Create(Create),
-    Delete { path: String, version: i32 },
-    Set { path: String, data: Vec<u8>, version: i32 },
-    Check { path: String, version: i32 },
+    Delete {
+        path: String,
+        version: i32,
+    },
+    Set {
+        path: String,
+        data: Vec<u8>,
+        version: i32,
+    },
+    Check {
+        path: String,
+        version: i32,
+    },
+    /// A TTL node that is given no time: what ZooKeeper stumbles over when it comes to it.
+    Timeless {
+        path: String,
+    },
 }
 
 /// A part of a `multiRead`.
@@ -295,6 +311,7 @@ fn change(code: i32, r: &mut Reader<'_>) -> Result<Change, JuteError> {
             flags: r.i32("flags")?,
             ttl_ms: if code == code::CREATE_TTL { r.i64("ttl")? } else { -1 },
             with_stat: code != code::CREATE,
+            container: code == code::CREATE_CONTAINER,
         }),
         code::DELETE => Change::Delete { path: path(r)?, version: r.i32("version")? },
         code::SET_DATA => Change::Set {
@@ -314,10 +331,10 @@ fn part(code: i32, r: &mut Reader<'_>) -> Result<Change, JuteError> {
         Change::Create(create) => {
             let timed = matches!(create.flags, 5 | 6);
             if timed && code != code::CREATE_TTL {
-                return Err(JuteError::Kind("a TTL node without a time"));
+                return Ok(Change::Timeless { path: create.path });
             }
             let ttl_ms = if timed { create.ttl_ms } else { -1 };
-            Change::Create(Create { ttl_ms, with_stat: timed || create.flags == 4, ..create })
+            Change::Create(Create { ttl_ms, with_stat: timed || create.flags == 4, container: false, ..create })
         }
         other => other,
     })
@@ -334,5 +351,4 @@ fn look(code: i32, r: &mut Reader<'_>) -> Result<Look, JuteError> {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;

@@ -552,7 +552,8 @@ impl Talk {
 
     fn remove_watches(&mut self, now: Instant, xid: i32, path: String, kind: i32, check: bool) {
         if NodePath::parse(&path).is_err() {
-            return self.here(now, xid, Code::NoWatcher, Vec::new());
+            let code = if check && !path.starts_with('/') { Code::MarshallingError } else { Code::NoWatcher };
+            return self.here(now, xid, code, Vec::new());
         }
         let slot = self.push(now, xid, State::Asked(Expect::Watches { path: path.clone(), kind, check }));
         self.alone = true;
@@ -606,5 +607,4 @@ fn too_large() -> CoordError {
 }
 
 #[cfg(test)]
-#[path = "talk_tests.rs"]
 mod tests;

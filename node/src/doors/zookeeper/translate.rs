@@ -59,6 +59,8 @@ pub enum Expect {
     Multi(Vec<Expect>),
     /// One answer for each part.
     Looks(Vec<Look>),
+    /// Nothing that can be read.
+    Unreadable,
     /// The session is closed.
     Closed,
 }
@@ -70,6 +72,7 @@ impl Expect {
             Change::Create(create) => Expect::Created { with_stat: create.with_stat },
             Change::Set { .. } => Expect::Stat,
             Change::Delete { .. } | Change::Check { .. } => Expect::Nothing,
+            Change::Timeless { .. } => Expect::Unreadable,
         }
     }
 }
@@ -134,6 +137,7 @@ fn mode(create: &Create) -> Option<(Mode, bool)> {
         6 => (ttl()?, true, true),
         _ => return None,
     };
+    let mode = if create.container && !timed { Mode::Container } else { mode };
     // A time for what has none is refused too.
     (timed || create.ttl_ms < 0).then_some((mode, sequential))
 }
@@ -152,6 +156,13 @@ pub fn op(change: &Change) -> Result<Op, Code> {
             Op::Set { path: path(text)?, data: data.as_slice().into(), version: *version }
         }
         Change::Check { path: text, version } => Op::Check { path: path(text)?, version: *version },
+        Change::Timeless { path: text } => Op::Create {
+            path: path(text)?,
+            data: Default::default(),
+            acl: Acl::open(),
+            mode: Mode::Ttl(0),
+            sequential: false,
+        },
     })
 }
 
@@ -215,6 +226,11 @@ pub fn reply(xid: i32, zxid: u64, expect: &Expect, reply: Reply) -> Option<Vec<u
             }
             end_of_parts(w);
         }),
+        (Expect::Multi(parts), Err(CoordError::Multi { at, .. }))
+            if parts.get(at as usize) == Some(&Expect::Unreadable) =>
+        {
+            reply::answer(xid, zxid, Code::MarshallingError, |_| ())
+        }
         (Expect::Multi(parts), Err(CoordError::Multi { at, error })) => {
             let body = failed_multi(parts.len(), at as usize, Code::of(&error));
             frame(&|w| {

@@ -258,7 +258,7 @@ fn find(
         }
         Query::Descendants(path) => {
             let path = NodePath::parse(path)?;
-            machine.tree().stat(path.as_str())?;
+            machine.tree().get(path.as_str(), identities)?;
             Found::Count(machine.tree().descendants(&path) as u64)
         }
     })
