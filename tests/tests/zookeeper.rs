@@ -258,7 +258,7 @@ fn generated_sequences_are_answered_as_debians_zookeeper_answers_them() {
     let (_voters, doors) = peers(1, "memory");
     // One after the other with every zxid compared, then long ones side by side.
     let times = if is_long() { 10 } else { 1 };
-    for (seed, sequences, workers, length) in [(1, 2_000 * times, 1, 24), (1_000_000, 1_000 * times, 6, 60)] {
+    for (seed, sequences, workers, length) in [(1, 500 * times, 1, 24), (1_000_000, 2_500 * times, 6, 40)] {
         let numbers = [seed, sequences, workers, length].map(|number: u64| number.to_string());
         let mut compare = Command::new("python3");
         compare.arg(script("compare.py")).arg(&doors[0]).arg(&debian.address).args(numbers);
