@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod ahead;
 mod points;
 mod sessions;
 
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};
-use crate::io::{StorageWork, WriteOp};
+use crate::io::{StorageTask, StorageWork, WriteOp};
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::time::WallTime;
@@ -33,6 +34,8 @@ struct Node {
     skew: i64,
     /// When the engine wants to be woken, as a driver keeps it.
     wake: Option<Timestamp>,
+    /// Writes that a slow disk has not begun; `None`: it is not slow.
+    held: Option<Vec<StorageTask>>,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -59,6 +62,7 @@ impl Net {
             next_request: 0,
             skew: 0,
             wake: None,
+            held: None,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -142,6 +146,9 @@ impl Net {
             }
             Output::Storage(task) => {
                 let node = &mut self.nodes[n];
+                if let (Some(held), StorageWork::Write { .. }) = (&mut node.held, &task.work) {
+                    return held.push(task);
+                }
                 let result = match &task.work {
                     StorageWork::Write { ops, epoch } => {
                         let mut results = node.store.write(&[(ops.as_slice(), epoch.as_deref())]);
