@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 mod ahead;
+#[cfg(feature = "coord")]
+mod newcomers;
 mod points;
 mod sessions;
 
@@ -36,6 +38,9 @@ struct Node {
     wake: Option<Timestamp>,
     /// Writes that a slow disk has not begun; `None`: it is not slow.
     held: Option<Vec<StorageTask>>,
+    /// Hears nothing of the strong path.
+    #[cfg(feature = "coord")]
+    deaf: bool,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -63,6 +68,8 @@ impl Net {
             skew: 0,
             wake: None,
             held: None,
+            #[cfg(feature = "coord")]
+            deaf: false,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -168,7 +175,15 @@ impl Net {
             // Tests say who is linked with whom.
             Output::Link { .. } | Output::Surplus { .. } => {}
             #[cfg(feature = "coord")]
-            Output::Coord { .. } | Output::Reach { .. } => panic!("nobody asked for the strong path"),
+            Output::Coord { peer, bytes } => {
+                let to = self.nodes.iter().position(|node| node.peer == Some(peer)).expect("peers of this test");
+                if !self.nodes[to].deaf {
+                    let peer = self.nodes[n].peer.expect("its store is open");
+                    self.nodes[to].inbox.push_back(Input::Coord { peer, bytes });
+                }
+            }
+            #[cfg(feature = "coord")]
+            Output::Reach { .. } => {}
         }
     }
 
