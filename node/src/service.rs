@@ -8,6 +8,7 @@ mod pages;
 mod services;
 mod soft;
 mod spaces;
+mod standing;
 mod status;
 mod topic;
 mod transfer;
@@ -129,6 +130,9 @@ impl Service {
                     }
                     PeerEvent::Quarantined { path, hidden, .. } => {
                         tracing::warn!(%path, changes = hidden.len(), "changes are hidden from the view of a document");
+                    }
+                    PeerEvent::Evicted { path, changes, .. } => {
+                        tracing::warn!(%path, changes = changes.len(), "changes left a document with their author's rights");
                     }
                     PeerEvent::Linked { address, .. } => tracing::info!(%address, "linked"),
                     PeerEvent::Unlinked { why, .. } => tracing::info!(why, "unlinked"),
@@ -256,6 +260,14 @@ impl Handler for Service {
             }
             Request::Join { invitation, name } => answer(self.join(&invitation, name).await?),
             Request::Members { space } => answer(self.members(&space, &items).await?),
+            Request::Revoke { space, device, grants, keep_nothing } => {
+                answer(self.revoke(&space, &device, &grants, keep_nothing).await?)
+            }
+            Request::RevokeExpired { space } => answer(self.revoke_expired(&space).await?),
+            Request::RotateRoot { space } => answer(self.rotate_root(&space).await?),
+            Request::Evicted { space, prefix } => answer(self.evicted(&space, &prefix, &items).await?),
+            Request::RebaseEvicted { space, path, others } => answer(self.rebase_evicted(&space, &path, others).await?),
+            Request::DiscardEvicted { space, path } => answer(self.discard_evicted(&space, &path).await?),
             Request::Peers => answer(self.status_now().await?.peers),
             Request::Status => answer(self.status_now().await?),
             Request::Export { space } => answer(self.export(&space, &items).await?),
@@ -289,7 +301,9 @@ fn refused(error: CommandError) -> Failure {
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::Coord(failure) => return coord::refused_coord(failure),
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
+        CommandError::Denied { .. }
+        | CommandError::Revoked { .. }
+        | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
         CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
