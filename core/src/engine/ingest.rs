@@ -117,10 +117,18 @@ impl Engine {
     pub(super) fn draft_inboxes(&mut self, batch: &mut Batch) {
         while batch.changes < self.config.max_batch {
             let Some(id) = self.ready.pop_first() else { break };
-            // The review's end makes it ready again.
-            if !self.review_blocks(&id) {
-                self.draft_inbox(batch, id);
+            let Some(working) = self.documents.get(&id) else { continue };
+            if working.reviewing {
+                // The review's end makes it ready again.
+                continue;
             }
+            if working.log.is_none() && !working.inbox.is_empty() {
+                // A review or a compaction took the log away after it was ready: without it all would look new.
+                let (space, path, generation) = (working.space, working.path.clone(), working.generation);
+                self.await_rows(space, &path, generation, id, LoadWait::Log);
+                continue;
+            }
+            self.draft_inbox(batch, id);
         }
     }
 
