@@ -18,6 +18,8 @@ mod connections;
 mod dial;
 mod driver;
 mod frame;
+#[cfg(feature = "sim")]
+pub(crate) mod fuzz;
 mod identity;
 mod link;
 mod quiet;

@@ -458,7 +458,10 @@ impl Engine {
     }
 }
 
-fn decode_page(page: &[u8]) -> Result<(SpaceId, Vec<Vec<u8>>, Vec<DocumentUpdate>), crate::wire::DecodeError> {
+/// The space of a page of a portable copy, its facts, and its documents.
+pub(crate) fn decode_page(
+    page: &[u8],
+) -> Result<(SpaceId, Vec<Vec<u8>>, Vec<DocumentUpdate>), crate::wire::DecodeError> {
     let mut r = Reader::new(page);
     r.varint_max(EXPORT_VERSION, "version")?;
     let space = SpaceId(r.array("space")?);

@@ -120,6 +120,9 @@ impl Entry {
     pub fn decode(space: &SpaceId, path: Path, generation: u32, value: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(value);
         let flags = r.u8("flags")?;
+        if flags & !0b111 != 0 {
+            return Err(DecodeError::Invalid { field: "flags" });
+        }
         let mut entry = Self::new(space, path, generation);
         entry.unproven = flags & 1 != 0;
         entry.arrival = r.varint("arrival")?;

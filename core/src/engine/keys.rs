@@ -80,7 +80,9 @@ pub fn parse_index(key: &[u8]) -> Result<(SpaceNumber, Path, u32), DecodeError> 
     let path_len = r.remaining().checked_sub(5).ok_or(DecodeError::Truncated { field: "path" })?;
     let path = std::str::from_utf8(r.take(path_len, "path")?).ok().and_then(|text| Path::parse(text).ok());
     let path = path.ok_or(DecodeError::Invalid { field: "path" })?;
-    r.u8("separator")?;
+    if r.u8("separator")? != 0 {
+        return Err(DecodeError::Invalid { field: "separator" });
+    }
     Ok((number, path, u32::from_be_bytes(r.array("generation")?)))
 }
 
