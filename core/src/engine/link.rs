@@ -16,11 +16,12 @@ use super::broadcast::Tree;
 use super::held::PeerHeld;
 use super::ship::Outbox;
 use super::space::{canonical, domain_tag};
-use super::sync::{DomainRun, Sync};
+use super::sync::{DomainRun, Sync, VISITS};
 use super::{Engine, Event, LinkStatus, Phase};
 use crate::id::{ChangeHash, DeviceId, DocumentId, PeerId, Prefix, SpaceId};
 use crate::io::{CloseReason, LinkId, MAX_FRAME, Output};
 use crate::time::Timestamp;
+use crate::topic::Bucket;
 use crate::trust::{Handshake, Present, Side};
 use crate::wire::Codec;
 use crate::wire::v1::{DomainTag, MAX_SPACES, Message, SpaceTag, VERSIONS, decode_frame};
@@ -111,6 +112,8 @@ pub(super) struct Link {
     ack_due: Option<u64>,
     credit_due: u64,
     pub(super) sync: Sync,
+    /// Looks at items that the peer may still cause by beginning sessions.
+    pub(super) visits: Bucket,
     /// Heads that the peer is known to have stored, of recently acknowledged documents.
     pub(super) confirmed: BTreeMap<DocumentId, BTreeSet<ChangeHash>>,
     confirmed_order: VecDeque<DocumentId>,
@@ -141,6 +144,7 @@ impl Link {
             ack_due: None,
             credit_due: 0,
             sync: Sync::default(),
+            visits: Bucket::new(VISITS, now),
             confirmed: BTreeMap::new(),
             confirmed_order: VecDeque::new(),
             bytes_sent: 0,
