@@ -190,8 +190,13 @@ impl Engine {
         self.check_name(&name)?;
         let root = RootKey::generate(&mut self.rng);
         let made = create_space(&root, &self.identity().device, self.config.votes);
-        let record =
-            SpaceRecord { id: made.space, name, root_seed: Some(*root.seed()), interests: None, addresses: Vec::new() };
+        let record = SpaceRecord {
+            id: made.space,
+            name,
+            root_seed: Some(crate::id::Seed(*root.seed())),
+            interests: None,
+            addresses: Vec::new(),
+        };
         self.add_space(request, record, made.roster, made.facts);
         Ok(None)
     }

@@ -619,6 +619,7 @@ impl Engine {
         let common = link.spaces.get_mut(&space).expect("checked by the caller");
         let mut outcome = None;
         if let Step::Root { serial, .. } = step
+            && !crate::config::lacks!(self.config, Sessions)
             && link.visits.take(self.now.mono, (items.count() + VISITS_A_SESSION).min(VISITS.burst)).is_err()
         {
             // Its set has changed, as far as the peer can tell: an honest one tries a few times and then later.

@@ -34,21 +34,26 @@ const MAX_STEPS: usize = 40;
 /// Bytes that the guest may be told in all: the largest honest answer to each of its steps, with room.
 const MAX_TOLD: usize = 4 << 20;
 
-const GUEST: PeerId = PeerId([66; 32]);
-const STRANGER: PeerId = PeerId([67; 32]);
+pub(crate) const GUEST: PeerId = PeerId([66; 32]);
+pub(crate) const STRANGER: PeerId = PeerId([67; 32]);
 const PATHS: [&str; 4] = ["/pub/x", "/pub/y", "/own/a", "/pub/z/w"];
 
 /// The guest's own side of its link.
-struct Guest {
-    key: DeviceKey,
-    link: LinkId,
-    tag: SpaceTag,
+pub(crate) struct Guest {
+    pub(crate) key: DeviceKey,
+    pub(crate) link: LinkId,
+    pub(crate) tag: SpaceTag,
+    /// What it says it is a member by.
+    facts: Vec<Fact>,
+    /// Bodies of soft news that it has said.
+    pub(crate) recorded: Vec<Vec<u8>>,
     /// Number of its next numbered message.
     number: u64,
     /// Its newest fact.
-    newest: Option<(u64, crate::id::FactHash)>,
+    pub(crate) newest: Option<(u64, crate::id::FactHash)>,
     soft: soft::State,
-    topics: topic::State,
+    /// Lives of its as a sender of signals.
+    lives: u64,
     rng: ChaCha12Rng,
 }
 
@@ -98,7 +103,7 @@ impl Log2 for u64 {
 }
 
 /// Documents that the guest may not touch.
-fn private(world: &mut World) -> BTreeMap<Path, Vec<ChangeHash>> {
+pub(crate) fn private(world: &mut World) -> BTreeMap<Path, Vec<ChangeHash>> {
     let mut all = world.list(0);
     all.retain(|path, _| !path.as_str().starts_with("/pub/"));
     assert_eq!(all.len(), 2, "they are there");
@@ -106,7 +111,7 @@ fn private(world: &mut World) -> BTreeMap<Path, Vec<ChangeHash>> {
 }
 
 /// Looks at what was said on links without an end here: to members without the right nothing private, to strangers nothing.
-fn overhear(world: &mut World, stranger: LinkId) -> usize {
+pub(crate) fn overhear(world: &mut World, stranger: LinkId) -> usize {
     let mut bytes = 0;
     while let Some((link, frame)) = world.heard.pop_front() {
         bytes += frame.len();
@@ -152,24 +157,38 @@ fn conclude(mut world: World, guest: &Guest, stranger: LinkId, expected: &BTreeM
 }
 
 impl Guest {
-    fn new(world: &World) -> Self {
-        let key = guest();
+    pub(crate) fn new(world: &World) -> Self {
+        Self::of(world, guest(), world.facts.clone())
+    }
+
+    /// Somebody with a key of its own and no grant.
+    #[cfg(test)]
+    pub(crate) fn stranger(world: &World) -> Self {
+        Self::of(world, DeviceKey::from_seed(&[67; 32]), Vec::new())
+    }
+
+    fn of(world: &World, key: DeviceKey, facts: Vec<Fact>) -> Self {
         let owner = OwnerId { device: key.device(), peer: GUEST };
         let terms = LeaseTerms { ttl: std::time::Duration::from_secs(15), period: std::time::Duration::from_secs(5) };
         let incarnation = soft::incarnation(world.now().wall, Incarnation(7));
-        let mut topics = topic::State::new(world.space, owner, 1, Timestamp::ZERO);
-        topics.connect(LinkId(0), GUEST, vec![Prefix::root()], Timestamp::ZERO);
         let mut soft = soft::State::new(world.space, owner, incarnation, terms);
         soft.connect(LinkId(0), vec![Prefix::root()]);
         let rng = ChaCha12Rng::from_seed([7; 32]);
-        Self { key, link: LinkId(0), tag: [0; 4], number: 1, newest: None, soft, topics, rng }
+        let (link, tag, recorded) = (LinkId(0), [0; 4], Vec::new());
+        Self { key, link, tag, facts, recorded, number: 1, newest: None, soft, lives: 0, rng }
     }
 
     /// Links and proves its membership, as an honest peer would.
-    fn enter(&mut self, world: &mut World) {
-        self.link = world.link();
+    pub(crate) fn enter(&mut self, world: &mut World) {
+        let link = world.link();
+        world.input(0, Input::Linked { link, peer: GUEST, initiator: false });
+        self.enter_as(world, link, GUEST);
+    }
+
+    /// Proves its membership on a link that is open.
+    pub(crate) fn enter_as(&mut self, world: &mut World, link: LinkId, peer: PeerId) {
+        self.link = link;
         self.number = 1;
-        world.input(0, Input::Linked { link: self.link, peer: GUEST, initiator: false });
         let hello = world.heard.iter().filter(|(link, _)| *link == self.link).find_map(|(_, frame)| {
             let messages = decode_frame(frame).expect("an own frame reads");
             messages.into_iter().find_map(|(message, _)| match message {
@@ -181,14 +200,14 @@ impl Guest {
         let Some(theirs) = hello else { return };
         let handshake = Handshake {
             space: world.space,
-            initiator: GUEST,
+            initiator: peer,
             acceptor: world.peer(0),
             initiator_nonce: [9; 16],
             acceptor_nonce: theirs,
         };
         let tag = handshake.tag_of(Side::Initiator);
         self.tag = *tag.first_chunk().expect("four of 16 bytes");
-        let roster = Roster::load(world.space, world.facts.clone());
+        let roster = Roster::load(world.space, self.facts.clone());
         let present = Present::create(&self.key, &handshake, Side::Initiator, None, &roster, world.now().wall);
         self.say(world, &Message::Hello { versions: vec![1], nonce: [9; 16], window: 1 << 20, epoch: 7 });
         self.say(world, &Message::Open { tags: vec![tag] });
@@ -197,13 +216,13 @@ impl Guest {
         self.say(world, &Message::Interests { space: self.tag, prefixes, facts_root: [0; 24], facts: 0 });
     }
 
-    fn say(&self, world: &mut World, message: &Message) {
+    pub(crate) fn say(&self, world: &mut World, message: &Message) {
         let mut bytes = Vec::new();
         message.append_to(&mut bytes);
         world.input(0, Input::Frame { link: self.link, bytes });
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.number += 1;
         self.number - 1
     }
@@ -276,7 +295,7 @@ impl Guest {
         (path, generation, document)
     }
 
-    fn update(&mut self, world: &mut World, documents: Vec<DocumentUpdate>) {
+    pub(crate) fn update(&mut self, world: &mut World, documents: Vec<DocumentUpdate>) {
         let number = self.next();
         self.say(world, &Message::Update { space: self.tag, number, documents });
     }
@@ -304,6 +323,20 @@ impl Guest {
     }
 
     /// A fact of any body, signed by the guest and in its chain.
+    /// A message about the space that this link is about.
+    #[cfg(test)]
+    pub(crate) fn tagged(&self, message: Message) -> Message {
+        let mut frame = Vec::new();
+        message.append_to(&mut frame);
+        let head = 1 + frame[1..].iter().position(|byte| byte & 0x80 == 0).map_or(0, |at| at + 1);
+        let about_a_space = !matches!(frame[0], 0 | 1 | 2 | 6 | 7 | 20 | 21 | 26 | 28);
+        if about_a_space && frame.len() >= head + 4 {
+            frame[head..head + 4].copy_from_slice(&self.tag);
+        }
+        let mut read = decode_frame(&frame).expect("an own frame reads");
+        read.pop().map_or(message, |(message, _)| message)
+    }
+
     fn fact(&mut self, world: &mut World, with: &[u8]) {
         let Some((&flags, bytes)) = with.split_first() else { return };
         let Ok(fact) = Fact::from_bytes(bytes) else { return };
@@ -321,22 +354,32 @@ impl Guest {
         self.say(world, &Message::Facts { space: self.tag, number, facts: vec![fact.to_bytes()] });
     }
 
-    fn soft(&mut self, world: &mut World, first: usize, with: &[u8]) {
+    pub(crate) fn soft(&mut self, world: &mut World, first: usize, with: &[u8]) {
+        self.soft_at(world, PATHS[first % 4], with);
+    }
+
+    pub(crate) fn soft_at(&mut self, world: &mut World, at: &str, with: &[u8]) {
         let now = world.now();
         let value: std::sync::Arc<[u8]> = with.into();
-        let _ = self.soft.set(now, (&self.key, &mut self.rng), path(PATHS[first % 4]), value);
+        let _ = self.soft.set(now, (&self.key, &mut self.rng), path(at), value);
         self.soft.tick(now, &self.key, &mut self.rng);
         for message in self.soft.poll_link(LinkId(0), now.mono, true) {
-            self.say(world, &Message::Soft { space: self.tag, body: message.to_bytes() });
+            let body = message.to_bytes();
+            self.recorded.push(body.clone());
+            self.say(world, &Message::Soft { space: self.tag, body });
         }
     }
 
-    fn topic(&mut self, world: &mut World, first: usize, with: &[u8]) {
+    /// Publishes, whatever the rate: each signal is the first of another life.
+    pub(crate) fn topic(&mut self, world: &mut World, first: usize, with: &[u8]) {
         let now = world.now();
-        let _ = self.topics.publish(now, &self.key, path(PATHS[first % 4]), with.into());
-        self.topics.tick(now.mono);
-        // Whatever the window: it is the receiver's bounds that are looked at.
-        for body in self.topics.poll_link(LinkId(0), now.mono) {
+        self.lives += 1;
+        let owner = OwnerId { device: self.key.device(), peer: GUEST };
+        let mut life = topic::State::new(world.space, owner, self.lives, Timestamp::ZERO);
+        // Signals do not go back to their sender: this one goes to whoever is not it.
+        life.connect(LinkId(1), STRANGER, vec![Prefix::root()], Timestamp::ZERO);
+        let _ = life.publish(now, &self.key, path(PATHS[first % 4]), with.into());
+        for body in life.poll_link(LinkId(1), now.mono) {
             self.say(world, &Message::Topic { space: self.tag, body });
         }
     }

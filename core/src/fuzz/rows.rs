@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use super::statements::{stored, stored_endorsements};
 use super::world::World;
-use super::{Target, Verdict, join, parts, strict};
+use super::{Target, Verdict, growing, join, parts, strict};
 use crate::document::quarantine::Bisection;
 use crate::document::row::StoredRow;
 use crate::document::{Cursor, Value};
 use crate::engine::index::Entry;
 use crate::engine::keys::{self, SpaceRecord};
-use crate::id::{ChangeHash, DeviceId, DocumentId, Path, PeerId, Prefix, SpaceId};
+use crate::id::{ChangeHash, DeviceId, DocumentId, Path, PeerId, Prefix, Seed, SpaceId};
 use crate::io::Table;
 use crate::reconcile::{LtHash, Sketch, Summary};
 use crate::session::{Bookmark, Ranges, Vouched};
@@ -30,14 +30,14 @@ fn row(bytes: &[u8]) -> Verdict {
     let parts = parts(rest);
     let (key, value) = (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
     let verdict = match kind {
-        0 => strict::<SpaceRecord>(value),
+        0 => growing::<SpaceRecord>(value),
         1 => index_row(key, value),
         2 => stored(key, value),
         3 => match StoredRow::read(key, value) {
             Ok(row) => Verdict::accepted(row.bytes.len().min(9) as u64),
             Err(error) => Verdict::refused(&error),
         },
-        4 => strict::<Vouched>(value),
+        4 => growing::<Vouched>(value),
         5 => strict::<Ranges>(value),
         6 => strict::<LtHash>(value),
         7 => strict::<Sketch>(value),
@@ -80,7 +80,7 @@ fn row_seeds() -> Vec<Vec<u8>> {
     let record = SpaceRecord {
         id: SpaceId([1; 32]),
         name: "default".into(),
-        root_seed: Some([2; 32]),
+        root_seed: Some(Seed([2; 32])),
         interests: Some(vec![Prefix::root()]),
         addresses: vec!["/ip4/192.0.2.7/tcp/4801".into()],
     };

@@ -58,7 +58,7 @@ fn frames() -> Vec<Vec<u8>> {
 }
 
 /// One message of each kind.
-pub(super) fn messages() -> Vec<Message> {
+pub(crate) fn messages() -> Vec<Message> {
     let (space, domain) = ([1; 4], [2; 4]);
     let path = || Path::parse("/a/b").expect("a path");
     let hash = ChangeHash([3; 32]);

@@ -21,13 +21,15 @@ const MAX_OUTPUTS: usize = 4_096;
 const MAX_STEPS: usize = 50_000;
 
 /// What stands in a document that only members with a right to all may read.
-pub(super) const SECRET: &str = "NOT-FOR-GUESTS";
+pub(crate) const SECRET: &str = "NOT-FOR-GUESTS";
 
 /// One engine with its store.
 struct Seat {
     engine: Engine,
     store: Memory,
     inbox: VecDeque<Input>,
+    /// Answers of the storage that are held back, while they are.
+    held: Option<VecDeque<Input>>,
     wake: Option<Timestamp>,
     peer: Option<PeerId>,
     failed: bool,
@@ -36,12 +38,14 @@ struct Seat {
 }
 
 impl Seat {
-    fn new(n: u8, store: Memory) -> Self {
-        let config = EngineConfig { store_identity: store.identity(), ..EngineConfig::default() };
+    fn new(n: u8, store: Memory, set: &dyn Fn(&mut EngineConfig)) -> Self {
+        let mut config = EngineConfig { store_identity: store.identity(), ..EngineConfig::default() };
+        set(&mut config);
         Self {
             engine: Engine::new(config, [n + 1; 32]),
             store,
             inbox: VecDeque::new(),
+            held: None,
             wake: None,
             peer: None,
             failed: false,
@@ -60,38 +64,38 @@ struct Prepared {
 
 /// Engines and the links between them. Seat 0 is the one that is spoken to; seat 1, where there is one, is an honest member
 /// that only ever speaks with seat 0.
-pub(super) struct World {
+pub(crate) struct World {
     seats: Vec<Seat>,
     wires: BTreeMap<(usize, LinkId), (usize, LinkId)>,
     next_link: u64,
     micros: u64,
     /// The space.
-    pub(super) space: SpaceId,
+    pub(crate) space: SpaceId,
     /// What makes the guest a writer of `/pub`.
-    pub(super) facts: Vec<Fact>,
+    pub(crate) facts: Vec<Fact>,
     /// What seat 0 said on links that have no other end here.
-    pub(super) heard: VecDeque<(LinkId, Vec<u8>)>,
+    pub(crate) heard: VecDeque<(LinkId, Vec<u8>)>,
     /// Links of seat 0 that it closed, and why.
-    pub(super) closed: BTreeMap<LinkId, CloseReason>,
+    pub(crate) closed: BTreeMap<LinkId, CloseReason>,
     /// Bytes of the strong path that seat 0 sent to others.
-    pub(super) strong_bytes: usize,
+    pub(crate) strong_bytes: usize,
     /// Whether seat 0 and seat 1 fell out.
-    pub(super) fell_out: Option<CloseReason>,
+    pub(crate) fell_out: Option<CloseReason>,
 }
 
 /// The guest's device.
-pub(super) fn guest() -> DeviceKey {
+pub(crate) fn guest() -> DeviceKey {
     DeviceKey::from_seed(&[66; 32])
 }
 
-pub(super) fn path(text: &str) -> Path {
+pub(crate) fn path(text: &str) -> Path {
     Path::parse(text).expect("a path")
 }
 
 fn prepared() -> &'static Prepared {
     static PREPARED: OnceLock<Prepared> = OnceLock::new();
     PREPARED.get_or_init(|| {
-        let seats = (0..2).map(|n| Seat::new(n, Memory::new([n; 16]))).collect();
+        let seats = (0..2).map(|n| Seat::new(n, Memory::new([n; 16]), &|_| {})).collect();
         let mut world = World::of(seats, SpaceId([0; 32]), Vec::new());
         (0..2).for_each(|n| world.start(n));
         world.settle();
@@ -126,20 +130,25 @@ impl World {
         }
     }
 
-    fn copy(count: u8) -> Self {
+    fn copy(count: u8, set: &dyn Fn(&mut EngineConfig)) -> Self {
         let Prepared { stores, space, facts } = prepared();
-        let seats = (0..count).zip(stores).map(|(n, store)| Seat::new(n, store.clone())).collect();
+        let seats = (0..count).zip(stores).map(|(n, store)| Seat::new(n, store.clone(), set)).collect();
         Self { micros: 100_000_000, ..Self::of(seats, *space, facts.clone()) }
     }
 
     /// The founder's store, not yet opened.
-    pub(super) fn one() -> Self {
-        Self::copy(1)
+    pub(crate) fn one() -> Self {
+        Self::copy(1, &|_| {})
     }
 
     /// The founder and an honest member, opened and linked with each other, in step.
-    pub(super) fn two() -> Self {
-        let mut world = Self::copy(2);
+    pub(crate) fn two() -> Self {
+        Self::two_with(&|_| {})
+    }
+
+    /// The same with engines that are configured otherwise.
+    pub(crate) fn two_with(set: &dyn Fn(&mut EngineConfig)) -> Self {
+        let mut world = Self::copy(2, set);
         (0..2).for_each(|n| world.start(n));
         world.settle();
         let (near, far) = (world.link(), world.link());
@@ -154,7 +163,7 @@ impl World {
         world
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             mono: Timestamp::from_micros(self.micros),
             wall: WallTime(1_790_000_000_000 + self.micros as i64 / 1_000),
@@ -162,44 +171,44 @@ impl World {
     }
 
     /// A number for a new link.
-    pub(super) fn link(&mut self) -> LinkId {
+    pub(crate) fn link(&mut self) -> LinkId {
         self.next_link += 1;
         LinkId(self.next_link)
     }
 
     /// Opens a store.
-    pub(super) fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         self.seats[n].inbox.push_back(Input::Wake);
     }
 
-    pub(super) fn is_open(&self, n: usize) -> bool {
+    pub(crate) fn is_open(&self, n: usize) -> bool {
         self.seats[n].peer.is_some() && !self.seats[n].failed
     }
 
     /// Who seat `n` is, once open.
-    pub(super) fn peer(&self, n: usize) -> PeerId {
+    pub(crate) fn peer(&self, n: usize) -> PeerId {
         self.seats[n].peer.expect("the store is open")
     }
 
     /// Hands seat `n` an input and lets everything come to rest.
-    pub(super) fn input(&mut self, n: usize, input: Input) {
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
         self.seats[n].inbox.push_back(input);
         self.settle();
     }
 
     /// Puts a row into a store behind its engine's back.
-    pub(super) fn overwrite(&mut self, n: usize, table: Table, key: &[u8], value: &[u8]) {
+    pub(crate) fn overwrite(&mut self, n: usize, table: Table, key: &[u8], value: &[u8]) {
         let put = WriteOp::Put(table, key.to_vec(), value.to_vec());
         let written = self.seats[n].store.write(&[(&[put], None)]);
         assert!(written.iter().all(Result::is_ok), "memory takes what is written");
     }
 
-    pub(super) fn rows(&self, n: usize, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn rows(&self, n: usize, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.seats[n].store.table(table)
     }
 
     /// Runs until nothing happens but waiting.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..MAX_STEPS {
             let Some(n) = (0..self.seats.len()).find(|n| !self.seats[*n].inbox.is_empty()) else { return };
             self.step(n);
@@ -221,7 +230,7 @@ impl World {
     }
 
     /// Lets time pass; engines are woken when they asked for it.
-    pub(super) fn run_for(&mut self, millis: u64) {
+    pub(crate) fn run_for(&mut self, millis: u64) {
         let end = self.micros + millis * 1_000;
         self.settle();
         loop {
@@ -248,7 +257,9 @@ impl World {
             Output::Send { link, bytes } => {
                 assert!(bytes.len() <= crate::io::MAX_FRAME, "a frame over its bound");
                 match self.wires.get(&(n, link)) {
-                    Some((to, far)) => self.seats[*to].inbox.push_back(Input::Frame { link: *far, bytes }),
+                    Some((to, far)) => {
+                        self.seats[*to].inbox.push_back(Input::Frame { link: *far, bytes });
+                    }
                     None if n == 0 => self.heard.push_back((link, bytes)),
                     None => {}
                 }
@@ -287,7 +298,16 @@ impl World {
             }
             StorageWork::Read { ops } => seat.store.read(ops).map(StorageReply::Read),
         };
-        seat.inbox.push_back(Input::StorageDone { ticket: task.ticket, result });
+        let done = Input::StorageDone { ticket: task.ticket, result };
+        seat.held.as_mut().unwrap_or(&mut seat.inbox).push_back(done);
+    }
+
+    /// Holds back what the storage of seat `n` answers, or lets it go.
+    #[cfg(test)]
+    pub(crate) fn hold_storage(&mut self, n: usize, hold: bool) {
+        let held = std::mem::replace(&mut self.seats[n].held, hold.then(VecDeque::new));
+        self.seats[n].inbox.extend(held.into_iter().flatten());
+        self.settle();
     }
 
     fn on_event(&mut self, n: usize, event: Event) {
@@ -303,7 +323,7 @@ impl World {
     }
 
     /// Asks an engine; the answer if it comes without waiting.
-    pub(super) fn ask(&mut self, n: usize, command: Command) -> Option<Result<Reply, CommandError>> {
+    pub(crate) fn ask(&mut self, n: usize, command: Command) -> Option<Result<Reply, CommandError>> {
         self.seats[n].requests += 1;
         let request = RequestId(self.seats[n].requests);
         self.input(n, Input::Command { request, command });
@@ -323,7 +343,7 @@ impl World {
     }
 
     /// Puts a key into a document; its heads then.
-    pub(super) fn edit(&mut self, n: usize, at: &str, key: &str, text: &str) -> Option<Vec<ChangeHash>> {
+    pub(crate) fn edit(&mut self, n: usize, at: &str, key: &str, text: &str) -> Option<Vec<ChangeHash>> {
         let (space, path) = (self.space, path(at));
         let open = Command::Open { space, path, template: Template::default() };
         let Some(Ok(Reply::Document { cell, .. })) = self.ask(n, open) else { return None };
@@ -337,7 +357,7 @@ impl World {
     }
 
     /// Documents with their heads.
-    pub(super) fn list(&mut self, n: usize) -> BTreeMap<Path, Vec<ChangeHash>> {
+    pub(crate) fn list(&mut self, n: usize) -> BTreeMap<Path, Vec<ChangeHash>> {
         let (space, prefix) = (self.space, Prefix::root());
         match self.ask(n, Command::List { space, prefix, after: None, limit: 1_000 }) {
             Some(Ok(Reply::List { items, .. })) => items.into_iter().map(|item| (item.path, item.heads)).collect(),
@@ -345,7 +365,7 @@ impl World {
         }
     }
 
-    pub(super) fn status(&mut self, n: usize) -> StatusReport {
+    pub(crate) fn status(&mut self, n: usize) -> StatusReport {
         match self.call(n, Command::Status) {
             Ok(Reply::Status(status)) => *status,
             other => panic!("no figures: {other:?}"),
@@ -353,7 +373,7 @@ impl World {
     }
 
     /// Reads every document, and closes.
-    pub(super) fn use_it(&mut self, n: usize) {
+    pub(crate) fn use_it(&mut self, n: usize) {
         let _ = self.ask(n, Command::Status);
         for path in self.list(n).into_keys() {
             let _ = self.ask(n, Command::Read { space: self.space, path: path.clone() });

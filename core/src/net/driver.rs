@@ -430,7 +430,7 @@ impl<M: Machine> Driver<M> {
         match event {
             Event::Reply { request, result } => self.on_reply(request, result),
             Event::Opened { device, peer_seed, incarnation, spaces } => {
-                if let Err(error) = self.start_network(device, peer_seed, incarnation, &spaces) {
+                if let Err(error) = self.start_network(device, *peer_seed, incarnation, &spaces) {
                     self.fail(error);
                 }
             }
