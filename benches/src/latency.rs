@@ -5,8 +5,9 @@
 //! one monotonic clock. Peers take turns sample by sample, so that whatever else the machine does meets all of them alike,
 //! and each sample begins when everything before it has settled.
 //!
-//! **Durability.** Foreshore syncs a change to disk before it leaves and before the watcher is told. samod neither syncs nor
-//! waits for its files; it runs once with storage that syncs each file, against which the goals are, and once as it is.
+//! **Durability.** Neither waits for a disk before a change leaves, or before the watcher of a document is told. Foreshore
+//! acknowledges an edit once it is synced; samod does not say when. It runs once with storage that syncs each file, against
+//! which the goals are, and once as it is.
 
 mod ours;
 mod theirs;
@@ -60,7 +61,9 @@ async fn latency(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         report.figure(&format!("{name}_us_samod"), synced[at], "µs");
         report.figure(&format!("{name}_us_samod_unsynced"), loose[at], "µs");
     }
-    report.note("ours: one fsync before a change leaves, one before the watcher is told; samod waits for no file");
+    report.note(
+        "ours: a change leaves and is shown while it is written and synced on either side; samod waits for no file",
+    );
     report.note("vs_samod: samod with storage that syncs each file; unsynced: with its own storage, which does not");
     Ok(())
 }

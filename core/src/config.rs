@@ -56,6 +56,12 @@ pub struct EngineConfig {
     pub compact_after: Duration,
     /// Whether fresh changes are pushed at once. Default true; reconciliation alone converges too, a period later.
     pub push: bool,
+    /// Whether changes are pushed, and shown in documents that are open, while they are being written, instead of once they
+    /// are durable. Saves a disk's delay at either end of each hop. What is acknowledged, indexed, told to prefix watches or
+    /// compared with peers is durable all the same, and an own change that a crash takes from here comes back from who
+    /// got it: no later life of the store signs as the one that made it. Default true, and false in a browser, where a
+    /// page makes its edits again when the tab that was to store them is gone: whoever had got them would have them twice.
+    pub run_ahead: bool,
     /// Whether a space of more than a dozen known peers is spread over few neighbours, chosen here: links with them are asked
     /// for, and others given up. Default true. Without it every link is a neighbour, which costs everybody as many copies
     /// of a change's announcement as it has links.
@@ -102,6 +108,7 @@ impl Default for EngineConfig {
             push_interval: Duration::from_millis(20),
             compact_after: Duration::from_secs(5),
             push: true,
+            run_ahead: !cfg!(target_arch = "wasm32"),
             overlay: true,
             soft_ttl: Duration::from_secs(15),
             soft_period: Duration::from_secs(5),

@@ -166,6 +166,8 @@ pub struct Engine {
     loads: usize,
     /// Peers' arrival numbers up to which everything is here, by log epoch and space.
     cursors: BTreeMap<(u64, SpaceId), u64>,
+    /// The life before this one ended in a crash.
+    crashed: bool,
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
     markers: marker::Markers,
@@ -213,6 +215,7 @@ impl Engine {
             pending_loads: BTreeSet::new(),
             loads: 0,
             cursors: BTreeMap::new(),
+            crashed: false,
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
             markers: marker::Markers::default(),

@@ -38,7 +38,7 @@ pub(crate) fn seeds(scenario: Option<&str>, count: u64) -> anyhow::Result<()> {
 }
 
 fn simulate(from: u64, count: u64, extra: &[&str]) -> anyhow::Result<()> {
-    let mut command = cargo("run --quiet --package foreshore-tests --bin sim --");
+    let mut command = cargo("run --quiet --profile seeds --package foreshore-sim --");
     command.args(["--from", &from.to_string(), "--seeds", &count.to_string()]).args(extra);
     cargo::run(command).context("a seed failed; each failure above says how to replay it")
 }

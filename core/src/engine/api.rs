@@ -434,6 +434,15 @@ pub enum Event {
         /// Whether a peer's bytes caused it.
         remote: bool,
     },
+    /// A hydrated document shows what peers sent, which is not durable yet: [`Event::DocumentChanged`] follows.
+    DocumentShown {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Which.
+        document: DocumentId,
+    },
     /// A soft entry was set or deleted, or lapsed with its owner.
     SoftChanged {
         /// The space.

@@ -64,6 +64,8 @@ pub(super) struct Draft {
     pub(super) compacted: bool,
     /// It has opened without harm.
     proven: bool,
+    /// The hydrated document has what others made, and its watchers know.
+    pub(super) shown: bool,
 }
 
 /// What happens when a batch is durable.
@@ -79,6 +81,8 @@ pub(super) struct Effects {
     pub(super) facts: Vec<(SpaceId, Vec<FactHash>, BTreeSet<LinkId>)>,
     pub(super) interests_changed: BTreeSet<SpaceId>,
     pub(super) holds_back: bool,
+    /// Links that were handed changes of it before they are durable here.
+    pub(super) ahead: BTreeSet<LinkId>,
     pub(super) closing: Option<RequestId>,
     pub(super) reload: BTreeSet<DocumentId>,
     pub(super) opened: Vec<SpaceId>,
@@ -197,6 +201,7 @@ impl Engine {
                 remote: false,
                 compacted: false,
                 proven: false,
+                shown: false,
             }
         })
     }
@@ -418,7 +423,33 @@ impl Engine {
         if batch.ops.is_empty() {
             self.apply(batch.effects);
         } else {
+            self.run_ahead(&mut batch.effects);
             self.fly(batch.ops, batch.effects);
+        }
+    }
+
+    /// Shows and pushes what a write is about to make durable, instead of after it ([`EngineConfig::run_ahead`]). Only
+    /// changes: what they mean for the index, the roots, and whoever waits for durability, follows the write.
+    ///
+    /// [`EngineConfig::run_ahead`]: crate::config::EngineConfig::run_ahead
+    fn run_ahead(&mut self, effects: &mut Effects) {
+        if !self.config.run_ahead || effects.holds_back {
+            return;
+        }
+        for draft in &mut effects.drafts {
+            if draft.fresh.is_empty() || !draft.tombstones.is_empty() || draft.entry.deleted() || draft.compacted {
+                continue;
+            }
+            // What crashes a peer when it is shown must be in the store by then, or nobody would find it there, and it would
+            // be fetched and shown again: after a crash nothing is shown before that.
+            draft.shown = !self.crashed && self.show_remote(draft);
+            if draft.shown {
+                let (space, path) = (draft.space, draft.entry.path.clone());
+                self.emit(Event::DocumentShown { space, path, document: draft.entry.id });
+            }
+            let told = self.push(draft);
+            draft.fresh.iter_mut().for_each(|fresh| fresh.senders.extend(told.iter().copied()));
+            effects.ahead.extend(told);
         }
     }
 

@@ -45,6 +45,8 @@ struct Ready {
     spaces: Vec<Space>,
     cursors: BTreeMap<(u64, SpaceId), u64>,
     life: u64,
+    /// The store was not closed when it was last open.
+    crashed: bool,
 }
 
 impl Engine {
@@ -114,6 +116,7 @@ impl Engine {
         let (device, incarnation) = (ready.identity.device, ready.identity.incarnation);
         self.identity = Some(ready.identity);
         self.cursors = ready.cursors;
+        self.crashed = ready.crashed;
         self.topics.life = ready.life;
         self.markers = super::marker::Markers::load(&opening.meta);
         self.load_sessions(&opening.meta, &ready.spaces);
@@ -210,8 +213,9 @@ impl Opening {
         }
         let identity = Identity { device: key.device(), peer, key, incarnation: Incarnation(incarnation), log_epoch };
         let cursors = self.cursors(&spaces);
+        let crashed = kept.is_none() && self.meta.contains_key(b"device".as_slice());
         let peer_seed = Seed(peer_seed);
-        Ok((Ready { identity, peer_seed, epoch, spaces, cursors, life }, ops))
+        Ok((Ready { identity, peer_seed, epoch, spaces, cursors, life, crashed }, ops))
     }
 
     fn cursors(&self, spaces: &[Space]) -> BTreeMap<(u64, SpaceId), u64> {

@@ -3,7 +3,8 @@
 //!
 //! A change goes to every neighbour that wants its path. *Own* changes go eagerly to all of them: one hop. What is
 //! *forwarded* goes eagerly along a tree and is announced by its hash elsewhere. The tree makes itself: whoever receives a
-//! change for the second time asks the later sender to announce from now on ([`Message::PruneAuthor`]); whoever does not
+//! change for the second time asks the later sender to announce from now on ([`Message::PruneAuthor`]); whoever hears of one
+//! much earlier than it comes, or loses the link that brought it, asks to have it pushed ([`Message::GraftAuthor`]); whoever does not
 //! receive an announced change within [`GRAFT_AFTER`] asks for it and for eagerness ([`Message::Graft`]); whoever does not
 //! receive what a pushed change stands on, asks for that by hash ([`Message::Fetch`]).
 //!
@@ -43,6 +44,9 @@ const FRESH_BYTES: usize = 1 << 20;
 /// interval and a round trip, with room for a busy machine. Shorter mends a broken tree sooner and asks for more that was
 /// on its way.
 const GRAFT_AFTER: Duration = Duration::from_millis(500);
+/// How much earlier than the change its announcement comes where that would have been the faster way: more than what changes
+/// gather for, and than what a disk takes to let the next batch begin.
+const HEAD_START: Duration = Duration::from_millis(25);
 /// Most documents of which something is waited for on a link; beyond it the roots are compared.
 const MAX_EXPECTED: usize = 4_096;
 /// How often a peer is told how far into our log it has come. A link that breaks costs what was sent since, once more.
@@ -102,6 +106,8 @@ struct FreshDocument {
 pub(super) struct Recent {
     first: BTreeMap<ChangeHash, LinkId>,
     order: VecDeque<ChangeHash>,
+    /// Which link brought an author's latest change first: where this peer hangs in that author's trees.
+    feeds: BTreeMap<(SpaceId, AuthorTag), LinkId>,
 }
 
 impl Recent {
@@ -118,6 +124,23 @@ impl Recent {
 
     pub(super) fn first_sender(&self, change: &ChangeHash) -> Option<LinkId> {
         self.first.get(change).copied()
+    }
+
+    pub(super) fn note_feed(&mut self, space: SpaceId, author: AuthorTag, link: LinkId) {
+        if self.feeds.len() >= MAX_TREES && !self.feeds.contains_key(&(space, author)) {
+            self.feeds.pop_first();
+        }
+        self.feeds.insert((space, author), link);
+    }
+
+    /// Forgets a link that brings nothing any more, and returns whose changes it brought.
+    fn cut(&mut self, link: LinkId, space: Option<SpaceId>) -> Vec<(SpaceId, AuthorTag)> {
+        let cut = |(key, feed): (&(SpaceId, AuthorTag), &LinkId)| {
+            (*feed == link && space.is_none_or(|space| space == key.0)).then_some(*key)
+        };
+        let cut: Vec<(SpaceId, AuthorTag)> = self.feeds.iter().filter_map(cut).collect();
+        self.feeds.retain(|key, _| !cut.contains(key));
+        cut
     }
 }
 
@@ -154,6 +177,11 @@ impl Tree {
     /// Whether nothing is waited for.
     pub(super) fn is_complete(&self) -> bool {
         self.expected.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn pruned_count(&self) -> usize {
+        self.pruned.len()
     }
 
     /// Other domains have other trees.
@@ -194,6 +222,27 @@ impl Tree {
         }
     }
 
+    /// The peer wants an author's changes in a domain pushed again.
+    pub(super) fn on_graft_author(&mut self, domain: DomainTag, author: AuthorTag) {
+        self.lazy_domains.remove(&domain);
+        self.lazy.remove(&(domain, author));
+    }
+
+    /// Forgets that the peer was asked to announce an author's changes, and returns the domains in which it was.
+    fn unprune(&mut self, author: AuthorTag, since: impl Fn(Timestamp) -> bool) -> Vec<DomainTag> {
+        let meant =
+            |(tree, at): (&(DomainTag, AuthorTag), &Timestamp)| (tree.1 == author && since(*at)).then_some(tree.0);
+        let domains: Vec<DomainTag> = self.pruned.iter().filter_map(meant).collect();
+        domains.iter().for_each(|domain| _ = self.pruned.remove(&(*domain, author)));
+        domains
+    }
+
+    /// What was announced and is waited for does not come any more the way it was to come.
+    fn hurry(&mut self, now: Timestamp) {
+        let announced = |(_, expected): &&mut (Timestamp, Expected)| matches!(expected, Expected::Announced(_));
+        self.expected.values_mut().filter(announced).for_each(|(at, _)| *at = now);
+    }
+
     /// Asks the peer to announce, unless that was just done. Whether it is to be sent.
     fn prune(&mut self, tree: (DomainTag, AuthorTag), now: Timestamp) -> bool {
         if self.pruned.get(&tree).is_some_and(|at| *at + PRUNE_AGAIN > now) {
@@ -218,13 +267,20 @@ fn domain_of(domains: &[Prefix], path: &Path) -> Option<DomainTag> {
 }
 
 impl Engine {
-    /// Hands a durable draft to every link that wants it.
-    pub(super) fn push(&mut self, draft: &Draft) {
+    /// Hands a draft to every link that wants it, and returns those that will get it.
+    pub(super) fn push(&mut self, draft: &Draft) -> Vec<LinkId> {
         let (space, path, id) = (draft.space, &draft.entry.path, draft.entry.id);
         let (now, interval) = (self.now.mono, self.config.push_interval);
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
+        let (mut told, mut faster) = (Vec::new(), Vec::new());
         for (link_id, link) in &mut self.links {
             let Some(common) = link.spaces.get_mut(&space) else { continue };
+            if let Some((at, Expected::Announced(change))) = common.tree.expected.get(&id)
+                && *at + HEAD_START <= now + GRAFT_AFTER
+                && let Some(late) = draft.fresh.iter().find(|f| !f.local && f.hash.0.starts_with(change))
+            {
+                faster.push((*link_id, late.author));
+            }
             if let Some((_, Expected::Announced(change))) = common.tree.expected.get(&id)
                 && (draft.entry.deleted() || log.is_some_and(|log| log.contains_prefix(change)))
             {
@@ -269,6 +325,21 @@ impl Engine {
             if tombstones {
                 document.tombstones.extend(draft.tombstones.iter().cloned());
             }
+            told.push(*link_id);
+        }
+        faster.into_iter().for_each(|(link, author)| self.try_faster(link, space, author));
+        told
+    }
+
+    /// A link announced a change that another brought only later: what was the fastest way once is none any more. The next
+    /// change comes both ways, and the slower one is pruned.
+    fn try_faster(&mut self, id: LinkId, space: SpaceId, author: AuthorTag) {
+        let now = self.now.mono;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(common) = link.spaces.get_mut(&space).filter(|common| !common.quiet) else { return };
+        for domain in common.tree.unprune(author, |since| since + PRUNE_AGAIN <= now) {
+            link.out.control(Message::GraftAuthor { space: common.tag, domain, author });
+            self.busy_links.insert(id);
         }
     }
 
@@ -461,6 +532,26 @@ impl Engine {
         if common.tree.prune((domain, tag), now) {
             link.out.control(Message::PruneAuthor { space: common.tag, domain, author: tag });
             self.busy_links.insert(prune);
+        }
+    }
+
+    /// A link is gone, or is no neighbour any more. Whose changes came over it would be heard of only as they are announced
+    /// elsewhere, and asked for [`GRAFT_AFTER`] that: everybody who was asked to announce them is asked to push them again,
+    /// and the next one shows who is first. Costs a copy of one change from each of them.
+    pub(super) fn regrow(&mut self, lost: LinkId, space: Option<SpaceId>) {
+        let now = self.now.mono;
+        for (space, author) in self.recent.cut(lost, space) {
+            let mut hurried = Vec::new();
+            for (id, link) in self.links.iter_mut().filter(|(id, _)| **id != lost) {
+                let Some(common) = link.spaces.get_mut(&space).filter(|common| !common.quiet) else { continue };
+                for domain in common.tree.unprune(author, |_| true) {
+                    link.out.control(Message::GraftAuthor { space: common.tag, domain, author });
+                    self.busy_links.insert(*id);
+                }
+                common.tree.hurry(now);
+                hurried.push(*id);
+            }
+            hurried.into_iter().for_each(|id| self.ask_overdue(id));
         }
     }
 

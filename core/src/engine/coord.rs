@@ -55,6 +55,10 @@ const EARLY_BYTES: usize = 4_096;
 /// Commands that wait until the store's rows are read.
 const MAX_PARKED: usize = 4_096;
 
+/// How often a newcomer is asked for its store until it answers, and how long.
+const ENLIST_AGAIN: Duration = Duration::from_secs(1);
+const ENLIST_TIMEOUT: Duration = Duration::from_secs(10);
+
 const TALK: u8 = 0;
 const ENLIST: u8 = 1;
 const ENLISTED: u8 = 2;
@@ -66,6 +70,15 @@ enum Loaded {
     No,
     Reading,
     Yes,
+}
+
+/// A newcomer that was asked for its store.
+#[derive(Debug)]
+struct Enlisting {
+    /// Who waits for it.
+    request: RequestId,
+    ask_at: Timestamp,
+    until: Timestamp,
 }
 
 /// A write of the strong path.
@@ -112,7 +125,7 @@ pub(super) struct CoordSide {
     /// Frames of linked peers that have not proved yet to be members.
     early: BTreeMap<PeerId, Vec<Vec<u8>>>,
     /// Newcomers that were asked for their store, and who waits for it.
-    enlisting: BTreeMap<(SpaceId, PeerId), RequestId>,
+    enlisting: BTreeMap<(SpaceId, PeerId), Enlisting>,
     clock: Clock,
     /// The present, sleep included, in milliseconds.
     now: u64,
@@ -250,12 +263,7 @@ impl Engine {
         let asked: Vec<(SpaceId, PeerId)> =
             self.coord.enlisting.keys().filter(|(_, other)| *other == peer).copied().collect();
         for key in asked {
-            if let Some(request) = self.coord.enlisting.remove(&key) {
-                self.reply(
-                    request,
-                    Err(CoordFailure::ChangeLater("the connection with that peer broke".into()).into()),
-                );
-            }
+            self.give_up_enlisting(&key, "the connection with that peer broke");
         }
         let now = self.coord.now;
         self.coord.programs.values_mut().for_each(|program| program.client.gone(now, peer));
@@ -393,8 +401,8 @@ impl Engine {
 
     fn on_enlisted(&mut self, space: SpaceId, peer: PeerId, store: &[u8]) {
         if store.is_empty() {
-            if let Some(request) = self.coord.enlisting.remove(&(space, peer)) {
-                self.reply(request, Err(CoordFailure::CannotVote.into()));
+            if let Some(asked) = self.coord.enlisting.remove(&(space, peer)) {
+                self.reply(asked.request, Err(CoordFailure::CannotVote.into()));
             }
             return;
         }
@@ -402,7 +410,7 @@ impl Engine {
         let Ok(store) = r.u64_le("store").and_then(|store| r.finish().map(|()| store)) else {
             return self.coord_violation(peer);
         };
-        let Some(request) = self.coord.enlisting.remove(&(space, peer)) else { return };
+        let Some(Enlisting { request, .. }) = self.coord.enlisting.remove(&(space, peer)) else { return };
         let member = Member { peer, store: StoreId(store) };
         let outcome = match self.coord.voters.get_mut(&space) {
             Some(voter) => voter.operate(|group| group.add_learner(member)).map_err(CoordFailure::from_change),
@@ -410,6 +418,32 @@ impl Engine {
         };
         let reply = outcome.map(|_| super::Reply::Coord(CoordReply::Done)).map_err(Into::into);
         self.reply(request, reply);
+    }
+
+    fn give_up_enlisting(&mut self, key: &(SpaceId, PeerId), why: &str) {
+        if let Some(asked) = self.coord.enlisting.remove(key) {
+            self.reply(asked.request, Err(CoordFailure::ChangeLater(why.into()).into()));
+        }
+    }
+
+    /// Asks newcomers again that have said nothing: one that has not heard yet that it may vote stays silent, and will have
+    /// heard a moment later. Who goes on saying nothing is not waited for for ever.
+    fn ask_newcomers(&mut self) {
+        let now = self.now.mono;
+        let due: Vec<(SpaceId, PeerId)> =
+            self.coord.enlisting.iter().filter(|(_, asked)| asked.ask_at <= now).map(|(key, _)| *key).collect();
+        for key in due {
+            let (space, peer) = key;
+            let generation = self.coord.voters.get(&space).map(|voter| voter.group().identity().generation);
+            match (self.coord.enlisting.get_mut(&key), generation) {
+                (Some(asked), Some(generation)) if asked.until > now => {
+                    asked.ask_at = now + ENLIST_AGAIN;
+                    self.send_coord(space, peer, ENLIST, &generation.to_bytes());
+                }
+                (_, Some(_)) => self.give_up_enlisting(&key, "that peer is connected and does not answer"),
+                (_, None) => self.give_up_enlisting(&key, "this peer is no voter any more"),
+            }
+        }
     }
 
     /// Takes over the present, sleep included.
@@ -435,6 +469,7 @@ impl Engine {
         // A peer that was held up does not make up for missed ticks: it would take everybody else for dead at once.
         self.coord.voters.values_mut().for_each(|voter| voter.tick(ms, wall));
         self.retry_coord_writes();
+        self.ask_newcomers();
         self.tick_programs();
     }
 

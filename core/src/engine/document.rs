@@ -333,15 +333,25 @@ impl Engine {
                 working.log = None;
             }
         }
-        if draft.remote
-            && let Some(cell) = &working.cell
-        {
-            let chunks: Vec<_> = draft.remote_chunks().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
-            if !chunks.is_empty() && !matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(()))) {
-                cell.retire();
-                working.cell = None;
-            }
+        if !draft.shown {
+            self.show_remote(draft);
         }
+    }
+
+    /// What others made reaches the hydrated document. Whether it did.
+    pub(super) fn show_remote(&mut self, draft: &Draft) -> bool {
+        let Some(working) = self.documents.get_mut(&draft.entry.id).filter(|_| draft.remote) else { return false };
+        let Some(cell) = &working.cell else { return false };
+        let chunks: Vec<_> = draft.remote_chunks().map(|(hash, bytes)| (hash, bytes.to_vec())).collect();
+        if chunks.is_empty() {
+            return false;
+        }
+        let shown = matches!(cell.with(|hot| hot.push_remote(chunks)), Ok(Ok(())));
+        if !shown {
+            cell.retire();
+            working.cell = None;
+        }
+        shown
     }
 
     /// Forgets the hydrated document; handles that hold it keep what they see until they open it anew.

@@ -280,6 +280,7 @@ impl Engine {
             let Some(first) = links.first() else { continue };
             if admitted.contains(hash) {
                 self.recent.note(*hash, *first);
+                self.recent.note_feed(space, author_tag(authors.get(actor)), *first);
             }
             if let Some(first) = self.recent.first_sender(hash) {
                 let author = authors.get(actor).copied();

@@ -228,6 +228,7 @@ impl Engine {
         self.overlay_unlinked(id, None);
         self.busy_links.remove(&id);
         self.sessions.forget_link(id);
+        self.regrow(id, None);
     }
 
     pub(super) fn close_link(&mut self, id: LinkId, reason: CloseReason) {
@@ -243,6 +244,7 @@ impl Engine {
             #[cfg(feature = "coord")]
             self.coord_unlinked(link.peer);
             self.busy_links.remove(&id);
+            self.regrow(id, None);
             self.out.push_back(Output::Close { link: id, reason });
         }
     }
@@ -389,6 +391,11 @@ impl Engine {
                 if common.domains.iter().any(|prefix| domain_tag(prefix) == domain) {
                     common.tree.on_prune_author(domain, author);
                 }
+                Ok(())
+            }
+            Message::GraftAuthor { domain, author, .. } => {
+                let link = self.links.get_mut(&id).expect("checked by the caller");
+                link.spaces.get_mut(&space).expect("found above").tree.on_graft_author(domain, author);
                 Ok(())
             }
             Message::Overlay { body, .. } => self.on_overlay(id, space, &body),

@@ -162,6 +162,7 @@ impl Engine {
         } else {
             self.soft_unlinked(id, Some(space));
             self.topic_unlinked(id, Some(space));
+            self.regrow(id, Some(space));
         }
         self.busy_links.insert(id);
     }

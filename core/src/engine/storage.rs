@@ -7,7 +7,7 @@ use super::batch::Effects;
 use super::ship::ShipmentRead;
 use super::{Engine, Event};
 use crate::id::DocumentId;
-use crate::io::{Output, ReadOp, StorageFailure, StorageReply, StorageTask, StorageWork, Ticket, WriteOp};
+use crate::io::{LinkId, Output, ReadOp, StorageFailure, StorageReply, StorageTask, StorageWork, Ticket, WriteOp};
 use crate::time::Timestamp;
 
 /// First pause before a failed write is tried again; doubles up to [`MAX_BACKOFF`].
@@ -72,6 +72,11 @@ impl Storage {
     /// already (rosters take own facts in at once).
     pub(super) fn holds_back(&self) -> bool {
         self.flight.as_ref().is_some_and(|f| f.effects.holds_back)
+    }
+
+    /// Whether the write on its way holds what this link was handed already: until it is durable, roots differ.
+    pub(super) fn is_behind(&self, link: &LinkId) -> bool {
+        self.flight.as_ref().is_some_and(|f| f.effects.ahead.contains(link))
     }
 
     pub(super) fn take_read(&mut self, ticket: Ticket) -> Option<ReadPurpose> {

@@ -290,7 +290,8 @@ impl Engine {
         let Some(link) = self.links.get(&id) else { return };
         let due = link.sync.next_check.is_none_or(|at| at <= now) && (link.initiator || link.sync.gap);
         let ready = link.spaces.values().any(|s| s.wanted.is_some());
-        if !ready || !due || link.sync.asked || link.busy() || self.storage.holds_back() {
+        if !ready || !due || link.sync.asked || link.busy() || self.storage.is_behind(&id) || self.storage.holds_back()
+        {
             return;
         }
         self.send_roots(id);
@@ -363,7 +364,8 @@ impl Engine {
         let own_arrival = self.durable_arrival();
         let link = self.links.get_mut(&id).expect("checked by the caller");
         if kind == RootsKind::Ask {
-            let kind = if link.settled() { RootsKind::Answer } else { RootsKind::BusyAnswer };
+            let settled = link.settled() && !self.storage.is_behind(&id);
+            let kind = if settled { RootsKind::Answer } else { RootsKind::BusyAnswer };
             link.out.control(Message::Roots { kind, root: own.0, arrival: own_arrival });
         } else {
             link.sync.asked = false;
@@ -451,7 +453,7 @@ impl Engine {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let peer_busy = peer_busy || !link.sync.early.is_empty();
         link.sync.in_step = false;
-        if link.busy() {
+        if link.busy() || self.storage.is_behind(&id) {
             link.sync.next_check = Some(now + RECHECK);
             return;
         }

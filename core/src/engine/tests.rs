@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod ahead;
+#[cfg(feature = "coord")]
+mod newcomers;
 mod points;
 mod sessions;
 
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};
-use crate::io::{StorageWork, Table, WriteOp};
+use crate::io::{StorageTask, StorageWork, Table, WriteOp};
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::time::WallTime;
@@ -33,6 +36,11 @@ struct Node {
     skew: i64,
     /// When the engine wants to be woken, as a driver keeps it.
     wake: Option<Timestamp>,
+    /// Writes that a slow disk has not begun; `None`: it is not slow.
+    held: Option<Vec<StorageTask>>,
+    /// Hears nothing of the strong path.
+    #[cfg(feature = "coord")]
+    deaf: bool,
 }
 
 /// Engines and the links between them; every step takes a millisecond.
@@ -59,6 +67,9 @@ impl Net {
             next_request: 0,
             skew: 0,
             wake: None,
+            held: None,
+            #[cfg(feature = "coord")]
+            deaf: false,
         };
         let mut net =
             Self { nodes: (0..count).map(node).collect(), wires: BTreeMap::new(), next_link: 0, micros: 1_000_000 };
@@ -142,6 +153,9 @@ impl Net {
             }
             Output::Storage(task) => {
                 let node = &mut self.nodes[n];
+                if let (Some(held), StorageWork::Write { .. }) = (&mut node.held, &task.work) {
+                    return held.push(task);
+                }
                 let result = match &task.work {
                     StorageWork::Write { ops, epoch } => {
                         let mut results = node.store.write(&[(ops.as_slice(), epoch.as_deref())]);
@@ -161,7 +175,15 @@ impl Net {
             // Tests say who is linked with whom.
             Output::Link { .. } | Output::Surplus { .. } => {}
             #[cfg(feature = "coord")]
-            Output::Coord { .. } | Output::Reach { .. } => panic!("nobody asked for the strong path"),
+            Output::Coord { peer, bytes } => {
+                let to = self.nodes.iter().position(|node| node.peer == Some(peer)).expect("peers of this test");
+                if !self.nodes[to].deaf {
+                    let peer = self.nodes[n].peer.expect("its store is open");
+                    self.nodes[to].inbox.push_back(Input::Coord { peer, bytes });
+                }
+            }
+            #[cfg(feature = "coord")]
+            Output::Reach { .. } => {}
         }
     }
 

@@ -350,6 +350,9 @@ impl Hub {
             let change = DocumentChange { path: path.clone(), deleted: *deleted, remote: *remote };
             return self.publish_change(*space, &change);
         }
+        if let Notice::Engine(Event::DocumentShown { space, path, .. }) = &notice {
+            return self.raise(*space, path, None);
+        }
         if let Notice::Engine(Event::SoftChanged { space, event }) = &notice {
             return self.publish_soft(*space, event);
         }

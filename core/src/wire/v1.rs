@@ -39,6 +39,7 @@
 //! | 161 | [`Message::Topic`] | signals of topics |
 //! | 163 | [`Message::Overlay`] | who is whose neighbour |
 //! | 164 | [`Message::PruneAuthor`] | this author's changes reach me another way too |
+//! | 165 | [`Message::GraftAuthor`] | they no longer do: push them to me again |
 
 pub mod exchange;
 
@@ -402,6 +403,16 @@ pub enum Message {
         /// The author.
         author: AuthorTag,
     },
+    /// Push this author's changes in a domain again: the link that brought them is gone. Who does not know it goes on
+    /// announcing, and is asked for what does not come.
+    GraftAuthor {
+        /// The space.
+        space: SpaceTag,
+        /// The domain that it concerns.
+        domain: DomainTag,
+        /// The author.
+        author: AuthorTag,
+    },
 }
 
 impl Message {
@@ -442,6 +453,7 @@ impl Message {
             Message::Topic { .. } => 161,
             Message::Overlay { .. } => 163,
             Message::PruneAuthor { .. } => 164,
+            Message::GraftAuthor { .. } => 165,
         }
     }
 
@@ -484,6 +496,7 @@ impl Message {
             | Message::Topic { space, .. }
             | Message::Overlay { space, .. }
             | Message::PruneAuthor { space, .. }
+            | Message::GraftAuthor { space, .. }
             | Message::Prune { space, .. }
             | Message::Graft { space, .. }
             | Message::Held { space, .. }
@@ -595,7 +608,7 @@ impl Message {
             Message::Soft { space, body } | Message::Topic { space, body } | Message::Overlay { space, body } => {
                 w.array(space).raw(body);
             }
-            Message::PruneAuthor { space, domain, author } => {
+            Message::PruneAuthor { space, domain, author } | Message::GraftAuthor { space, domain, author } => {
                 w.array(space).array(domain).array(author).extensions(&[]);
             }
             Message::SoftAck => {}
@@ -739,10 +752,13 @@ impl Message {
             }
             161 => Message::Topic { space: r.array("space")?, body: r.rest().to_vec() },
             163 => Message::Overlay { space: r.array("space")?, body: r.rest().to_vec() },
-            164 => {
+            164 | 165 => {
                 let (space, domain, author) = (r.array("space")?, r.array("domain")?, r.array("author")?);
                 r.extensions()?;
-                Message::PruneAuthor { space, domain, author }
+                match kind {
+                    164 => Message::PruneAuthor { space, domain, author },
+                    _ => Message::GraftAuthor { space, domain, author },
+                }
             }
             128.. => {
                 r.rest();

@@ -8,7 +8,10 @@ use rand_core::Rng as _;
 use super::api::{
     ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation,
 };
-use super::{ENLIST, Loaded, MAX_PARKED, Program, RoleNow, TALK, Told, Waiting, voters_of};
+use super::{
+    ENLIST, ENLIST_AGAIN, ENLIST_TIMEOUT, Enlisting, Loaded, MAX_PARKED, Program, RoleNow, TALK, Told, Waiting,
+    voters_of,
+};
 use crate::coord::command::Command as Request;
 use crate::coord::raft::Group;
 use crate::coord::raft::group::ChangeError;
@@ -146,7 +149,7 @@ impl Engine {
             }
         }
         let before = self.coord.enlisting.len();
-        self.coord.enlisting.retain(|_, request| *request != target);
+        self.coord.enlisting.retain(|_, asked| asked.request != target);
         if self.coord.enlisting.len() < before {
             found = Some(CoordFailure::NoQuorum);
         }
@@ -347,8 +350,10 @@ impl Engine {
         if !votes || peer == self.identity().peer {
             return Err(failed(CoordFailure::NotAVoter));
         }
-        if let Some(earlier) = self.coord.enlisting.insert((space, peer), request) {
-            self.reply(earlier, Err(CommandError::Cancelled));
+        let now = self.now.mono;
+        let asked = Enlisting { request, ask_at: now + ENLIST_AGAIN, until: now + ENLIST_TIMEOUT };
+        if let Some(earlier) = self.coord.enlisting.insert((space, peer), asked) {
+            self.reply(earlier.request, Err(CommandError::Cancelled));
         }
         self.send_coord(space, peer, ENLIST, generation);
         Ok(None)

@@ -86,6 +86,8 @@ impl Cluster {
             Fault::Flow(from, to) => self.flow(from, to),
             Fault::DiskFull(node, time) => self.node_mut(node).disk.fill_until(now + time),
             Fault::WallJump(node, millis) => self.node_mut(node).clock.jump_wall(now, millis),
+            // Of one that comes later there is nothing yet: put back, that would be another device, without the space.
+            Fault::Backup(node) if !self.node(node).joined => {}
             Fault::Backup(node) => {
                 let copy = self.node(node).disk.durable().clone();
                 self.backups.insert(node, copy);

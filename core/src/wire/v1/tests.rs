@@ -71,6 +71,7 @@ fn samples() -> Vec<Message> {
         Message::Topic { space, body: vec![4, 9] },
         Message::Overlay { space, body: vec![2, 0] },
         Message::PruneAuthor { space, domain: [5; 4], author: [6; 8] },
+        Message::GraftAuthor { space, domain: [5; 4], author: [7; 8] },
     ]
 }
 

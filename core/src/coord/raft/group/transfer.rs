@@ -150,9 +150,12 @@ impl<M: Replicated> Group<M> {
         }
         let log = &node.raft.raft_log;
         if at.index <= log.committed || log.match_term(at.index, at.term) {
-            // Consensus knows what to say to a snapshot that is not needed.
+            // Consensus knows what to say to a snapshot that is not needed, and takes what it stands for as committed. It
+            // looks for itself among its members first, and says nothing new otherwise: the leader would offer it for ever.
             self.incoming = None;
-            return self.step_snapshot(from, term, at, raft::eraftpb::ConfState::default());
+            let mut conf = raft::eraftpb::ConfState::default();
+            conf.voters.extend(self.identity.id.map(|id| id.0));
+            return self.step_snapshot(from, term, at, conf);
         }
         if size > self.config.snapshot_bytes as u64 || at.index == 0 {
             self.counters.snapshots_refused += 1;

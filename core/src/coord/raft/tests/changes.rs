@@ -214,3 +214,39 @@ fn a_damaged_snapshot_is_refused_and_sent_again() {
     assert_eq!(table.at(9).installed.len(), 1);
     assert_eq!(replicated_digest(&table.at(9).group), replicated_digest(&table.at(leader).group));
 }
+
+/// A follower stored entries and was cut off before it said so, and before it heard that they are committed. The leader, which
+/// has dropped them for a snapshot by then, offered that for ever: it was not needed, and the answer said nothing new.
+#[test]
+fn a_follower_that_has_what_a_snapshot_stands_for_learns_that_it_is_committed() {
+    let mut table = Table::found(3, small());
+    let leader = table.elect();
+    table.ticks(3);
+    let behind = (1..=3).find(|n| *n != leader).expect("another one");
+    let peer = member(behind).peer;
+    for byte in 0..8 {
+        table.at(leader).group.propose(vec![byte]).expect("it leads");
+    }
+    table.pump(member(leader).peer);
+    let (mine, others): (Vec<_>, Vec<_>) = table.wires.drain(..).partition(|(_, to, _)| *to == peer);
+    for (from, _, bytes) in mine {
+        table.at(behind).group.message(from, &bytes).expect("it is a follower");
+    }
+    table.pump(peer);
+    table.wires = others.into();
+    table.cut.push(peer);
+    table.settle();
+    let snapshot = table.at(leader).group.applied();
+    assert_eq!(table.at(behind).group.last_index(), snapshot.index, "it has what the snapshot stands for");
+    assert!(table.at(behind).group.applied().index < snapshot.index);
+    assert_eq!(table.at(leader).group.counters().snapshots_taken, 1);
+    // One more, which is lost: what comes next does not follow for the other end.
+    table.at(leader).group.propose(vec![9]).expect("it leads");
+    table.settle();
+    table.cut.clear();
+    table.ticks(40);
+    let last = table.at(leader).group.applied();
+    assert!(last.index > snapshot.index);
+    assert_eq!(table.at(behind).group.applied(), last);
+    assert_eq!(table.at(behind).installed, [], "nothing had to be sent");
+}
