@@ -9,6 +9,9 @@
 //! documentation: an ephemeral sequential node, a look at the others, a watch on the one before. A read of ZooKeeper is `sync`
 //! and the read, since without `sync` it is not linearizable. Ours are `Lock`, `Tree::set` and `Tree::linear().get`, all
 //! sessions through one peer beside the servers, end to end over its links.
+//!
+//! `zookeeper_door_vs_zookeeper` is another comparison: ZooKeeper's client and its recipe, once through the doors of our three
+//! voters, once against its three servers.
 
 mod etcd;
 mod load;
@@ -40,6 +43,10 @@ const FAILOVER_MS: f64 = 1_500.0;
 
 const ACTS: [(&str, Act); 4] =
     [("lock", Act::OwnLock), ("contended", Act::OneLock), ("write", Act::Write), ("read", Act::Read)];
+
+/// What ZooKeeper's clients do through our doors, and what the throughput against its own servers is to be at the most clients.
+const DOOR_ACTS: [(&str, Act, f64); 3] =
+    [("write", Act::Write, 1.5), ("read", Act::Read, 1.0), ("lock", Act::OwnLock, 1.5)];
 
 /// One client of one of the systems.
 pub(crate) enum Client {
@@ -137,6 +144,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         for (clients, goal) in CLIENTS {
             measure(scale, report, &mut clusters, clients, goal).await?;
         }
+        measure_doors(scale, report, &mut clusters).await?;
         for cluster in &mut clusters {
             failover(scale, report, cluster).await?;
         }
@@ -203,6 +211,47 @@ async fn measure(
                 report.figure(&figure, ratio, "x")
             }
             report.figure(&format!("{name}_{clients}_p99_vs_{other}"), ours.p99_ms / theirs.p99_ms, "x");
+        }
+    }
+    Ok(())
+}
+
+/// ZooKeeper's clients through our doors, and against its own servers: the same client, the same load.
+async fn measure_doors(scale: Scale, report: &mut Report, clusters: &mut [Cluster]) -> anyhow::Result<()> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for cluster in clusters {
+        match cluster {
+            Cluster::Ours(cluster) => ours = cluster.doors().await?,
+            Cluster::ZooKeeper(cluster) => theirs = cluster.hosts(),
+            Cluster::Etcd(_) => {}
+        }
+    }
+    if theirs.is_empty() {
+        report.missing("zookeeper_door_vs_zookeeper", "ZooKeeper is not here".to_owned());
+        return Ok(());
+    }
+    let span = if scale.quick { SPAN / 10 } else { SPAN };
+    for (clients, _) in CLIENTS {
+        let mut groups = [Vec::new(), Vec::new()];
+        for (group, hosts) in groups.iter_mut().zip([&ours, &theirs]) {
+            for n in 0..clients {
+                group.push(Client::ZooKeeper(zookeeper::Client::connect(hosts, n).await?));
+            }
+        }
+        for (name, act, goal) in DOOR_ACTS {
+            let mut rates = Vec::new();
+            for (group, system) in groups.iter_mut().zip(["door", "server"]) {
+                load::drive(group, act, WARM).await.with_context(|| format!("{name} of the {system}"))?;
+                let found = load::drive(group, act, span).await.with_context(|| format!("{name} of the {system}"))?;
+                report.figure(&format!("zookeeper_{system}_{name}_{clients}_per_second"), found.per_second, "/s");
+                report.figure(&format!("zookeeper_{system}_{name}_{clients}_p99_ms"), found.p99_ms, "ms");
+                rates.push(found.per_second);
+            }
+            let (figure, ratio) = (format!("zookeeper_door_vs_zookeeper_{name}_{clients}"), rates[0] / rates[1]);
+            match CLIENTS.last().is_some_and(|(most, _)| *most == clients) {
+                true => report.at_least(&figure, goal, ratio, "x"),
+                false => report.figure(&figure, ratio, "x"),
+            }
         }
     }
     Ok(())

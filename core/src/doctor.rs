@@ -7,7 +7,7 @@
 //!
 //! Nothing is written and nothing is repaired. Memory: the index (about 220 B a document), and one document's rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::document::chunk::Chunk;
@@ -238,9 +238,13 @@ impl Doctor<'_> {
         let mut endorsements = Documents::new(store, Table::Endorsements);
         let mut chunks = Documents::new(store, Table::Chunks);
         let mut endorsed = endorsements.next()?;
+        let aside = entries.values().filter(|checked| checked.entry.aside.is_some());
+        let aside: BTreeSet<DocumentId> = aside.map(|checked| keys::aside(&checked.entry.id)).collect();
         while let Some((id, rows)) = chunks.next()? {
             while let Some((other, rows)) = endorsed.take_if(|(other, _)| *other < id) {
-                self.stray_endorsements(other, &rows);
+                if !aside.contains(&other) {
+                    self.stray_endorsements(other, &rows);
+                }
                 endorsed = endorsements.next()?;
             }
             let own = endorsed.take_if(|(other, _)| *other == id).map(|(_, rows)| rows);
@@ -249,12 +253,15 @@ impl Doctor<'_> {
             }
             match entries.get_mut(&id) {
                 Some(checked) => self.document(checked, &rows, &own.unwrap_or_default()),
+                None if aside.contains(&id) => {}
                 None => self.damage(Table::Chunks, id, format_args!("{} chunks of no document", rows.len())),
             }
             (self.each)(Told::Progress(self.counts.changes));
         }
         while let Some((other, rows)) = endorsed {
-            self.stray_endorsements(other, &rows);
+            if !aside.contains(&other) {
+                self.stray_endorsements(other, &rows);
+            }
             endorsed = endorsements.next()?;
         }
         for checked in entries.values().filter(|c| !c.seen && c.entry.chunks > 0) {
@@ -381,8 +388,8 @@ fn bad_endorsement(endorsement: &Endorsement, space: &Space, entry: &Entry, log:
     if endorsement.verify(&id).is_err() {
         return Some(format!("the signature over {} does not verify", endorsement.hash));
     }
-    if !space.roster.can_write(&endorsement.device, &entry.path) {
-        return Some(format!("device {} may not write here", endorsement.device));
+    if let Err(refusal) = space.roster.endorses(endorsement, &entry.path) {
+        return Some(refusal.to_string());
     }
     match log.row(&endorsement.hash) {
         Some(row) if row.seq() == endorsement.seq && *log.actor_of(row) == endorsement.actor() => None,

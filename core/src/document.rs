@@ -31,5 +31,5 @@ pub use local::LocalChange;
 pub use log::Log;
 pub use patch::{At, Patch, Step, TextEdit};
 pub use template::{Template, TemplateError};
-pub use undo::UndoManager;
+pub use undo::{Again, UndoManager};
 pub use value::Value;

@@ -16,6 +16,9 @@
 //! | `boot` | opening a store |
 //! | `batch` | what gathers, and the write it becomes |
 //! | `ingest` | a document's inbox against its log |
+//! | `review` | what leaves the admitted set when facts change what counts |
+//! | `revoke` | rights taken back, the root handed on, equivocation proved |
+//! | `aside` | what reviews took out: listed, handed out, discarded |
 //! | `compact` | snapshots in the place of chunks, in idle moments |
 //! | `document` | working state of documents in use: logs, hydrated cells |
 //! | `space`, `index` | what is known of a space |
@@ -48,6 +51,7 @@ use crate::time::{Now, Timestamp};
 use crate::trust::DeviceKey;
 
 pub mod api;
+mod aside;
 mod batch;
 mod boot;
 mod broadcast;
@@ -67,6 +71,8 @@ mod marker;
 mod overlay;
 mod resolve;
 mod resume;
+mod review;
+mod revoke;
 mod session;
 mod ship;
 mod soft;
@@ -170,6 +176,7 @@ pub struct Engine {
     crashed: bool,
     imports: BTreeMap<RequestId, command::Import>,
     compacting: compact::Compacting,
+    reviews: BTreeMap<SpaceId, review::Review>,
     markers: marker::Markers,
     soft: soft::SoftSide,
     topics: topic::TopicSide,
@@ -218,6 +225,7 @@ impl Engine {
             crashed: false,
             imports: BTreeMap::new(),
             compacting: compact::Compacting::default(),
+            reviews: BTreeMap::new(),
             markers: marker::Markers::default(),
             soft: soft::SoftSide::default(),
             topics: topic::TopicSide::default(),
@@ -269,6 +277,7 @@ impl Engine {
     fn turn(&mut self) {
         if matches!(self.phase, Phase::Open | Phase::Closing) {
             self.run_timers();
+            self.run_reviews();
             self.start_loads();
             self.commit_batch();
             self.tick_soft();

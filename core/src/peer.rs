@@ -61,12 +61,15 @@ pub use self::services::{
 };
 pub use self::session::{DEFAULT_WAIT, Fresh, Reach, Read};
 pub use self::soft::{Presence, PresenceWatch, Soft, SoftItem, SoftNews, SoftWatch, SoftWrite};
-pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Snapshot, Space};
+pub use self::space::{ExportPage, Imported, IntoPath, IntoPrefix, Invite, List, Page, Rebased, Snapshot, Space};
 pub use self::topic::{Heard, Publish, Published, Signals, Topic};
 pub use self::typed::Content;
 pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
-pub use crate::engine::{CommandError, DocumentInfo, MemberInfo, OwnerId, SoftError, SpaceInfo, TopicError};
+pub use crate::engine::{
+    CommandError, DocumentInfo, EvictedChange, EvictedDocument, Keep, MemberInfo, OwnerId, SoftError, SpaceInfo,
+    TopicError,
+};
 pub use crate::id::PeerId;
 pub use crate::net::{
     Address, AddressError, Backoff, KnownPeer, MAX_DIALLED, NetConfig, RelayLimits, Standing, peer_text,

@@ -8,8 +8,8 @@
 //! | [`device`] | keys, and signatures that carry what kind of statement they sign |
 //! | [`grant`] | roles, prefixes, delegation, and the one rule that says which grant allows which |
 //! | [`fact`] | the signed facts of a space, one chain a device |
-//! | [`statement`] | facts whose format is fixed and whose effect is not built yet |
-//! | [`roster`] | the admitted facts of a space and every question about them |
+//! | [`statement`] | what facts say beside grants |
+//! | [`roster`] | the admitted facts of a space, what of them counts, and every question about them |
 //! | [`endorsement`] | one signature for the whole chain of an actor's changes |
 //! | [`tombstone`] | signed deletions |
 //! | [`invitation`] | a link that makes its reader a member |
@@ -51,8 +51,7 @@
 //! clock. Every statement is signed under a context of its own, so none passes for another. Every decoder bounds what it
 //! reads, and whatever decodes re-encodes to the same bytes.
 //!
-//! **Not here.** Transport encryption (Noise), the admission of changes under an endorsement (the cold log), and the
-//! effects of revocations and equivocation proofs.
+//! **Not here.** Transport encryption (Noise), and the admission of changes under an endorsement (the cold log).
 
 pub mod bootstrap;
 pub mod device;
@@ -73,9 +72,9 @@ pub use fact::{Fact, FactBody, FactError};
 pub use grant::{Delegation, Grant, Role};
 pub use invitation::{Invitation, InvitationError};
 pub use membership::{Handshake, Present, PresentError, Side, Verified, space_tag};
-pub use roster::{Insert, Member, Roster, RosterError};
+pub use roster::{Changes, Claim, Insert, Member, Refusal, Roster, RosterError};
 pub use seal::{HostEpoch, Seal, SealVerdict, SequenceDigest};
-pub use statement::{EquivocationProof, Generation, Revocation, Succession, Voter as GroupVoter};
+pub use statement::{Deed, EquivocationProof, Generation, Inventory, Revocation, Succession, Voter as GroupVoter};
 pub use tombstone::{Tombstone, TombstoneError, TombstoneHash};
 
 #[cfg(test)]

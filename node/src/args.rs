@@ -133,6 +133,16 @@ pub enum Command {
     Join(JoinArgs),
     /// List the members of a space
     Members,
+    /// Take rights from a device, on every peer and for good
+    Revoke(RevokeArgs),
+    /// Hand the space to a new root key; the old one can do nothing afterwards
+    RotateRoot,
+    /// Edits that left documents with a revoked device's
+    Evicted {
+        /// What to do; without it, they are listed
+        #[command(subcommand)]
+        command: Option<EvictedCommand>,
+    },
     /// List connected peers
     Peers,
     /// Print figures of the peer
@@ -196,6 +206,12 @@ pub struct RunArgs {
     /// Address of a port for metrics alone
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<String>,
+    /// Address at which clients of ZooKeeper are served, such as 127.0.0.1:2181, or off
+    #[arg(long, value_name = "ADDRESS")]
+    pub zookeeper: Option<String>,
+    /// The space whose tree clients of ZooKeeper see [default: `default`, or the only one]
+    #[arg(long, value_name = "SPACE")]
+    pub zookeeper_space: Option<String>,
     /// redb, or memory to keep nothing
     #[arg(long, value_name = "KIND")]
     pub storage: Option<String>,
@@ -445,6 +461,48 @@ pub struct HistoryArgs {
     pub limit: usize,
 }
 
+/// Whose rights end.
+#[derive(Debug, Clone, Args)]
+pub struct RevokeArgs {
+    /// The device, or the first letters of it, as `members` shows it
+    #[arg(required_unless_present = "expired")]
+    pub device: Option<String>,
+    /// Only this grant of it, as `members --json` shows it; repeatable. Otherwise the device is removed, and no grant brings
+    /// it back
+    #[arg(long, value_name = "FACT")]
+    pub grant: Vec<String>,
+    /// Drop all that it wrote, and what others wrote on top of that; otherwise what this peer has of it stays
+    #[arg(long)]
+    pub keep_nothing: bool,
+    /// Instead: every grant that has ended by this machine's clock
+    #[arg(long, conflicts_with_all = ["device", "grant", "keep_nothing"])]
+    pub expired: bool,
+}
+
+/// What `evicted` can do.
+#[derive(Debug, Subcommand)]
+pub enum EvictedCommand {
+    /// List them
+    List {
+        /// Under here
+        #[arg(default_value = "/")]
+        prefix: String,
+    },
+    /// Make this device's edits again that left with what they stood on
+    Rebase {
+        /// The document
+        path: String,
+        /// Those of other devices, too: let one peer do that
+        #[arg(long)]
+        others: bool,
+    },
+    /// Forget them, in this store
+    Discard {
+        /// The document
+        path: String,
+    },
+}
+
 /// What `space` can do.
 #[derive(Debug, Subcommand)]
 pub enum SpaceCommand {
@@ -588,6 +646,8 @@ impl Cli {
                 .flag("address_connections", run.address_connections.clone())
                 .flags("trusted_addresses", &run.trusted_addresses)
                 .flag("link_rate", run.link_rate.clone())
+                .flag("zookeeper", run.zookeeper.clone())
+                .flag("zookeeper_space", run.zookeeper_space.clone())
                 .flag("storage", run.storage.clone())
                 .flag("cache", run.cache.clone())
                 .flag("hot_memory", run.hot_memory.clone())

@@ -35,6 +35,9 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
             false => line("open", &format!("http://{http}/status"), "health, metrics and status"),
         }
     }
+    if let Some(zookeeper) = &status.zookeeper {
+        line("open", zookeeper, "for clients of ZooKeeper");
+    }
     for space in &status.spaces {
         let documents = match space.documents {
             0 => String::new(),

@@ -13,6 +13,7 @@ mod register;
 mod services;
 mod soft;
 mod spaces;
+mod standing;
 mod topic;
 mod transfer;
 mod tree;
@@ -93,6 +94,9 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Invite(args) => spaces::invite(context, args).await,
         Command::Join(args) => spaces::join(context, args).await,
         Command::Members => spaces::members(context).await,
+        Command::Revoke(args) => standing::revoke(context, args).await,
+        Command::RotateRoot => standing::rotate_root(context).await,
+        Command::Evicted { command } => standing::evicted(context, command).await,
         Command::Peers => spaces::peers(context).await,
         Command::Status => spaces::status(context).await,
         Command::Export { file } => transfer::export(context, file).await,

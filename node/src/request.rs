@@ -126,6 +126,18 @@ pub enum Request {
     Join { invitation: String, name: Option<String> },
     /// Items: [`Member`].
     Members { space: String },
+    /// → [`Revoked`].
+    Revoke { space: String, device: String, grants: Vec<String>, keep_nothing: bool },
+    /// → [`Revoked`].
+    RevokeExpired { space: String },
+    /// → [`Rotated`].
+    RotateRoot { space: String },
+    /// Items: [`EvictedLine`].
+    Evicted { space: String, prefix: String },
+    /// → [`RebasedLine`].
+    RebaseEvicted { space: String, path: String, others: bool },
+    /// → null.
+    DiscardEvicted { space: String, path: String },
     /// → a list of [`Neighbour`].
     Peers,
     /// → [`Status`].
@@ -393,6 +405,47 @@ pub struct MemberRole {
     pub role: String,
     pub prefix: String,
     pub not_after: Option<i64>,
+    /// The fact that gives the role.
+    #[serde(default)]
+    pub grant: String,
+}
+
+/// Devices that lost rights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Which.
+    pub devices: Vec<String>,
+}
+
+/// A space with another root key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Rotated {
+    pub space: String,
+    /// The public half of the new root.
+    pub root: String,
+}
+
+/// A change that was taken out of a document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct EvictedLine {
+    pub path: String,
+    pub change: String,
+    pub device: Option<String>,
+    pub mine: bool,
+    /// Whether it left only with what it stood on, and can be made again.
+    pub honest: bool,
+}
+
+/// What was made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct RebasedLine {
+    pub path: String,
+    pub made: u64,
+    /// Edits that have no place in the document any more.
+    pub lost: Vec<String>,
 }
 
 /// A connected peer.
@@ -427,6 +480,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     pub listen: Vec<String>,
     pub http: Option<String>,
+    /// Where clients of ZooKeeper are served.
+    #[serde(default)]
+    pub zookeeper: Option<String>,
     pub spaces: Vec<SpaceStatus>,
     pub peers: Vec<Neighbour>,
     pub hot_documents: u64,

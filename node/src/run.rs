@@ -1,6 +1,7 @@
 //! `foreshore run`: a peer with its listeners, control socket and HTTP port, until it is told to stop.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -10,12 +11,13 @@ use tokio::sync::watch;
 use crate::banner::{FirstWords, banner};
 use crate::config::{Config, HttpListen, Source};
 use crate::control::Server;
+use crate::doors::zookeeper;
 use crate::failure::{Code, Failure};
 use crate::http;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::request::Status;
-use crate::service::{Local, Opening};
+use crate::service::{Local, Opening, Service};
 
 /// How long everything may take to stop. What is acknowledged is durable long before; this bounds the courtesies.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -71,6 +73,7 @@ impl Running {
         let token = config.http_token_file.value.as_deref().map(http::Token::read).transpose()?;
         let http = bind_http(config, &mut words).await?;
         let metrics = bind_metrics(config).await?;
+        let zookeeper = bind_zookeeper(config).await?;
         let local = Local::open(config, Opening::Serve).await?;
         words.notes.extend(local.notes());
         words.loopback = local.listens_on_loopback_only();
@@ -96,12 +99,18 @@ impl Running {
             }));
         }
         if let Some(listener) = metrics {
-            let serve = http::serve_metrics(listener, local.service().clone(), access, until(stopped));
+            let serve = http::serve_metrics(listener, local.service().clone(), access, until(stopped.clone()));
             doors.push(tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!(%error, "metrics port");
                 }
             }));
+        }
+        if let Some((listener, address)) = zookeeper {
+            local.service().set_zookeeper(address);
+            let find = find_space(local.service(), &config.zookeeper_space.value);
+            let door = zookeeper::Door::new(find, config.data.value.clone(), address);
+            doors.push(tokio::spawn(door.serve(listener, until(stopped))));
         }
         Ok(Self { local, stop, doors, words })
     }
@@ -145,6 +154,29 @@ impl Running {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, and the peer with it.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Finds the space that a door serves, whenever it is asked: the peer may join it later.
+fn find_space(service: &Service, name: &str) -> zookeeper::FindSpace {
+    let (service, name) = (service.clone(), name.to_owned());
+    Arc::new(move || {
+        let (service, name) = (service.clone(), name.clone());
+        Box::pin(async move { service.space(&name).await.map_err(|failure| failure.message) })
+    })
+}
+
+/// Binds the port for clients of ZooKeeper, if one is asked for.
+async fn bind_zookeeper(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
+    let HttpListen::At(wanted) = config.zookeeper.value else { return Ok(None) };
+    let bound = async {
+        let listener = TcpListener::bind(wanted).await?;
+        let address = listener.local_addr()?;
+        std::io::Result::Ok((listener, address))
+    };
+    bound.await.map(Some).map_err(|error| {
+        let message = format!("{}: `zookeeper` is {wanted}: {error}", config.zookeeper.source);
+        Failure::new(Code::Failed, message).hint("choose another address, or `off`")
+    })
 }
 
 /// Binds the HTTP port. A default port that is taken is replaced by any free one, a configured one is an error.

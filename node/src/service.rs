@@ -8,6 +8,7 @@ mod pages;
 mod services;
 mod soft;
 mod spaces;
+mod standing;
 mod status;
 mod topic;
 mod transfer;
@@ -43,6 +44,7 @@ struct Shared {
     data: PathBuf,
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
+    zookeeper: Mutex<Option<SocketAddr>>,
     /// Commands that hold an endpoint each.
     offers: Offers,
     /// Sessions of the strong path that short requests share.
@@ -62,6 +64,7 @@ impl Service {
             data,
             started: Instant::now(),
             http: Mutex::default(),
+            zookeeper: Mutex::default(),
             offers: Offers::default(),
             sessions: coord::Sessions::default(),
             stopping: watch::Sender::default(),
@@ -79,6 +82,11 @@ impl Service {
     /// Says where the HTTP port is, for the status.
     pub fn set_http(&self, address: SocketAddr) {
         *self.shared.http.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Says where clients of ZooKeeper are served, for the status.
+    pub fn set_zookeeper(&self, address: SocketAddr) {
+        *self.shared.zookeeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 
     /// The peer is about to stop: whoever holds something for a program is told to end it.
@@ -123,6 +131,9 @@ impl Service {
                     PeerEvent::Quarantined { path, hidden, .. } => {
                         tracing::warn!(%path, changes = hidden.len(), "changes are hidden from the view of a document");
                     }
+                    PeerEvent::Evicted { path, changes, .. } => {
+                        tracing::warn!(%path, changes = changes.len(), "changes left a document with their author's rights");
+                    }
                     PeerEvent::Linked { address, .. } => tracing::info!(%address, "linked"),
                     PeerEvent::Unlinked { why, .. } => tracing::info!(why, "unlinked"),
                     PeerEvent::Joined { device, space, .. } => {
@@ -135,7 +146,7 @@ impl Service {
     }
 
     /// The space that a request names: by name, by id, or, for an empty name, `default` or else the only one.
-    async fn space(&self, name: &str) -> Result<Space, Failure> {
+    pub(crate) async fn space(&self, name: &str) -> Result<Space, Failure> {
         let spaces = self.shared.peer.spaces().await.map_err(refused)?;
         let chosen = match name {
             "" => spaces.iter().find(|s| s.name == "default").or(spaces.first().filter(|_| spaces.len() == 1)),
@@ -249,6 +260,14 @@ impl Handler for Service {
             }
             Request::Join { invitation, name } => answer(self.join(&invitation, name).await?),
             Request::Members { space } => answer(self.members(&space, &items).await?),
+            Request::Revoke { space, device, grants, keep_nothing } => {
+                answer(self.revoke(&space, &device, &grants, keep_nothing).await?)
+            }
+            Request::RevokeExpired { space } => answer(self.revoke_expired(&space).await?),
+            Request::RotateRoot { space } => answer(self.rotate_root(&space).await?),
+            Request::Evicted { space, prefix } => answer(self.evicted(&space, &prefix, &items).await?),
+            Request::RebaseEvicted { space, path, others } => answer(self.rebase_evicted(&space, &path, others).await?),
+            Request::DiscardEvicted { space, path } => answer(self.discard_evicted(&space, &path).await?),
             Request::Peers => answer(self.status_now().await?.peers),
             Request::Status => answer(self.status_now().await?),
             Request::Export { space } => answer(self.export(&space, &items).await?),
@@ -282,7 +301,9 @@ fn refused(error: CommandError) -> Failure {
         CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
         CommandError::Coord(failure) => return coord::refused_coord(failure),
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Denied { .. } | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
+        CommandError::Denied { .. }
+        | CommandError::Revoked { .. }
+        | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
         CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,

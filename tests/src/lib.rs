@@ -10,6 +10,7 @@ pub mod stage;
 pub mod traces;
 pub mod typist;
 pub mod voters;
+pub mod zookeeper;
 
 /// Whether the long form of tests is asked for (`cargo xtask test --long`): more seeds, more kills, larger sizes.
 pub fn is_long() -> bool {

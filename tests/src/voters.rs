@@ -292,7 +292,7 @@ impl Voters {
 }
 
 /// A port that nobody listens on at the moment.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     listener.expect("loopback has a free port").port()
 }

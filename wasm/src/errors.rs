@@ -86,6 +86,7 @@ impl From<CommandError> for Failure {
             CommandError::Denied { .. } => {
                 Self::new("DENIED", message).hint("ask an admin of the space for a grant that covers this path")
             }
+            CommandError::Revoked { .. } => Self::new("DENIED", message).hint("this device was removed from the space"),
             CommandError::Invalid { .. } => Self::new("INVALID", message),
             CommandError::Busy { .. } => Self::new("TOO_LARGE", message).hint("await what is under way").retryable(),
             CommandError::Storage(failure) => failure.into(),

@@ -150,6 +150,7 @@ fn simulator(options: &Options) -> anyhow::Result<()> {
 /// Unit, property, process and crash tests. Process tests start the programs that are built here first.
 fn tests(options: &Options) -> anyhow::Result<()> {
     let namespaces = namespaces();
+    let clients = [("kazoo through ZooKeeper's door", kazoo()), ("beside Debian's ZooKeeper", zookeeper())];
     cargo::run(cargo("build --bins --quiet"))?;
     let nextest = cargo::has("nextest");
     let mut command = match (nextest, options.long) {
@@ -167,14 +168,57 @@ fn tests(options: &Options) -> anyhow::Result<()> {
     if let Err(why) = namespaces {
         println!("\nNOT TESTED: peers in network namespaces (cuts, stops): {why}");
     }
+    for (what, there) in clients {
+        if let Err(why) = there {
+            println!("\nNOT TESTED: {what}: {why}");
+        }
+    }
     outcome
+}
+
+fn is_root() -> bool {
+    let user = Command::new("id").arg("-u").output();
+    user.is_ok_and(|user| String::from_utf8_lossy(&user.stdout).trim() == "0")
+}
+
+/// Whether there is a Python with kazoo, ZooKeeper's client of PyPI; makes one beside what is built where that is possible.
+fn kazoo() -> Result<(), String> {
+    let home = cargo::target_dir().join("kazoo");
+    let python = home.join("bin/python");
+    let has_kazoo = || Command::new(&python).args(["-c", "import kazoo"]).output().is_ok_and(|it| it.status.success());
+    if has_kazoo() {
+        return Ok(());
+    }
+    println!("installing kazoo from PyPI into {}", home.display());
+    let _ = Command::new("python3").args(["-m", "venv"]).arg(&home).status();
+    let _ = Command::new(&python).args(["-m", "pip", "install", "--quiet", "kazoo==2.11.0"]).status();
+    if has_kazoo() {
+        return Ok(());
+    }
+    // The tests take a Python that is there for one that works.
+    let _ = std::fs::remove_dir_all(&home);
+    Err("kazoo could not be installed from PyPI (that takes python3 with venv, and the network)".into())
+}
+
+/// Whether Debian's ZooKeeper is there, the server and its command line; installs it where that is possible.
+fn zookeeper() -> Result<(), String> {
+    let files = ["/usr/share/java/zookeeper.jar", "/usr/bin/java"];
+    let is_there = || files.iter().all(|file| std::path::Path::new(file).exists());
+    if !is_there() && is_root() {
+        println!("installing zookeeper and default-jre-headless for the tests beside it");
+        let packages = ["zookeeper", "default-jre-headless"];
+        let _ = Command::new("apt-get").args(["install", "--yes", "--quiet"]).args(packages).status();
+    }
+    match is_there() {
+        true => Ok(()),
+        false => Err("it is not there, and installing packages zookeeper and default-jre-headless takes root".into()),
+    }
 }
 
 /// Whether the test with network namespaces can run; installs what it needs where that is possible.
 fn namespaces() -> Result<(), String> {
     let has_ip = || Command::new("ip").arg("-V").output().is_ok_and(|output| output.status.success());
-    let user = Command::new("id").arg("-u").output().map_err(|error| format!("id: {error}"))?;
-    if String::from_utf8_lossy(&user.stdout).trim() != "0" {
+    if !is_root() {
         return Err("that takes root".into());
     }
     if !has_ip() {

@@ -1,8 +1,10 @@
 //! Our own voters, each a process with its store on disk, and sessions through one peer beside them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +14,9 @@ use foreshore::peer::coord::Coordinator;
 use foreshore::peer::{Peer, Space};
 use foreshore::store::Redb;
 use foreshore::trust::Role;
+use foreshore_node::doors::zookeeper::{Door, FindSpace};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::load::key;
@@ -72,6 +76,15 @@ impl Cluster {
             root.tree().create(parent, Vec::new()).await?;
         }
         Ok(cluster)
+    }
+
+    /// Where ZooKeeper's clients are served: a door a voter.
+    pub(super) async fn doors(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut doors = Vec::new();
+        for voter in self.voters.iter_mut().flatten() {
+            doors.push(voter.ask("door").await?);
+        }
+        Ok(doors)
     }
 
     async fn session(&self) -> anyhow::Result<Coordinator> {
@@ -172,6 +185,7 @@ pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
             }
             role => bail!("there is no role {role:?}"),
         };
+        let door = open_door(&space, directory).await?;
         while let Some(line) = input.next_line().await? {
             match line.split_once(' ') {
                 Some(("add", id)) => {
@@ -179,12 +193,27 @@ pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
                     add(&space, id).await?;
                     println!("added");
                 }
+                _ if line == "door" => println!("{door}"),
                 _ if line == "leads" => println!("{}", space.coordination().await?.leads),
                 _ => bail!("unknown line {line:?}"),
             }
         }
         Ok(())
     })
+}
+
+/// Serves ZooKeeper's clients for as long as this process lives; where.
+async fn open_door(space: &Space, directory: &Path) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let space = space.clone();
+    let find: FindSpace = Arc::new(move || {
+        let space = space.clone();
+        Box::pin(async move { Ok(space) })
+    });
+    let door = Door::new(find, directory.to_path_buf(), address);
+    tokio::spawn(door.serve(listener, std::future::pending()));
+    Ok(address)
 }
 
 async fn once(space: &Space, holds: impl Fn(&CoordStatus) -> bool) -> anyhow::Result<()> {

@@ -19,6 +19,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A client of these servers, whoever made them, whose lock and key are there.
+    pub(super) async fn connect(hosts: &[String], n: usize) -> anyhow::Result<Self> {
+        // Clients are spread over the servers, as each shuffles the list for itself.
+        let client = zookeeper_client::Client::connect(&hosts.join(",")).await?;
+        for parent in ["/keys", "/locks"] {
+            make(&client, parent).await?;
+        }
+        make(&client, &key(n)).await?;
+        make(&client, &lock(n)).await?;
+        Ok(Client { client })
+    }
+
     pub(super) async fn cycle(&mut self, lock: &str) -> anyhow::Result<()> {
         let sequential = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
         let (_, sequence) = self.client.create(&format!("{lock}/n-"), &[], &sequential).await?;
@@ -86,15 +98,12 @@ impl Cluster {
     }
 
     pub(super) async fn client(&mut self, n: usize) -> anyhow::Result<Client> {
-        let hosts: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        // Clients are spread over the servers, as each shuffles the list for itself.
-        let client = zookeeper_client::Client::connect(&hosts.join(",")).await?;
-        for parent in ["/keys", "/locks"] {
-            make(&client, parent).await?;
-        }
-        make(&client, &key(n)).await?;
-        make(&client, &lock(n)).await?;
-        Ok(Client { client })
+        Client::connect(&self.hosts(), n).await
+    }
+
+    /// Where its servers answer.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
     pub(super) async fn leader(&self) -> anyhow::Result<usize> {

@@ -156,6 +156,11 @@ impl Tree {
         self.ephemerals.get(&session).into_iter().flatten()
     }
 
+    /// How many nodes end with a session.
+    pub fn ephemeral_count(&self) -> usize {
+        self.ephemerals.values().map(BTreeSet::len).sum()
+    }
+
     /// How many nodes there are, the root among them.
     pub fn len(&self) -> usize {
         self.nodes.len()

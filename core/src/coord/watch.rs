@@ -178,6 +178,11 @@ impl Watches {
         self.kinds(session, path).meets(Kinds::of(watch))
     }
 
+    /// How a session watches a path.
+    pub fn kinds_of(&self, session: SessionId, path: &NodePath) -> Vec<Watch> {
+        self.kinds(session, path).iter().collect()
+    }
+
     /// Watches a path this way no longer; `false` if it did not.
     pub fn remove(&mut self, session: SessionId, watch: Watch, path: &NodePath) -> bool {
         let had = self.has(session, watch, path);

@@ -144,6 +144,8 @@ pub struct HotDocument {
     made_bytes: usize,
     /// What the last diff found, for the next.
     pub(super) unmarked: Unmarked,
+    /// The object as it was before changes were taken out of it, for those who watch and have seen that.
+    former: Option<Box<Automerge>>,
     quarantined: String,
 }
 
@@ -186,6 +188,7 @@ impl HotDocument {
             made: VecDeque::new(),
             made_bytes: 0,
             unmarked: Unmarked::default(),
+            former: None,
             quarantined: String::new(),
         };
         hot.fill(chunks)?;

@@ -14,9 +14,9 @@
 //! The chain below a tip is admitted whole, down to what was admitted before, or not at all.
 //!
 //! **Purity.** The largest set that satisfies these rules is unique, and so the admitted set and the heads are the same
-//! for the same chunks and endorsements, in whatever order and batches they came. The one exception is equivocation,
-//! where the first of two changes at one (actor, seq) stays and the second is reported with both hashes; what to do
-//! about it is a matter of [`crate::trust`].
+//! for the same chunks and endorsements, in whatever order and batches they came. The one exception is equivocation:
+//! the first of two changes at one (actor, seq) stays and the second is reported with both hashes, until a proof of it is
+//! among the facts and comes in here as a [`Contest`], which puts both chains out from there on.
 //!
 //! Not here: signatures and rights. A tip that is passed in is one that its device signed and may write.
 
@@ -111,6 +111,14 @@ pub enum IngestError {
         /// How many.
         count: u32,
     },
+    /// Its author is proved to have signed two chains that part at or below it.
+    #[error("actor contradicted itself from its change {seq} on")]
+    Contested {
+        /// The author.
+        actor: Actor,
+        /// The number from which on nothing of it counts.
+        seq: u64,
+    },
     /// It depends on a refused change.
     #[error("the change depends on {dep}, which is refused")]
     DependsOnRefused {
@@ -141,6 +149,20 @@ pub struct EndorsedTip {
     pub kind: TipKind,
 }
 
+/// Two changes of one actor, both endorsed by its device, that are said to lie on different chains. What is said holds
+/// unless the chain of the higher one, as far as it is here, runs through the lower one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contest {
+    /// The actor.
+    pub actor: Actor,
+    /// From which of its numbers on nothing counts, on either chain.
+    pub seq: u64,
+    /// The change with the higher number.
+    pub high: (u64, ChangeHash),
+    /// The other one.
+    pub low: (u64, ChangeHash),
+}
+
 /// A chunk that cannot be admitted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -169,7 +191,13 @@ impl Log {
     /// Judges a batch; see the module. The log itself does not change. Cost: about 2 µs a chunk, whatever
     /// the length of the log.
     pub fn stage(&self, batch: Vec<Chunk>, tips: &[EndorsedTip]) -> Staged {
+        self.stage_contested(batch, tips, &[])
+    }
+
+    /// The same, where something is said against chains of the document.
+    pub fn stage_contested(&self, batch: Vec<Chunk>, tips: &[EndorsedTip], contests: &[Contest]) -> Staged {
         let mut stage = Stage::new(self, batch);
+        stage.contest(contests);
         stage.cover(tips);
         stage.judge();
         stage.hold_incomplete_chains();
@@ -245,6 +273,8 @@ struct Stage<'l> {
     order: Vec<usize>,
     /// Numbers of actors that the log does not know yet.
     new_actors: BTreeMap<Actor, u32>,
+    /// From which number on changes of an actor are out.
+    contested: BTreeMap<Actor, u64>,
     /// Good entries by actor number and seq.
     by_seq: BTreeMap<(u32, u64), usize>,
     duplicates: usize,
@@ -270,6 +300,7 @@ impl<'l> Stage<'l> {
             groups: Vec::new(),
             order: Vec::new(),
             new_actors: BTreeMap::new(),
+            contested: BTreeMap::new(),
             by_seq: BTreeMap::new(),
             duplicates,
         };
@@ -297,10 +328,61 @@ impl<'l> Stage<'l> {
         }
     }
 
+    fn contest(&mut self, contests: &[Contest]) {
+        let standing: Vec<&Contest> = contests.iter().filter(|contest| !self.is_cleared(contest)).collect();
+        for contest in standing {
+            let first = self.contested.entry(contest.actor.clone()).or_insert(contest.seq);
+            *first = contest.seq.min(*first);
+        }
+    }
+
+    /// Whether the chain of the higher change is here and runs through the lower one.
+    fn is_cleared(&self, contest: &Contest) -> bool {
+        let ((high_seq, high), (low_seq, low)) = (contest.high, contest.low);
+        if high_seq == low_seq {
+            return false;
+        }
+        let in_log = || self.log.by_seq(&contest.actor, low_seq).is_some_and(|row| row.hash() == low);
+        let of_actor = |row: &super::log::Row| self.log.actor_of(row) == &contest.actor;
+        let mut at = match self.pool.binary_search_by_key(&high, |entry| entry.chunk.hash()) {
+            Ok(at) => at,
+            Err(_) => return self.log.row(&high).is_some_and(of_actor) && in_log(),
+        };
+        if self.pool[at].chunk.actor() != &contest.actor || self.pool[at].chunk.seq() != high_seq {
+            return false;
+        }
+        loop {
+            if self.pool[at].chunk.seq() == low_seq {
+                return self.pool[at].chunk.hash() == low;
+            }
+            match self.previous(at) {
+                Some(below) => at = below,
+                None => return self.previous_in_log(at) && in_log(),
+            }
+        }
+    }
+
+    fn is_contested(&self, actor: &Actor, seq: u64) -> bool {
+        self.contested.get(actor).is_some_and(|first| seq >= *first)
+    }
+
+    /// Whether the author's previous change is a direct dependency and in the log.
+    fn previous_in_log(&self, index: usize) -> bool {
+        let chunk = &self.pool[index].chunk;
+        self.pool[index].deps.iter().any(|dep| match dep {
+            Dep::Log(row) => {
+                let row = self.log.at(*row);
+                row.seq() + 1 == chunk.seq() && self.log.actor_of(row) == chunk.actor()
+            }
+            _ => false,
+        })
+    }
+
     /// Finds the chain below each tip. A chain ends where another begins, so that each entry is in one chain at most.
     fn cover(&mut self, tips: &[EndorsedTip]) {
         let mut found: Vec<(&EndorsedTip, usize)> = tips
             .iter()
+            .filter(|tip| !self.is_contested(&tip.actor, tip.seq))
             .filter_map(|tip| {
                 let index = self.pool.binary_search_by_key(&tip.hash, |entry| entry.chunk.hash()).ok()?;
                 let chunk = &self.pool[index].chunk;
@@ -353,6 +435,9 @@ impl<'l> Stage<'l> {
         let entry = &self.pool[index];
         if let Err(error) = check_form(&entry.chunk) {
             return Fate::Refused(error);
+        }
+        if let Some(seq) = self.contested.get(entry.chunk.actor()).filter(|first| entry.chunk.seq() >= **first) {
+            return Fate::Refused(IngestError::Contested { actor: entry.chunk.actor().clone(), seq: *seq });
         }
         let refused = entry.pool_deps().find(|dep| matches!(self.pool[*dep].fate, Fate::Refused(_)));
         if let Some(dep) = refused {
@@ -432,15 +517,8 @@ impl<'l> Stage<'l> {
     fn check_chained(&self, index: usize) -> Result<(), IngestError> {
         let entry = &self.pool[index];
         let chunk = &entry.chunk;
-        let direct = entry.deps.iter().any(|dep| match dep {
-            Dep::Log(row) => {
-                let row = self.log.at(*row);
-                row.seq() + 1 == chunk.seq() && self.log.actor_of(row) == chunk.actor()
-            }
-            _ => false,
-        });
         let chained = chunk.seq() == 1
-            || direct
+            || self.previous_in_log(index)
             || self.previous(index).is_some()
             || (entry.single && self.previous_is_ancestor(index));
         if chained { Ok(()) } else { Err(IngestError::NotChained { actor: chunk.actor().clone(), seq: chunk.seq() }) }

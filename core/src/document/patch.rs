@@ -205,7 +205,26 @@ impl HotDocument {
     /// What leads from the value at `heads`, which a watcher has seen, to the present value.
     pub fn patches_since(&mut self, heads: &[ChangeHash]) -> Result<Vec<Patch>, HotError> {
         let now = self.heads()?;
-        self.diff(heads, &now)
+        match self.diff(heads, &now) {
+            Err(HotError::UnknownHeads { hash }) => {
+                self.patches_across(heads, &now)?.ok_or(HotError::UnknownHeads { hash })
+            }
+            patches => patches,
+        }
+    }
+
+    /// What leads from heads that were taken out of the document to the present ones; `None` if they are not known.
+    fn patches_across(&mut self, heads: &[ChangeHash], now: &[ChangeHash]) -> Result<Option<Vec<Patch>>, HotError> {
+        let Some(all) = self.with_former()? else { return Ok(None) };
+        let layers: Vec<ChangeHash> = self.template().layers().map(|(hash, _)| hash).collect();
+        let view = |heads: &[ChangeHash]| heads.iter().chain(&layers).map(their_hash).collect::<Vec<_>>();
+        let (before, after) = (view(heads), view(now));
+        let known = |hash: &automerge::ChangeHash| all.get_change_meta_by_hash(hash).is_some();
+        if !before.iter().chain(&after).all(known) {
+            return Ok(None);
+        }
+        let mut unmarked = Unmarked::default();
+        self.guard(|_| convert::diff(&all, &before, &after, &mut unmarked)).map(Some)
     }
 
     /// [`HotDocument::patches_since`] for who watches a part: only what [touches](Patch::touches) it.

@@ -19,6 +19,7 @@
 //!
 //! Not here: clocks. The capture window is compared with times that the caller gives.
 
+mod again;
 mod carry;
 mod plan;
 #[cfg(test)]
@@ -27,6 +28,8 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use automerge::ObjId;
+
+pub use again::Again;
 
 use super::hot::{EditOptions, HotDocument, HotError};
 use super::local::LocalChange;
@@ -68,6 +71,8 @@ pub struct UndoManager {
 /// What the manager knows beyond its stacks.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
+    /// Whoever wrote something, it may be written over.
+    all_ours: bool,
     /// Operations of recorded changes: by actor, ranges of counters.
     ours: BTreeMap<Vec<u8>, Vec<(u64, u64)>>,
     /// Elements that came back: old name to new name and the object that holds it.
@@ -86,6 +91,9 @@ impl Memory {
     }
 
     fn is_ours(&self, id: &ObjId) -> bool {
+        if self.all_ours {
+            return true;
+        }
         let ObjId::Id(counter, actor, _) = id else { return false };
         self.ours.get(actor.to_bytes()).is_some_and(|ranges| {
             let after = ranges.partition_point(|(start, _)| start <= counter);

@@ -5,19 +5,20 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::document::hot::HotCell;
+use crate::document::ingest::IngestError;
 use crate::document::local::LocalChange;
 use crate::document::template::Template;
 use crate::document::value::Value;
-use crate::id::{ChangeHash, DeviceId, DocumentId, Incarnation, Path, PeerId, Prefix, SpaceId};
+use crate::id::{ChangeHash, DeviceId, DocumentId, FactHash, Incarnation, Path, PeerId, Prefix, SpaceId};
 use crate::io::{LinkId, RequestId, StorageFailure};
 use crate::session::{Bookmark, BookmarkError, Missing};
 use crate::time::WallTime;
-use crate::trust::{Role, RootKey};
+use crate::trust::{Refusal, Role, RootKey};
 use crate::wire::v1::exchange::PeerAddresses;
 
 #[cfg(feature = "coord")]
 pub use super::coord::{
-    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation,
+    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, LineId, MAX_DIGEST_BYTES, Operation,
 };
 pub use crate::soft::{OwnerId, Shown as SoftInfo, SoftChange, SoftError, SoftEvent};
 pub use crate::topic::{TopicError, TopicEvent};
@@ -135,6 +136,53 @@ pub enum Command {
         after: Option<DeviceId>,
         /// At most this many.
         limit: usize,
+    },
+    /// Takes rights from a device, for everybody and for good; see [`crate::trust`]. → [`Reply::Revoked`], durable.
+    Revoke {
+        /// The space.
+        space: SpaceId,
+        /// Whose. For an invitation: the device that its grants name.
+        device: DeviceId,
+        /// Which of its grants ([`MemberInfo::grants`]); none: the device is removed, and no grant brings it back.
+        grants: Vec<FactHash>,
+        /// What it wrote that stays.
+        keep: Keep,
+    },
+    /// Revokes every grant of the space that has ended by this store's clock and that it may revoke. → [`Reply::Revoked`],
+    /// durable.
+    RevokeExpired {
+        /// The space.
+        space: SpaceId,
+    },
+    /// Hands the space to another root key, where this store has the present one. → [`Reply::RootKey`], the new one, durable.
+    RotateRoot {
+        /// The space.
+        space: SpaceId,
+        /// The new root; `None`: one is made.
+        successor: Option<Box<RootKey>>,
+    },
+    /// Documents out of which facts took changes that are still kept aside. → [`Reply::Evicted`].
+    Evicted {
+        /// The space.
+        space: SpaceId,
+        /// Under here.
+        prefix: Prefix,
+    },
+    /// What was taken out of the live document at a path. → [`Reply::EvictedChanges`].
+    EvictedChanges {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+    },
+    /// Forgets changes that were taken out of the live document at a path, in this store. → [`Reply::Done`], durable.
+    DiscardEvicted {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Which; none: all.
+        changes: Vec<ChangeHash>,
     },
     /// What this store replicates of a space, from now on. Default: all it may read. → [`Reply::Done`], durable.
     Interest {
@@ -334,6 +382,12 @@ pub enum Reply {
     RootKey(Option<Box<RootKey>>),
     /// Members.
     Members(Vec<MemberInfo>),
+    /// Documents out of which changes were taken.
+    Evicted(Vec<EvictedDocument>),
+    /// Changes that were taken out of a document.
+    EvictedChanges(Vec<EvictedChange>),
+    /// Devices of which something was revoked.
+    Revoked(Vec<DeviceId>),
     /// Values of what was set aside, with their heads.
     SetAside(Vec<(Value, Vec<ChangeHash>)>),
     /// A page of a portable copy.
@@ -386,6 +440,46 @@ pub struct DocumentInfo {
     pub changed_at: WallTime,
 }
 
+/// A document out of which facts took changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictedDocument {
+    /// Where.
+    pub path: Path,
+    /// The path's generation.
+    pub generation: u32,
+    /// The document.
+    pub document: DocumentId,
+    /// How many changes are kept aside.
+    pub changes: u32,
+}
+
+/// A change that facts took out of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictedChange {
+    /// Its hash.
+    pub change: ChangeHash,
+    /// Its number among its actor's.
+    pub seq: u64,
+    /// Who signed it, where that is known.
+    pub device: Option<DeviceId>,
+    /// Whether that is this store's own device.
+    pub mine: bool,
+    /// Whether it left only with what it stood on: its author counts, and it can be made again.
+    pub honest: bool,
+    /// The change chunk.
+    pub bytes: Vec<u8>,
+}
+
+/// What of a revoked device's work stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// All that this store has of it. The store has to replicate everything that the ended grants cover.
+    #[default]
+    Known,
+    /// Nothing. Edits of others on top of it are set aside, too.
+    Nothing,
+}
+
 /// A member of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberInfo {
@@ -393,6 +487,8 @@ pub struct MemberInfo {
     pub device: DeviceId,
     /// Its roles, each with its prefix and end.
     pub roles: Vec<(Role, Prefix, Option<WallTime>)>,
+    /// The facts that give it these roles, in the same order: what [`Command::Revoke`] names.
+    pub grants: Vec<FactHash>,
     /// Whether it is this store's own device.
     pub me: bool,
 }
@@ -521,7 +617,7 @@ pub enum Event {
         /// Hidden changes.
         hidden: Vec<ChangeHash>,
     },
-    /// A change that contradicts another one of the same author was refused.
+    /// A change was refused that its sender should not have sent.
     Refused {
         /// The space.
         space: SpaceId,
@@ -530,10 +626,34 @@ pub enum Event {
         /// The change.
         change: ChangeHash,
         /// What is wrong with it.
-        why: String,
+        why: RefusedChange,
+    },
+    /// Facts took changes out of a document, on every peer alike: a device that made some of them was revoked or contradicted
+    /// itself, or they were made on top of such. They are set aside: see [`Command::Evicted`].
+    Evicted {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Which document.
+        document: DocumentId,
+        /// The changes.
+        changes: Vec<ChangeHash>,
     },
     /// Writing fails (`Some`) or works again (`None`). Reads go on; commits wait.
     StorageTrouble(Option<StorageFailure>),
+}
+
+/// Why a change of a peer was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RefusedChange {
+    /// It contradicts another change of its author.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// Its author may not write, or was revoked.
+    #[error(transparent)]
+    Standing(#[from] Refusal),
 }
 
 /// What one reconciliation took.
@@ -642,6 +762,14 @@ pub enum CommandError {
     /// This device's grants do not allow it.
     #[error("this device may not {action} {path}")]
     Denied {
+        /// What was asked.
+        action: &'static str,
+        /// Where.
+        path: String,
+    },
+    /// This device's rights were revoked.
+    #[error("this device was revoked: it may not {action} {path}")]
+    Revoked {
         /// What was asked.
         action: &'static str,
         /// Where.

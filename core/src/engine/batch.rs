@@ -12,6 +12,7 @@ use super::document::LoadWait;
 use super::index::{Entry, MAX_TOMBSTONES, advance_heads};
 use super::link::Fate;
 use super::marker::Marker;
+use super::review::{Redraft, Reviewed};
 use super::space::replace_items;
 use super::{CommandError, Engine, Event, Phase, Reply, keys};
 use crate::document::chunk::Chunk;
@@ -66,6 +67,8 @@ pub(super) struct Draft {
     proven: bool,
     /// The hydrated document has what others made, and its watchers know.
     pub(super) shown: bool,
+    /// All of it is written anew.
+    pub(super) redraft: Option<Redraft>,
 }
 
 /// What happens when a batch is durable.
@@ -120,6 +123,7 @@ pub(super) struct Pending {
     /// Entries that a command wrote.
     pub(super) replaced: Vec<(SpaceId, Entry)>,
     pub(super) compactions: Vec<(SpaceId, DocumentId, Compacted, (u64, u64))>,
+    pub(super) reviewed: Vec<Reviewed>,
     /// Crash markers to be made durable, and documents that have opened well.
     pub(super) marked: Vec<(DocumentId, Marker)>,
     pub(super) proven: Vec<(SpaceId, DocumentId)>,
@@ -138,6 +142,7 @@ impl Pending {
             && self.resolved.is_empty()
             && self.interests_changed.is_empty()
             && self.compactions.is_empty()
+            && self.reviewed.is_empty()
             && self.marked.is_empty()
             && self.proven.is_empty()
             && self.closing.is_none()
@@ -169,6 +174,7 @@ impl Engine {
             return;
         }
         let mut batch = Batch::default();
+        self.draft_reviews(&mut batch);
         self.draft_commits(&mut batch);
         self.draft_deletions(&mut batch);
         self.draft_inboxes(&mut batch);
@@ -202,6 +208,7 @@ impl Engine {
                 compacted: false,
                 proven: false,
                 shown: false,
+                redraft: None,
             }
         })
     }
@@ -230,6 +237,10 @@ impl Engine {
         let mut waits = false;
         for change in &commit.changes {
             let id = change.document;
+            if self.review_blocks(&id) {
+                waits = true;
+                continue;
+            }
             if self.documents.get(&id).is_some_and(|w| w.log.is_some()) {
                 continue;
             }
@@ -269,11 +280,14 @@ impl Engine {
                 return Err(CommandError::Deleted(path));
             }
             if !space.roster.can_write(&self.identity().device, &path) {
-                return Err(CommandError::Denied { action: "write", path: path.to_string() });
+                return Err(self.denied(&commit.space, "write", &path));
             }
             let own = own_actor(&identity.device, &change.document, identity.incarnation, change.actor_n);
             let chunk = Chunk::parse_stored(change.bytes.clone()).ok();
             let chunk = chunk.filter(|c| c.hash() == change.hash && *c.actor() == own && c.seq() == change.seq);
+            let aside = space.index.by_id(&change.document).and_then(|entry| entry.aside.as_deref());
+            // What such an actor signs now would contradict what it signed before.
+            let chunk = chunk.filter(|_| aside.is_none_or(|aside| !aside.spent.contains(&own)));
             let chunk = chunk.filter(|c| self.follows(batch, &chunks, change, c));
             chunks.push(chunk.ok_or_else(|| CommandError::Invalid {
                 what: "change",
@@ -335,7 +349,7 @@ impl Engine {
     fn draft_deletion(&mut self, batch: &mut Batch, id: SpaceId, path: &Path) -> Result<bool, CommandError> {
         let space = self.spaces.get(&id).ok_or(CommandError::UnknownSpace(id))?;
         if !space.roster.can_write(&self.identity().device, path) {
-            return Err(CommandError::Denied { action: "delete", path: path.to_string() });
+            return Err(self.denied(&id, "delete", path));
         }
         let generation = space.index.live_generation(path);
         let document = DocumentId::derive(&id, path, generation);
@@ -376,6 +390,8 @@ impl Engine {
     }
 
     fn draft_facts(&mut self, batch: &mut Batch) {
+        let marked: BTreeSet<SpaceId> = self.pending.facts.iter().map(|(space, ..)| *space).collect();
+        batch.ops.extend(marked.into_iter().filter_map(|space| self.put_review_mark(space)));
         for (id, fact, admitted, source) in std::mem::take(&mut self.pending.facts) {
             let Some(space) = self.spaces.get_mut(&id) else { continue };
             let key = keys::fact(space.number, space.facts_stored);
@@ -411,7 +427,7 @@ impl Engine {
         batch.effects.marked.append(&mut self.pending.marked);
         batch.effects.holds_back |= !batch.effects.opened.is_empty();
         self.write_drafts(&mut batch);
-        let nothing_left = self.pending.commits.is_empty() && self.ready.is_empty();
+        let nothing_left = self.pending.commits.is_empty() && self.ready.is_empty() && self.reviews.is_empty();
         if nothing_left && let Some(request) = self.pending.closing.take() {
             self.write_seal(&mut batch);
             batch.effects.closing = Some(request);
@@ -437,7 +453,9 @@ impl Engine {
             return;
         }
         for draft in &mut effects.drafts {
-            if draft.fresh.is_empty() || !draft.tombstones.is_empty() || draft.entry.deleted() || draft.compacted {
+            let plain =
+                draft.tombstones.is_empty() && !draft.entry.deleted() && !draft.compacted && draft.redraft.is_none();
+            if draft.fresh.is_empty() || !plain {
                 continue;
             }
             // What crashes a peer when it is shown must be in the store by then, or nobody would find it there, and it would
@@ -458,13 +476,21 @@ impl Engine {
         let mut touched: BTreeMap<SpaceId, Vec<&Entry>> = BTreeMap::new();
         let mut set_aside = Vec::new();
         let changed = |d: &Draft| !d.fresh.is_empty() || !d.tombstones.is_empty() || !d.endorsements.is_empty();
-        batch.drafts.retain(|_, d| changed(d) || d.compacted || d.proven);
+        batch.drafts.retain(|_, d| changed(d) || d.compacted || d.proven || d.redraft.is_some());
         for (document, draft) in &mut batch.drafts {
             let Some(space) = self.spaces.get(&draft.space) else { continue };
             if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
                 draft.entry.changed_at = seconds;
             }
             draft.entry.unproven |= draft.remote && !draft.fresh.is_empty();
+            if let Some(redraft) = &mut draft.redraft {
+                draft.entry.changed_at = seconds;
+                batch.ops.append(&mut redraft.ops);
+                if !redraft.evicted.is_empty() {
+                    // What this store's log held up to here is no longer all there.
+                    set_aside.push((draft.space, (0, draft.entry.arrival)));
+                }
+            }
             for fresh in &draft.fresh {
                 batch.ops.push(row::put_change(document, fresh.arrival, &fresh.bytes, false));
             }
@@ -514,6 +540,8 @@ impl Engine {
             }
             self.on_facts_durable(*id, admitted, sources);
         }
+        let spaces: BTreeSet<SpaceId> = effects.facts.iter().map(|(space, ..)| *space).collect();
+        spaces.into_iter().for_each(|space| self.part_with_revoked(space));
         for (space, entry) in effects.replaced {
             if let Some(space) = self.spaces.get_mut(&space) {
                 space.index.upsert(entry);
@@ -572,8 +600,11 @@ impl Engine {
         }
         space.index.upsert(draft.entry.clone());
         self.settle_working(&draft);
+        if let Some(redraft) = &draft.redraft {
+            self.settle_review(draft.space, &draft.entry, redraft);
+        }
         self.note_compactable(&draft.entry);
-        if !draft.fresh.is_empty() || !draft.tombstones.is_empty() {
+        if !draft.fresh.is_empty() || !draft.tombstones.is_empty() || draft.redraft.is_some() {
             let remote = draft.remote;
             self.emit(Event::DocumentChanged { space: draft.space, path, document: id, deleted, remote });
             self.push(&draft);
@@ -656,7 +687,7 @@ fn known_layers(log: Option<&Log>, layers: &[Vec<u8>]) -> Vec<ChangeHash> {
     hashes.filter(|h| log.is_some_and(|log| log.contains(h))).collect()
 }
 
-fn delete_endorsements(document: &DocumentId) -> WriteOp {
+pub(super) fn delete_endorsements(document: &DocumentId) -> WriteOp {
     let end = keys::after_document(document).unwrap_or_else(|| vec![0xff; 17]);
     WriteOp::DeleteRange(Table::Endorsements, document.0.to_vec(), end)
 }

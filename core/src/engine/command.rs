@@ -18,7 +18,7 @@ use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::io::{ReadOp, RequestId, Rows, StorageFailure, Table, WriteOp};
 use crate::time::WallTime;
 use crate::trust::invitation::Offer;
-use crate::trust::{Endorsement, Fact, Invitation, Role, RootKey, Roster, create_space};
+use crate::trust::{Endorsement, Fact, Grant, Invitation, Role, RootKey, Roster, create_space};
 use crate::wire::v1::DocumentUpdate;
 use crate::wire::{Codec, Reader, Writer};
 
@@ -106,14 +106,23 @@ impl Engine {
             }
             Command::Members { space, after, limit } => {
                 let device = self.identity().device;
-                let members = self.space(&space)?.roster.members(after.as_ref(), limit.min(MAX_LIST));
+                let roster = &self.space(&space)?.roster;
+                let members = roster.members(after.as_ref(), limit.min(MAX_LIST));
+                let own = |fact: &&Fact| fact.grant().is_some_and(Grant::is_own);
                 let info = members.into_iter().map(|m| MemberInfo {
                     device: m.device,
                     roles: m.grants.iter().map(|g| (g.role, g.prefix.clone(), g.not_after)).collect(),
+                    grants: roster.grant_facts_of(&m.device).filter(own).map(Fact::hash).collect(),
                     me: m.device == device,
                 });
                 Ok(Some(Reply::Members(info.collect())))
             }
+            Command::Revoke { space, device, grants, keep } => self.revoke(request, space, device, grants, keep),
+            Command::RevokeExpired { space } => self.revoke_expired(request, space),
+            Command::RotateRoot { space, successor } => self.rotate_root(request, space, successor.map(|key| *key)),
+            Command::Evicted { space, prefix } => self.list_evicted(space, &prefix),
+            Command::EvictedChanges { space, path } => self.ask_aside(request, space, &path, None),
+            Command::DiscardEvicted { space, path, changes } => self.ask_aside(request, space, &path, Some(changes)),
             Command::Interest { space, prefixes } => self.set_interests(request, space, prefixes),
             Command::Synced { space, document, heads, peers } => {
                 self.space(&space)?;
@@ -173,6 +182,15 @@ impl Engine {
 
     pub(super) fn space(&self, id: &SpaceId) -> Result<&Space, CommandError> {
         self.spaces.get(id).ok_or(CommandError::UnknownSpace(*id))
+    }
+
+    /// Why this device may not do something at a path.
+    pub(super) fn denied(&self, space: &SpaceId, action: &'static str, path: &Path) -> CommandError {
+        let (device, path) = (self.identity().device, path.to_string());
+        match self.spaces.get(space).is_some_and(|state| state.roster.is_revoked(&device)) {
+            true => CommandError::Revoked { action, path },
+            false => CommandError::Denied { action, path },
+        }
     }
 
     fn check_name(&self, name: &str) -> Result<(), CommandError> {

@@ -130,7 +130,9 @@ impl Engine {
         for (space, id, compacted, packed) in std::mem::take(&mut self.pending.compactions) {
             let Some((path, generation)) = self.place_of(&space, &id) else { continue };
             let draft = self.draft(batch, space, &path, generation, id);
-            if draft.entry.deleted() {
+            if draft.entry.deleted() || draft.redraft.is_some() {
+                // It was made of what is no longer there.
+                batch.effects.compacted.push(id);
                 continue;
             }
             let removed = compacted.ops.iter().filter(|op| matches!(op, WriteOp::Delete(..))).count();

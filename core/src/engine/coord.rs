@@ -17,6 +17,7 @@
 
 mod api;
 mod commands;
+mod lines;
 mod lives;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,7 +41,9 @@ use crate::time::Timestamp;
 use crate::wire::{Codec, Reader, Writer};
 
 use self::lives::Then;
-pub use api::{ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, MAX_DIGEST_BYTES, Operation};
+pub use api::{
+    ClientId, CoordCommand, CoordEvent, CoordFailure, CoordReply, CoordStatus, LineId, MAX_DIGEST_BYTES, Operation,
+};
 
 /// Length of a tick of consensus.
 const TICK: Duration = Duration::from_millis(100);
@@ -119,6 +122,7 @@ pub(super) struct CoordSide {
     over: BTreeMap<SpaceId, u64>,
     programs: BTreeMap<ClientId, Program>,
     last_client: u64,
+    lines: BTreeMap<LineId, lines::Line>,
     writes: BTreeMap<Ticket, Writing>,
     /// Frames to this peer itself.
     local: VecDeque<(SpaceId, Vec<u8>)>,
@@ -267,6 +271,7 @@ impl Engine {
         }
         let now = self.coord.now;
         self.coord.programs.values_mut().for_each(|program| program.client.gone(now, peer));
+        self.end_lines_to(peer);
     }
 
     fn may_vote(&self, space: SpaceId, device: &crate::id::DeviceId) -> bool {
@@ -326,6 +331,11 @@ impl Engine {
     fn on_talk(&mut self, space: SpaceId, peer: PeerId, votes: bool, frame: &[u8]) {
         // What voters tell clients begins with 2; everything else is for a voter.
         if frame.first() == Some(&2) {
+            match self.tell_line(space, peer, frame) {
+                Some(Ok(())) => return,
+                Some(Err(_)) => return self.coord_violation(peer),
+                None => {}
+            }
             let now = self.coord.now;
             let mut programs = self.coord.programs.values_mut().filter(|program| program.space == space);
             if programs.any(|program| program.client.frame(now, peer, frame).is_err()) {
@@ -471,6 +481,7 @@ impl Engine {
         self.retry_coord_writes();
         self.ask_newcomers();
         self.tick_programs();
+        self.tick_lines();
     }
 
     pub(super) fn coord_timer(&self) -> Option<Timestamp> {

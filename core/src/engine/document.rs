@@ -72,6 +72,8 @@ pub(super) struct Working {
     pub(super) waits: Vec<LoadWait>,
     /// The newest arrival when the rows were asked for.
     loading: Option<u64>,
+    /// All that is stored of it is being judged anew: nothing is admitted to it meanwhile.
+    pub(super) reviewing: bool,
     used: u64,
 }
 
@@ -98,6 +100,7 @@ impl Engine {
             held: Vec::new(),
             waits: Vec::new(),
             loading: None,
+            reviewing: false,
             used,
         });
         working.used = used;
@@ -260,6 +263,7 @@ impl Engine {
             Err(error) => return Err(invalid_template(&error.to_string())),
         };
         self.block_hidden(&id, &mut hot);
+        self.block_spent(&id, &mut hot);
         self.hot_estimate += hot.estimate_bytes();
         let cell = HotCell::new(hot);
         let working = self.documents.get_mut(&id).expect("served documents are in use");
@@ -272,6 +276,15 @@ impl Engine {
     fn block_hidden(&self, id: &DocumentId, hot: &mut HotDocument) {
         if let Some(log) = self.documents.get(id).and_then(|w| w.log.as_ref()).filter(|log| log.has_hidden()) {
             hot.block_actors(log.rows().iter().filter(|row| row.is_hidden()).map(|row| log.actor_of(row)));
+        }
+    }
+
+    /// Keeps edits off own actors of which some changes were set aside.
+    fn block_spent(&self, id: &DocumentId, hot: &mut HotDocument) {
+        let Some(space) = self.documents.get(id).map(|working| working.space) else { return };
+        let entry = self.spaces.get(&space).and_then(|state| state.index.by_id(id));
+        if let Some(aside) = entry.and_then(|entry| entry.aside.as_deref()) {
+            hot.block_actors(aside.spent.iter());
         }
     }
 
@@ -404,6 +417,7 @@ const MAX_WORKING: usize = 65_536;
 impl Working {
     fn idle(&self) -> bool {
         self.loading.is_none()
+            && !self.reviewing
             && self.waits.is_empty()
             && self.inbox.is_empty()
             && self.cell.as_ref().is_none_or(|cell| cell.shares() <= 1)

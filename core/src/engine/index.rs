@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use smallvec::SmallVec;
 
-use crate::id::{ChangeHash, DocumentId, Path, Prefix, SpaceId};
+use crate::id::{Actor, ChangeHash, DocumentId, Path, Prefix, SpaceId};
 use crate::reconcile::Item;
 use crate::time::WallTime;
 use crate::wire::v1::MAX_STATEMENT;
@@ -29,6 +29,18 @@ const MAX_ARRIVAL: u64 = 1 << 62;
 
 /// Most tombstones kept of one generation: concurrent deletions beyond it add nothing (any one deletes).
 pub const MAX_TOMBSTONES: usize = 16;
+
+/// What left the admitted set of a document and is kept aside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// How many changes; 0: they were discarded.
+    pub changes: u32,
+    /// Actors of this store that signed some of them, and must not be used again.
+    pub spent: Vec<Actor>,
+}
+
+/// Most spent actors that a row holds: no store gets near.
+const MAX_SPENT: usize = 65_536;
 
 /// One generation of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +67,8 @@ pub struct Entry {
     pub packed: Option<Box<(u64, u64)>>,
     /// Encoded tombstones; not empty: deleted.
     pub tombstones: Option<Box<Vec<Vec<u8>>>>,
+    /// What was taken out of it.
+    pub aside: Option<Box<Aside>>,
 }
 
 impl Entry {
@@ -73,6 +87,7 @@ impl Entry {
             unproven: false,
             packed: None,
             tombstones: None,
+            aside: None,
         }
     }
 
@@ -103,7 +118,8 @@ impl Entry {
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(u8::from(self.unproven) | u8::from(self.deleted()) << 1 | u8::from(self.packed.is_some()) << 2);
+        let flags = [self.unproven, self.deleted(), self.packed.is_some(), self.aside.is_some()];
+        w.u8((0..).zip(flags).map(|(bit, set)| u8::from(set) << bit).sum());
         w.varint(self.arrival).varint(u64::from(self.changed_at)).varint(self.bytes).varint(u64::from(self.chunks));
         w.list(&self.heads, |w, h| {
             w.array(&h.0);
@@ -116,6 +132,11 @@ impl Entry {
                 w.bytes(t);
             });
         }
+        if let Some(aside) = &self.aside {
+            w.varint(u64::from(aside.changes)).list(&aside.spent, |w, actor| {
+                w.bytes(actor.as_bytes());
+            });
+        }
         w.finish()
     }
 
@@ -123,7 +144,7 @@ impl Entry {
     pub fn decode(space: &SpaceId, path: Path, generation: u32, value: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(value);
         let flags = r.u8("flags")?;
-        if flags & !0b111 != 0 {
+        if flags & !0b1111 != 0 {
             return Err(DecodeError::Invalid { field: "flags" });
         }
         let mut entry = Self::new(space, path, generation);
@@ -143,6 +164,14 @@ impl Entry {
             let tombstones =
                 r.list(MAX_TOMBSTONES, "tombstones", |r| Ok(r.bytes(MAX_STATEMENT, "tombstone")?.to_vec()))?;
             entry.tombstones = Some(Box::new(tombstones));
+        }
+        if flags & 8 != 0 {
+            let changes = r.varint_max(u64::from(u32::MAX), "changes set aside")? as u32;
+            let spent = r.list(MAX_SPENT, "spent actors", |r| {
+                let actor = Actor::from_bytes(r.bytes(Actor::MAX_LEN, "spent actor")?);
+                actor.ok_or(DecodeError::Invalid { field: "spent actor" })
+            })?;
+            entry.aside = Some(Box::new(Aside { changes, spent }));
         }
         r.finish()?;
         Ok(entry)
@@ -339,6 +368,9 @@ mod tests {
         e.tombstones = Some(Box::new(vec![vec![1, 2, 3]]));
         e.unproven = true;
         e.packed = Some(Box::new((3, 300)));
+        assert_eq!(Entry::decode(&SPACE, e.path.clone(), 2, &e.encode()).unwrap(), e);
+        let spent = vec![Actor::from_bytes(&[7; 16]).unwrap()];
+        e.aside = Some(Box::new(Aside { changes: 3, spent }));
         assert_eq!(Entry::decode(&SPACE, e.path.clone(), 2, &e.encode()).unwrap(), e);
     }
 

@@ -11,14 +11,14 @@ use super::broadcast::{Expected, author_tag};
 use super::document::LoadWait;
 use super::link::Fate;
 use super::ship::{Shipment, What};
-use super::{CommandError, Engine, Event, Reply};
+use super::{CommandError, Engine, Event, RefusedChange, Reply};
 use crate::document::chunk::{Chunk, ChunkLimits};
-use crate::document::ingest::{EndorsedTip, IngestError, Staged, TipKind, Waiting};
+use crate::document::ingest::{Contest, EndorsedTip, IngestError, Staged, TipKind, Waiting};
 use crate::document::log::Log;
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, RequestId};
 use crate::trust::endorsement::WireEndorsement;
-use crate::trust::{Endorsement, EndorsementKind, Roster, Tombstone};
+use crate::trust::{Endorsement, EndorsementKind, Refusal, Roster, Tombstone};
 use crate::wire::v1::DocumentUpdate;
 use crate::wire::{Codec, Reader};
 
@@ -117,7 +117,10 @@ impl Engine {
     pub(super) fn draft_inboxes(&mut self, batch: &mut Batch) {
         while batch.changes < self.config.max_batch {
             let Some(id) = self.ready.pop_first() else { break };
-            self.draft_inbox(batch, id);
+            // The review's end makes it ready again.
+            if !self.review_blocks(&id) {
+                self.draft_inbox(batch, id);
+            }
         }
     }
 
@@ -182,7 +185,11 @@ impl Engine {
         }
         let Parsed { mut chunks, senders, mut refused } = parse_chunks(std::mem::take(&mut inbox.chunks));
         let held = self.documents.get_mut(&id).map(|w| std::mem::take(&mut w.held)).unwrap_or_default();
-        let endorsements = self.verify_endorsements(space, path, id, inbox, &by_seq(&chunks), held);
+        let (endorsements, barred) = self.verify_endorsements(space, path, id, inbox, &chunks, held);
+        // What nobody who counts answers for is not kept waiting for somebody who does.
+        let offered = chunks.len();
+        chunks.retain(|chunk| barred.get(chunk.actor()).is_none_or(|last| chunk.seq() <= *last));
+        refused += (offered - chunks.len()) as u64;
         let covered = endorsements
             .iter()
             .any(|e| self.orphans.contains(&id, &e.hash) || chunks.iter().any(|c| c.hash() == e.hash));
@@ -192,19 +199,17 @@ impl Engine {
         }
         chunks.extend(self.orphans.take(&id));
         let tips: Vec<EndorsedTip> = endorsements.iter().map(tip).collect();
-        let staged = self.stage(batch, id, chunks, &tips);
+        let contests = contests(&self.spaces[&space].roster, &id);
+        let staged = self.stage(batch, id, chunks, &tips, &contests);
         refused += staged.refused.len() as u64;
         for (hash, error) in &staged.refused {
-            if let IngestError::Equivocation { .. } = error {
-                self.pending.events.push(Event::Refused {
-                    space,
-                    path: path.clone(),
-                    change: *hash,
-                    why: error.to_string(),
-                });
+            if let IngestError::Equivocation { .. } | IngestError::Contested { .. } = error {
+                let why = RefusedChange::Ingest(error.clone());
+                self.pending.events.push(Event::Refused { space, path: path.clone(), change: *hash, why });
             }
         }
         self.count_refused(refused);
+        self.suspect(space, id, &staged.refused, &endorsements);
         let admitted = staged.admitted.len() as u64;
         let arrival = self.storage.next_arrival;
         let waiting = !staged.waiting.is_empty();
@@ -323,7 +328,14 @@ impl Engine {
     }
 
     /// The log's verdict. Changes that this batch admits already count as known: local commits come first in a batch.
-    fn stage(&self, batch: &Batch, id: DocumentId, chunks: Vec<Chunk>, tips: &[EndorsedTip]) -> Staged {
+    fn stage(
+        &self,
+        batch: &Batch,
+        id: DocumentId,
+        chunks: Vec<Chunk>,
+        tips: &[EndorsedTip],
+        contests: &[Contest],
+    ) -> Staged {
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
         match (log, batch.drafts.get(&id)) {
             (Some(log), Some(draft)) if !draft.admitted.is_empty() => {
@@ -333,38 +345,50 @@ impl Engine {
                         break;
                     }
                 }
-                log.stage(chunks, tips)
+                log.stage_contested(chunks, tips, contests)
             }
-            (Some(log), _) => log.stage(chunks, tips),
-            (None, _) => Log::new().stage(chunks, tips),
+            (Some(log), _) => log.stage_contested(chunks, tips, contests),
+            (None, _) => Log::new().stage_contested(chunks, tips, contests),
         }
     }
 
-    fn log_has(&self, id: &DocumentId, hash: &ChangeHash) -> bool {
+    pub(super) fn log_has(&self, id: &DocumentId, hash: &ChangeHash) -> bool {
         self.documents.get(id).and_then(|w| w.log.as_ref()).is_some_and(|log| log.contains(hash))
     }
 
-    /// What is held, and the newest new endorsement of each actor that is valid, a bounded number tried for each.
+    /// What is held, what facts carry, and the newest new endorsement of each actor that is valid, a bounded number tried
+    /// for each. And the actors whose newer ones do not count any more, each with the last number that does.
     fn verify_endorsements(
         &mut self,
         space: SpaceId,
         path: &Path,
         id: DocumentId,
         inbox: &Inbox,
-        chunks: &BySeq,
+        chunks: &[Chunk],
         held: Vec<Endorsement>,
-    ) -> Vec<Endorsement> {
+    ) -> (Vec<Endorsement>, BTreeMap<Actor, u64>) {
         let roster = &self.spaces[&space].roster;
+        let mut barred: BTreeMap<Actor, (ChangeHash, Refusal)> = BTreeMap::new();
+        let meant = by_seq(chunks);
         let mut by_actor: BTreeMap<Vec<u8>, Vec<Endorsement>> = BTreeMap::new();
         for bytes in &inbox.endorsements {
-            for endorsement in resolve(roster, id, bytes, chunks) {
+            for endorsement in resolve(roster, id, bytes, &meant) {
                 by_actor.entry(endorsement.storage_key()).or_default().push(endorsement);
             }
         }
         // What is held waits for changes that may never come, if their author lost them: it says nothing about an older
         // endorsement whose changes are here. Ascending, so that the newest of those that are complete is the one kept.
-        let mut verified: BTreeMap<(Vec<u8>, u64), Endorsement> =
-            held.into_iter().map(|e| ((e.storage_key(), e.seq), e)).collect();
+        // Facts that came since may have taken the right away.
+        let held = held.into_iter().filter(|e| roster.endorses(e, path).is_ok());
+        let mut verified: BTreeMap<(Vec<u8>, u64), Endorsement> = held.map(|e| ((e.storage_key(), e.seq), e)).collect();
+        let here =
+            |e: &&Endorsement| self.orphans.contains(&id, &e.hash) || chunks.iter().any(|chunk| chunk.hash() == e.hash);
+        for posted in roster.posted(&id).iter().filter(here).filter(|e| roster.endorses(e, path).is_ok()) {
+            self.counters.signatures_checked += 1;
+            if posted.verify(&space).is_ok() {
+                verified.insert((posted.storage_key(), posted.seq), posted.clone());
+            }
+        }
         for (key, mut candidates) in by_actor {
             candidates.sort_by_key(|e| std::cmp::Reverse(e.seq));
             candidates.dedup();
@@ -373,7 +397,10 @@ impl Engine {
                 if verified.get(&place).is_some_and(|known| known.hash == candidate.hash) {
                     break;
                 }
-                if !roster.can_write(&candidate.device, path) {
+                if let Err(refusal) = roster.endorses(&candidate, path) {
+                    if let Refusal::Revoked { .. } = refusal {
+                        barred.insert(candidate.actor(), (candidate.hash, refusal));
+                    }
                     continue;
                 }
                 self.counters.signatures_checked += 1;
@@ -383,7 +410,15 @@ impl Engine {
                 }
             }
         }
-        verified.into_values().collect()
+        let verified: Vec<Endorsement> = verified.into_values().collect();
+        for (change, refusal) in barred.values() {
+            let why = RefusedChange::Standing(*refusal);
+            self.pending.events.push(Event::Refused { space, path: path.clone(), change: *change, why });
+        }
+        let last =
+            |actor: &Actor| verified.iter().filter(|it| it.actor() == *actor).map(|it| it.seq).max().unwrap_or(0);
+        let barred = barred.into_keys().map(|actor| (actor.clone(), last(&actor))).collect();
+        (verified, barred)
     }
 
     fn count_refused(&mut self, changes: u64) {
@@ -464,7 +499,18 @@ fn resolve(roster: &Roster, document: DocumentId, bytes: &[u8], chunks: &BySeq) 
     meant.collect()
 }
 
-fn tip(endorsement: &Endorsement) -> EndorsedTip {
+/// What facts say against chains of a document.
+pub(super) fn contests(roster: &Roster, document: &DocumentId) -> Vec<Contest> {
+    let contest = |claim: &crate::trust::Claim| Contest {
+        actor: claim.actor.clone(),
+        seq: claim.seq,
+        high: claim.high,
+        low: claim.low,
+    };
+    roster.claims(document).iter().map(contest).collect()
+}
+
+pub(super) fn tip(endorsement: &Endorsement) -> EndorsedTip {
     EndorsedTip {
         actor: endorsement.actor(),
         seq: endorsement.seq,

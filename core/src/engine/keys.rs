@@ -8,10 +8,12 @@
 //! | meta | `peers` | the driver's address book, opaque here |
 //! | meta | `vouched/` ‖ peer ‖ its log epoch u64 LE ‖ number u32 BE | [`crate::session::Vouched`] |
 //! | meta | `set-aside/` ‖ number u32 BE | [`crate::session::Ranges`] |
+//! | meta | `review/` ‖ number u32 BE | nothing: reviews of the space are to be made |
 //! | facts | number u32 BE ‖ order u64 BE | the signed fact |
 //! | index | number u32 BE ‖ path ‖ 0 ‖ generation u32 BE | [`super::index::Entry`] |
 //! | chunks | document ‖ arrival u64 BE | a stored chunk, see [`crate::document`] |
 //! | endorsements | document ‖ actor ‖ seq if single | an endorsement, see [`crate::trust`] |
+//! | both | BLAKE3-derive("foreshore 1 set aside", document)[..16] ‖ … | the same, set aside, see `review` |
 //! | roots | number u32 BE ‖ prefix | LtHash state, sketch, count |
 //!
 //! A path has no control character, so the zero byte ends it without changing the order.
@@ -63,6 +65,11 @@ pub fn set_aside(number: SpaceNumber) -> Vec<u8> {
     [SET_ASIDE, &number.to_be_bytes()].concat()
 }
 
+/// Key of the mark that reviews of a space are to be made.
+pub fn review(number: SpaceNumber) -> Vec<u8> {
+    [b"review/".as_slice(), &number.to_be_bytes()].concat()
+}
+
 /// Key of the `order`th fact that was admitted.
 pub fn fact(number: SpaceNumber, order: u64) -> Vec<u8> {
     [number.to_be_bytes().as_slice(), &order.to_be_bytes()].concat()
@@ -89,6 +96,12 @@ pub fn parse_index(key: &[u8]) -> Result<(SpaceNumber, Path, u32), DecodeError> 
 /// Key of a stored chunk.
 pub fn chunk(document: &DocumentId, arrival: u64) -> Vec<u8> {
     [document.0.as_slice(), &arrival.to_be_bytes()].concat()
+}
+
+/// The name under which what was taken out of a document lies in the tables `chunks` and `endorsements`.
+pub fn aside(document: &DocumentId) -> DocumentId {
+    let name = blake3::derive_key("foreshore 1 set aside", &document.0);
+    DocumentId(*name.first_chunk().expect("32 bytes hold 16"))
 }
 
 /// The arrival number in a chunk's key.

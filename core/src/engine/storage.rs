@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::batch::Effects;
 use super::ship::ShipmentRead;
 use super::{Engine, Event};
-use crate::id::DocumentId;
+use crate::id::{DocumentId, SpaceId};
 use crate::io::{LinkId, Output, ReadOp, StorageFailure, StorageReply, StorageTask, StorageWork, Ticket, WriteOp};
 use crate::time::Timestamp;
 
@@ -24,12 +24,22 @@ pub(super) enum ReadPurpose {
     Ship(ShipmentRead),
     /// A page of an export.
     Export(super::command::ExportRead),
+    /// A page of the endorsements, to find what is to be reviewed.
+    ReviewScan(SpaceId),
+    /// A page of the endorsements, to find what is to be kept of a device.
+    Revoke(Box<super::revoke::Revoking>),
+    /// What is set aside of a document.
+    Aside(super::aside::AsideRead),
+    /// The endorsements of an actor that contradicted itself.
+    Suspect(Box<super::revoke::Suspicion>),
+    /// Everything of a document, to be judged anew.
+    Review { space: SpaceId, document: DocumentId, base: u64 },
     /// The logs of consensus groups.
     #[cfg(feature = "coord")]
     Coord,
     /// The log of one group that is to begin anew.
     #[cfg(feature = "coord")]
-    CoordRebuild(crate::id::SpaceId, crate::io::RequestId),
+    CoordRebuild(SpaceId, crate::io::RequestId),
 }
 
 /// The write on its way.
@@ -157,6 +167,11 @@ impl Engine {
             ReadPurpose::Load(document) => self.on_loaded(document, rows),
             ReadPurpose::Ship(read) => self.on_shipment_read(read, rows),
             ReadPurpose::Export(read) => self.on_export_read(read, rows),
+            ReadPurpose::Revoke(revoking) => self.on_revoke_scan(revoking, rows),
+            ReadPurpose::Aside(read) => self.on_aside_rows(read, rows),
+            ReadPurpose::Suspect(suspicion) => self.on_suspect_rows(&suspicion, rows),
+            ReadPurpose::ReviewScan(space) => self.on_review_scan(space, rows),
+            ReadPurpose::Review { space, document, base } => self.on_review_rows(space, document, base, rows),
             #[cfg(feature = "coord")]
             ReadPurpose::Coord => self.on_coord_rows(rows),
             #[cfg(feature = "coord")]

@@ -19,6 +19,7 @@ use crate::trust::Role;
 
 mod pushes;
 mod resume;
+mod revocations;
 mod rounds;
 mod soft;
 mod topics;

@@ -18,6 +18,7 @@
 //! A space needs voters for any of this: its creator is one, `foreshore voters` makes others. Without a majority of them every
 //! call fails with [`CoordFailure::NoQuorum`] at its deadline, and nothing is guessed.
 
+mod line;
 mod lock;
 mod queue;
 mod recipes;
@@ -44,6 +45,8 @@ use crate::coord::serve::client::State;
 use crate::coord::serve::talk::{Found, Query};
 use crate::engine::{ClientId, Command, CommandError, CoordCommand, CoordReply, Reply};
 
+pub(crate) use self::line::LineBox;
+pub use self::line::{Line, MAX_LINE_BYTES};
 pub use self::lock::{AcquireLock, Campaign, Election, Leadership, Lock, LockLost, Observer};
 pub use self::queue::{ClaimedItem, Queue};
 pub use self::recipes::{Barrier, Counter, DoubleBarrier, Group, Inside, Membership, Permit, Semaphore};
@@ -154,8 +157,17 @@ impl Space {
 
     /// How the space's group of voters stands, as seen from this peer.
     pub async fn coordination(&self) -> Result<CoordStatus, CommandError> {
-        match self.client.call(Command::Coord(CoordCommand::Status { space: self.id })).await? {
-            Reply::Coord(CoordReply::Status(status)) => Ok(status),
+        self.coordination_status(true).await
+    }
+
+    /// [`Space::coordination`] without the digest of the state, which costs a walk over all of it.
+    pub async fn coordination_at_a_glance(&self) -> Result<CoordStatus, CommandError> {
+        self.coordination_status(false).await
+    }
+
+    async fn coordination_status(&self, hash: bool) -> Result<CoordStatus, CommandError> {
+        match self.client.call(Command::Coord(CoordCommand::Status { space: self.id, hash })).await? {
+            Reply::Coord(CoordReply::Status(status)) => Ok(*status),
             other => Err(unexpected(&other)),
         }
     }

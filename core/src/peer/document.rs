@@ -4,6 +4,7 @@
 //! go nowhere near the driver's task. An edit is handed to the engine while the document is still locked, so the engine
 //! sees the edits of a document in the order in which they were made.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -441,6 +442,28 @@ impl<T> Document<T> {
                 None => Commit::nothing(core.client.clone(), core.space, vec![(core.document, hot.heads()?)]),
             };
             Ok::<_, DocumentError>((result, commit))
+        })??;
+        core.client.hub.raise(core.space, &core.path, None);
+        Ok(done)
+    }
+
+    /// Makes edits again that were taken out of the document; see [`HotDocument::make_again`]. Comes back with the commit, if
+    /// there is anything to commit, and the edits that have no place any more.
+    pub(crate) fn make_again(
+        &self,
+        aside: &[Vec<u8>],
+        picks: &BTreeSet<ChangeHash>,
+    ) -> Result<(Option<Commit>, Vec<ChangeHash>), DocumentError> {
+        let core = &self.core;
+        core.check_editable()?;
+        let options = EditOptions::at(core.client.wall());
+        let done = core.cell().with(|hot| {
+            let again = hot.make_again(aside, picks, &options)?;
+            if again.changes.is_empty() {
+                return Ok::<_, DocumentError>((None, again.lost));
+            }
+            let commit = Core::send(std::slice::from_ref(core), again.changes)?;
+            Ok((Some(commit), again.lost))
         })??;
         core.client.hub.raise(core.space, &core.path, None);
         Ok(done)

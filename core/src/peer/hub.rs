@@ -12,11 +12,13 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 
 #[cfg(feature = "coord")]
-use super::coord::{NodeEvent, SessionNow};
+use super::coord::{LineBox, NodeEvent, SessionNow};
 #[cfg(feature = "coord")]
 use crate::coord::serve::client::State;
 #[cfg(feature = "coord")]
-use crate::engine::{ClientId, CoordEvent};
+use crate::coord::serve::talk::Tell;
+#[cfg(feature = "coord")]
+use crate::engine::{ClientId, CoordEvent, LineId};
 use crate::engine::{Event, SoftEvent, TopicEvent};
 use crate::id::{DocumentId, Path, Prefix, SpaceId};
 use crate::net::Notice;
@@ -36,6 +38,8 @@ struct Inner {
     peers: Vec<Weak<Mailbox<Notice>>>,
     #[cfg(feature = "coord")]
     sessions: Vec<Weak<SessionBox>>,
+    #[cfg(feature = "coord")]
+    lines: BTreeMap<LineId, Arc<LineBox>>,
     /// How sessions stand whose handles are being made: their first news may come before.
     #[cfg(feature = "coord")]
     standing: BTreeMap<ClientId, SessionNow>,
@@ -289,6 +293,31 @@ impl Hub {
     }
 
     #[cfg(feature = "coord")]
+    pub(crate) fn watch_line(&self, line: LineId) -> Arc<LineBox> {
+        let told = Arc::new(LineBox::default());
+        let mut inner = self.lock();
+        if inner.closed {
+            told.end();
+        }
+        inner.lines.insert(line, told.clone());
+        told
+    }
+
+    #[cfg(feature = "coord")]
+    pub(crate) fn forget_line(&self, line: LineId) {
+        self.lock().lines.remove(&line);
+    }
+
+    #[cfg(feature = "coord")]
+    fn publish_line(&self, line: LineId, tell: Option<Box<Tell>>) {
+        let Some(told) = self.lock().lines.get(&line).cloned() else { return };
+        match tell {
+            Some(tell) => told.push(*tell),
+            None => told.end(),
+        }
+    }
+
+    #[cfg(feature = "coord")]
     fn publish_coord(&self, event: &CoordEvent) {
         let mut inner = self.lock();
         match event {
@@ -359,6 +388,12 @@ impl Hub {
         if let Notice::Engine(Event::Signalled { space, event }) = &notice {
             return self.publish_signal(*space, event);
         }
+        // Many, and nobody else's business.
+        #[cfg(feature = "coord")]
+        let notice = match notice {
+            Notice::Engine(Event::Coord(CoordEvent::Line { line, tell })) => return self.publish_line(line, tell),
+            notice => notice,
+        };
         #[cfg(feature = "coord")]
         if let Notice::Engine(Event::Coord(event)) = &notice {
             self.publish_coord(event);
@@ -384,6 +419,8 @@ impl Hub {
                 watcher.mail.close();
                 watcher.now.send_modify(|now| now.state = State::Lost);
             });
+            #[cfg(feature = "coord")]
+            inner.lines.values().for_each(|told| told.end());
         }
     }
 

@@ -13,8 +13,10 @@ use super::session::{Reach, Read};
 use super::typed::Content;
 use super::watch::{SpaceWatch, Window};
 use crate::document::{Template, Value};
-use crate::engine::{Command, CommandError, DocumentInfo, MAX_LIST, MemberInfo, Reply, SpaceInfo};
-use crate::id::{ChangeHash, DeviceId, Path, Prefix, SpaceId};
+use crate::engine::{
+    Command, CommandError, DocumentInfo, EvictedChange, EvictedDocument, Keep, MAX_LIST, MemberInfo, Reply, SpaceInfo,
+};
+use crate::id::{ChangeHash, DeviceId, FactHash, Path, Prefix, SpaceId};
 use crate::session::Bookmark;
 use crate::time::WallTime;
 use crate::trust::{Role, RootKey};
@@ -283,6 +285,79 @@ impl Space {
         }
     }
 
+    /// Takes rights from a device, for everybody and for good; durable when it returns. `grants` are of [`Space::members`];
+    /// none removes the device, and no later grant brings it back. With [`Keep::Known`] what this peer has of the device's
+    /// work stays, so it has to replicate all that the grants cover.
+    pub async fn revoke(&self, device: DeviceId, grants: Vec<FactHash>, keep: Keep) -> Result<(), CommandError> {
+        self.client.call(Command::Revoke { space: self.id, device, grants, keep }).await.map(drop)
+    }
+
+    /// Revokes every grant that has ended by this peer's clock, so that its end binds history too. Returns the devices.
+    pub async fn revoke_expired(&self) -> Result<Vec<DeviceId>, CommandError> {
+        match self.client.call(Command::RevokeExpired { space: self.id }).await? {
+            Reply::Revoked(devices) => Ok(devices),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Hands the space to another root key: a new one, or `successor`. The old key can do nothing afterwards. Comes back with
+    /// the new one, which this store has kept.
+    pub async fn rotate_root(&self, successor: Option<RootKey>) -> Result<RootKey, CommandError> {
+        let successor = successor.map(Box::new);
+        match self.client.call(Command::RotateRoot { space: self.id, successor }).await? {
+            Reply::RootKey(Some(key)) => Ok(*key),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Documents under a prefix out of which facts took changes that this store keeps aside.
+    pub async fn evicted(&self, prefix: impl IntoPrefix) -> Result<Vec<EvictedDocument>, CommandError> {
+        match self.client.call(Command::Evicted { space: self.id, prefix: prefix.into_prefix()? }).await? {
+            Reply::Evicted(documents) => Ok(documents),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What facts took out of the document at a path.
+    pub async fn evicted_changes(&self, path: impl IntoPath) -> Result<Vec<EvictedChange>, CommandError> {
+        match self.client.call(Command::EvictedChanges { space: self.id, path: path.into_path()? }).await? {
+            Reply::EvictedChanges(changes) => Ok(changes),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes honest edits again that left the document at a path with what they stood on, each where it was made as far as
+    /// that place is still there, and forgets them: this device's own, or with `others` everybody's. One peer is to do that
+    /// for the others', or they are made twice. Durable when it returns.
+    pub async fn rebase_evicted(&self, path: impl IntoPath, others: bool) -> Result<Rebased, DocumentError> {
+        let path = path.into_path()?;
+        let evicted = self.evicted_changes(path.clone()).await?;
+        let picked = evicted.iter().filter(|change| change.honest && (change.mine || others));
+        let picks: std::collections::BTreeSet<ChangeHash> = picked.map(|change| change.change).collect();
+        if picks.is_empty() {
+            return Ok(Rebased::default());
+        }
+        let document = self.document(path.clone()).await?;
+        let aside: Vec<Vec<u8>> = evicted.into_iter().map(|change| change.bytes).collect();
+        let (commit, lost) = document.make_again(&aside, &picks)?;
+        let made = commit.is_some();
+        if let Some(commit) = commit {
+            commit.durable().await?;
+        }
+        let rebased = Rebased { made: picks.len() - lost.len(), lost: lost.clone() };
+        let changes = picks.into_iter().filter(|change| !lost.contains(change)).collect::<Vec<_>>();
+        if made {
+            self.client.call(Command::DiscardEvicted { space: self.id, path, changes }).await?;
+        }
+        Ok(rebased)
+    }
+
+    /// Forgets everything that facts took out of the document at a path, in this store.
+    pub async fn discard_evicted(&self, path: impl IntoPath) -> Result<(), CommandError> {
+        let (path, changes) = (path.into_path()?, Vec::new());
+        self.client.call(Command::DiscardEvicted { space: self.id, path, changes }).await.map(drop)
+    }
+
     /// What this store replicates of the space, from now on and after a restart. Default: all it may read. An empty
     /// list replicates nothing by itself.
     pub async fn interest(&self, prefixes: Vec<Prefix>) -> Result<(), CommandError> {
@@ -317,6 +392,15 @@ impl Space {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// What came of [`Space::rebase_evicted`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rebased {
+    /// How many edits were made again.
+    pub made: usize,
+    /// Edits that have no place in the document any more. They are still listed.
+    pub lost: Vec<ChangeHash>,
 }
 
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send>>;

@@ -236,6 +236,15 @@ pub enum PeerEvent {
         /// What is hidden.
         hidden: Vec<ChangeHash>,
     },
+    /// Facts took changes out of a document, on every peer alike; see [`Space::evicted_changes`](super::Space::evicted_changes).
+    Evicted {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Which changes.
+        changes: Vec<ChangeHash>,
+    },
     /// Writing fails (`Some`) or works again (`None`).
     StorageTrouble(Option<StorageFailure>),
     /// The addresses that peers can dial, all of them.
@@ -290,6 +299,7 @@ fn event(notice: Notice) -> Option<PeerEvent> {
             Event::InStep { link, space, stats } => PeerEvent::InStep { link, space, stats },
             Event::MembersChanged { space } => PeerEvent::MembersChanged { space },
             Event::Quarantined { space, path, hidden } => PeerEvent::Quarantined { space, path, hidden },
+            Event::Evicted { space, path, changes, .. } => PeerEvent::Evicted { space, path, changes },
             Event::StorageTrouble(trouble) => PeerEvent::StorageTrouble(trouble),
             // The others are answers, or have watchers of their own.
             _ => return None,

@@ -65,6 +65,8 @@ pub(super) enum Asked {
         survey: bool,
     },
     Publish(Path),
+    Revoke(NodeId, crate::engine::Keep),
+    Rotate,
     Nothing,
 }
 
@@ -318,7 +320,8 @@ impl Cluster {
             (Asked::SoftDelete(path), Reply::Deleted(there)) => self.on_soft_deleted(id, &path, there),
             (Asked::SoftList { survey }, Reply::SoftList { items, .. }) => self.on_soft_list(id, items, survey),
             (Asked::Publish(path), Reply::Published { .. }) => self.on_published(id, &path),
-            (Asked::Interest(_) | Asked::Cancel | Asked::Nothing, _) => {}
+            (Asked::Revoke(of, keep), Reply::Revoked(_)) => self.on_revoked(id, of, keep),
+            (Asked::Interest(_) | Asked::Cancel | Asked::Rotate | Asked::Nothing, _) => {}
             (asked, reply) => {
                 let what = format!("{asked:?} was answered with {}", outline(&reply));
                 self.checks.fail(Violation::WrongReply { node: id, what });
@@ -351,7 +354,9 @@ impl Cluster {
                     | CommandError::Closed
                     | CommandError::Busy { .. } => true,
                     CommandError::Denied { .. } => self.checks.is_denied(commit, &self.nodes),
-                    _ => follows,
+                    CommandError::Revoked { .. } => self.checks.standing.revoked.contains(&id),
+                    // What it stood on may have left.
+                    _ => follows || self.scenario.judges(),
                 };
                 if !fair {
                     let what = format!("a commit was refused: {error}");
@@ -387,6 +392,7 @@ impl Cluster {
                 self.checks.on_crash(id, &process.program);
                 self.soft.on_death(id, life, now);
             }
+            self.put_fork_aside(id);
             self.drop_ends(id);
             self.queue.at(now + down, Happening::Start(id));
         }
@@ -415,6 +421,11 @@ impl Cluster {
                 self.note(format_args!("n{} meets {device:?}", id.0));
                 self.checks.on_met(id, &device, &self.nodes);
             }
+            Event::Evicted { path, changes, .. } => {
+                self.note(format_args!("n{} evicted {} changes of {path}", id.0, changes.len()));
+                self.checks.on_evicted(id, changes, self.scenario.judges());
+            }
+            Event::Refused { path, why, .. } => self.note(format_args!("n{} refused a change of {path}: {why}", id.0)),
             Event::SoftChanged { event, .. } => self.on_soft_event(id, life, &event),
             Event::Signalled { event, .. } => self.on_signal(id, life, &event),
             Event::StorageTrouble(trouble) => self.note(format_args!("n{} storage trouble: {trouble:?}", id.0)),

@@ -20,7 +20,7 @@ use crate::id::{Path, Prefix};
 use crate::trust::Role;
 
 /// The named scenarios.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 22] = [
     "calm",
     "links",
     "partitions",
@@ -40,6 +40,8 @@ pub const NAMES: [&str; 20] = [
     "lapses",
     "replays",
     "topics",
+    "revocations",
+    "liars",
     "crowd",
 ];
 
@@ -135,6 +137,11 @@ impl Scenario {
     /// Whether a store is put back to an older state.
     pub fn rolls_back(&self) -> bool {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Restore(..)))
+    }
+
+    /// Whether facts may take changes out of documents.
+    pub fn judges(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Revoke(..) | Fault::Refork(..)))
     }
 
     /// The scenario of a name and seed; `None` if there is no such name.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 mod movers;
+mod standing;
 
 use super::check::Violation;
 use super::cluster::Fault;

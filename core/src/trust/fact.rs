@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! fact
-//!   kind         varint   1 grant · 2 revocation · 3 succession · 4 equivocation proof · 5 generation
+//!   kind         varint   1 grant · 2 revocation · 3 succession · 4 equivocation proof · 5 generation ·
+//!                         6 inventory
 //!   signer           32   the device's public key, or the space's root
 //!   seq          varint   1, 2, 3 … along the signer's chain; 0: unchained
 //!   previous         32   hash of the fact before it in the chain; only if seq ≥ 2
@@ -28,7 +29,7 @@ use thiserror::Error;
 use crate::id::{DeviceId, FactHash, SpaceId};
 use crate::trust::device::{Context, DeviceKey, Signature, SignatureError, verify};
 use crate::trust::grant::Grant;
-use crate::trust::statement::{EquivocationProof, Generation, Revocation, Succession};
+use crate::trust::statement::{EquivocationProof, Generation, Inventory, Revocation, Succession};
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// Largest fact, encoded.
@@ -46,14 +47,16 @@ const MAX_KIND: u64 = u16::MAX as u64;
 pub enum FactBody {
     /// A right of a device.
     Grant(Grant),
-    /// The end of rights. Without effect yet.
+    /// The end of rights.
     Revocation(Box<Revocation>),
-    /// A new root. Without effect yet.
+    /// A new root.
     Succession(Box<Succession>),
-    /// Proof of a lie. Without effect yet.
+    /// Proof of a lie.
     Equivocation(Box<EquivocationProof>),
-    /// A rebuilt consensus group. Without effect yet.
+    /// A rebuilt consensus group.
     Generation(Box<Generation>),
+    /// What a device has done, for a revocation that follows; or endorsements that everybody is to have.
+    Inventory(Box<Inventory>),
     /// A kind of a newer version: kept and forwarded, without effect.
     Unknown {
         /// Its number.
@@ -72,6 +75,7 @@ impl FactBody {
             Self::Succession(_) => 3,
             Self::Equivocation(_) => 4,
             Self::Generation(_) => 5,
+            Self::Inventory(_) => 6,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -83,6 +87,7 @@ impl FactBody {
             Self::Succession(succession) => succession.to_bytes(),
             Self::Equivocation(proof) => proof.to_bytes(),
             Self::Generation(generation) => generation.to_bytes(),
+            Self::Inventory(inventory) => inventory.to_bytes(),
             Self::Unknown { bytes, .. } => bytes.to_vec(),
         }
     }
@@ -95,6 +100,7 @@ impl FactBody {
             3 => Self::Succession(Box::new(Succession::from_bytes(bytes)?)),
             4 => Self::Equivocation(Box::new(EquivocationProof::from_bytes(bytes)?)),
             5 => Self::Generation(Box::new(Generation::from_bytes(bytes)?)),
+            6 => Self::Inventory(Box::new(Inventory::from_bytes(bytes)?)),
             kind => Self::Unknown { kind, bytes: bytes.into() },
         })
     }
@@ -118,6 +124,15 @@ pub enum FactError {
     /// The signer lacks the right to say it; every peer would leave it out.
     #[error("the signer has no right to make this fact")]
     NotAuthorised,
+    /// The device has none of the grants that were to be revoked.
+    #[error("the device holds nothing that could be revoked")]
+    NothingToRevoke,
+    /// The device has done more than the list behind a frontier holds.
+    #[error("{entries} endorsements and facts are more than a revocation can keep")]
+    FrontierTooLarge {
+        /// How many there are.
+        entries: u64,
+    },
 }
 
 /// Where a fact stands in its signer's chain.

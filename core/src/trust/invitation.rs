@@ -348,7 +348,7 @@ fn check_offer(roster: &Roster, admin: &DeviceId, offer: &Offer) -> Result<(), I
         if !Grant::new(*admin, *role, prefix.clone()).is_well_formed() {
             return Err(FactError::Malformed(DecodeError::Invalid { field: "voter prefix" }).into());
         }
-        if !roster.is_root(admin) && !roster.is_admin(admin, prefix) {
+        if roster.root() != Some(*admin) && !roster.is_admin(admin, prefix) {
             return Err(InvitationError::NotAnAdmin { prefix: prefix.clone() });
         }
     }

@@ -132,6 +132,9 @@ pub enum PresentError {
     /// Every grant of the device has ended, or its invitation had run out.
     #[error("the rights of the peer's device have ended")]
     Expired,
+    /// The device's grants were revoked.
+    #[error("the rights of the peer's device were revoked")]
+    Revoked,
 }
 
 /// A device that proved its membership.
@@ -186,8 +189,13 @@ impl Present {
         };
         let holds = established(roster, &self.proof, doubt);
         let held = self.proof.iter().zip(&holds).filter(|(_, holds)| **holds).map(|(fact, _)| fact);
-        let own = held.clone().filter_map(Fact::grant).filter(|grant| grant.is_own() && grant.subject == self.device);
+        // Which of the grants that the roster knows are in force it says itself.
+        let new = held.clone().filter(|fact| !roster.contains(&fact.hash())).filter_map(Fact::grant);
+        let own = new.filter(|grant| grant.is_own() && grant.subject == self.device);
         let own: Vec<&Grant> = own.chain(roster.grants_of(&self.device)).collect();
+        if own.is_empty() && roster.is_revoked(&self.device) {
+            return Err(PresentError::Revoked);
+        }
         if own.is_empty() {
             let without_doubt = doubt == Doubt::Nothing || !self.proves_device(roster);
             return Err(if without_doubt { PresentError::NotProved } else { PresentError::Expired });

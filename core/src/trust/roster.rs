@@ -18,12 +18,17 @@
 //! What is not admitted yet waits in a bounded room and is looked at again when what it lacks arrives.
 //!
 //! Two different facts of one signer with one number are both admitted, and [`Roster::forks`] names them: the evidence is
-//! kept, and what it does is decided by equivocation proofs, not by who heard what first.
+//! kept, and nothing depends on who heard what first.
 //!
-//! **Cost.** About 400 bytes a member with one grant; a question costs one lookup by subject.
+//! **What counts.** The admitted set only grows, so that all members hold the same one. Which of it *counts* is a function of
+//! it: a revocation that is in force limits grants to what a frontier holds, a succession ends what a root may say, and facts
+//! without authority are void. [`effect`] says how; every question below but those about admission is about what counts.
 //!
-//! **Not here.** Expiry (only [`Roster::may_connect`] and [`Roster::read_prefixes_at`] look at it, for handshakes), and
-//! the effect of revocations, successions and equivocation proofs.
+//! **Cost.** About 400 bytes a member with one grant; a question costs one lookup by subject. Where nothing was ever revoked
+//! nothing has to be worked out; otherwise each batch of new facts costs a few passes over all of them.
+//!
+//! **Not here.** Expiry: only [`Roster::may_connect`] and [`Roster::read_prefixes_at`] look at it, for handshakes. An admin
+//! turns it into a revocation where it is to bind history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -37,13 +42,21 @@ use crate::trust::device::{DeviceKey, ShortDeviceId};
 use crate::trust::fact::{Fact, FactBody, FactError, Link};
 use crate::trust::grant::{Grant, Role};
 
+mod effect;
+mod notice;
 mod pending;
 mod proof;
+mod revoke;
 
+use effect::Effects;
+pub use effect::{Changes, Refusal};
+pub use notice::Claim;
+use notice::Notices;
 pub use pending::MAX_PENDING;
 use pending::Pending;
 pub(crate) use proof::{Doubt, established};
 pub use proof::{MAX_PROOF_BYTES, MAX_PROOF_FACTS};
+pub use revoke::Ending;
 
 /// Most facts of a space. At about 400 bytes each this is what bounds a roster's memory.
 pub const MAX_FACTS: usize = 1_000_000;
@@ -98,10 +111,18 @@ pub struct Roster {
     by_subject: BTreeMap<DeviceId, SmallVec<[u32; 2]>>,
     /// The newest fact of each signer's chain.
     chains: BTreeMap<DeviceId, (u64, FactHash)>,
+    /// Devices with a voter grant that counts.
     voters: BTreeSet<DeviceId>,
-    /// Subjects with a grant of their own.
+    /// Subjects with a grant of their own that counts.
     members: usize,
     pending: Pending,
+    /// Keys that are or were the space's root, or may yet turn out to have been.
+    roots: BTreeSet<DeviceId>,
+    /// What of the facts counts.
+    effects: Effects,
+    /// What facts say of single documents.
+    notices: Notices,
+    changes: Changes,
 }
 
 /// Whether a fact can be admitted now.
@@ -123,6 +144,10 @@ impl Roster {
             voters: BTreeSet::new(),
             members: 0,
             pending: Pending::default(),
+            roots: BTreeSet::from([DeviceId(space.0)]),
+            effects: Effects::default(),
+            notices: Notices::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -134,11 +159,32 @@ impl Roster {
             let _ = roster.place(fact, usize::MAX);
         }
         roster.pending.shrink_to(MAX_PENDING);
+        roster.settle();
+        roster.changes = Changes::default();
         roster
     }
 
     /// Offers a fact.
     pub fn insert(&mut self, fact: Fact) -> Result<Insert, RosterError> {
+        let inserted = self.offer(fact);
+        self.settle();
+        inserted
+    }
+
+    /// Offers many facts and works out once what they change. Comes back with everything that was admitted, each after what
+    /// it needs; the others wait, were here already or are refused.
+    pub fn insert_all(&mut self, facts: impl IntoIterator<Item = Fact>) -> Vec<FactHash> {
+        let mut admitted = Vec::new();
+        for fact in facts {
+            if let Ok(Insert::Admitted(hashes)) = self.offer(fact) {
+                admitted.extend(hashes);
+            }
+        }
+        self.settle();
+        admitted
+    }
+
+    fn offer(&mut self, fact: Fact) -> Result<Insert, RosterError> {
         let hash = fact.hash();
         if self.by_hash.contains_key(&hash) || self.pending.contains(&hash) {
             return Ok(Insert::Known);
@@ -151,16 +197,25 @@ impl Roster {
     /// the device's chain. Refused, with nothing changed, if the device has no right to make it. Comes back with
     /// everything that was admitted by it.
     pub fn author(&mut self, key: &DeviceKey, body: FactBody) -> Result<(Fact, Vec<FactHash>), FactError> {
-        let unchained = matches!(&body, FactBody::Grant(grant) if grant.goes_unchained());
-        let link = if unchained { Link::Unchained } else { Link::behind(self.chain_end(&key.device())) };
-        let fact = Fact::sign(key, &self.space, link, body)?;
-        if self.contains(&fact.hash()) {
-            return Ok((fact, Vec::new()));
+        // What a root says has a place in its chain, so that a succession can say what of it counts.
+        let by_root = self.roots.contains(&key.device());
+        let unchained = !by_root && matches!(&body, FactBody::Grant(grant) if grant.goes_unchained());
+        let mut link = if unchained { Link::Unchained } else { Link::behind(self.chain_end(&key.device())) };
+        let mut fact = Fact::sign(key, &self.space, link, body)?;
+        if let Some(index) = self.by_hash.get(&fact.hash()).copied() {
+            if self.in_force(index) {
+                return Ok((fact, Vec::new()));
+            }
+            // The very same grant was revoked: in the chain it is another one.
+            link = Link::behind(self.chain_end(&key.device()));
+            fact = Fact::sign(key, &self.space, link, fact.body().clone())?;
         }
-        if !matches!(self.standing(&fact), Standing::Admissible) || self.facts.len() >= MAX_FACTS {
+        let admissible = matches!(self.standing(&fact), Standing::Admissible) && self.would_count(&fact);
+        if !admissible || self.facts.len() >= MAX_FACTS {
             return Err(FactError::NotAuthorised);
         }
         let admitted = self.admit_with_followers(fact.clone());
+        self.settle();
         Ok((fact, admitted))
     }
 
@@ -189,17 +244,10 @@ impl Roster {
         if self.authorises(fact) { Standing::Admissible } else { Standing::Lacks }
     }
 
-    /// Whether the admitted facts give `fact`'s signer the right to say it.
+    /// Whether the admitted facts, of which some may not count, give `fact`'s signer the right to say it.
     fn authorises(&self, fact: &Fact) -> bool {
         let signer = fact.signer();
-        let is_root = self.is_root(signer);
-        match fact.body() {
-            FactBody::Grant(grant) => permits(is_root, fact.link(), self.all_grants_of(signer), grant),
-            FactBody::Revocation(_) => is_root || self.grants_of(signer).any(|held| held.role == Role::Admin),
-            FactBody::Succession(_) => is_root,
-            FactBody::Generation(_) => is_root || self.is_voter(signer) || self.is_admin(signer, &Prefix::root()),
-            FactBody::Equivocation(_) | FactBody::Unknown { .. } => is_root || self.by_subject.contains_key(signer),
-        }
+        says(self.roots.contains(signer), fact, self.known_grants_of(signer))
     }
 
     /// Admits a fact and everything that waited for it.
@@ -211,7 +259,11 @@ impl Roster {
             if self.by_hash.contains_key(&hash) {
                 continue;
             }
-            let subject = fact.grant().map(|grant| grant.subject);
+            let subject = match fact.body() {
+                FactBody::Grant(grant) => Some(grant.subject),
+                FactBody::Succession(succession) => Some(succession.successor),
+                _ => None,
+            };
             self.admit(hash, fact);
             admitted.push(hash);
             for waiting in self.pending.concerned(&hash, subject.as_ref()) {
@@ -236,6 +288,11 @@ impl Roster {
                 self.voters.insert(grant.subject);
             }
         }
+        if let FactBody::Succession(succession) = fact.body() {
+            self.roots.insert(succession.successor);
+        }
+        self.notices.note(&self.space, &fact, &mut self.changes);
+        self.effects.note(&fact);
         let seq = fact.link().seq();
         if seq > 0 {
             let end = self.chains.entry(*fact.signer()).or_insert((seq, hash));
@@ -316,27 +373,25 @@ impl Roster {
         forks
     }
 
-    /// Whether this key is the space's root.
-    pub fn is_root(&self, key: &DeviceId) -> bool {
-        key.0 == self.space.0
+    fn indexes_of(&self, device: &DeviceId) -> &[u32] {
+        self.by_subject.get(device).map(SmallVec::as_slice).unwrap_or_default()
     }
 
-    /// Every grant to a device, those it may only hand on included.
-    fn all_grants_of(&self, device: &DeviceId) -> impl Iterator<Item = &Grant> + use<'_> {
-        let indexes = self.by_subject.get(device).map(SmallVec::as_slice).unwrap_or_default();
-        indexes.iter().filter_map(|index| self.facts[*index as usize].grant())
+    /// Every grant to a device, whether it counts or not.
+    fn known_grants_of(&self, device: &DeviceId) -> impl Iterator<Item = &Grant> + use<'_> {
+        self.indexes_of(device).iter().filter_map(|index| self.facts[*index as usize].grant())
     }
 
     /// The rights of a device, in order of admission.
     pub fn grants_of(&self, device: &DeviceId) -> impl Iterator<Item = &Grant> + use<'_> {
-        self.all_grants_of(device).filter(|grant| grant.is_own())
+        self.grant_facts_of(device).filter_map(Fact::grant).filter(|grant| grant.is_own())
     }
 
-    /// The facts that give a device its rights, in order of admission: what a revocation names.
+    /// The facts that give a device its rights, in order of admission, and those by which it may hand rights on: what a
+    /// revocation names.
     pub fn grant_facts_of(&self, device: &DeviceId) -> impl Iterator<Item = &Fact> + use<'_> {
-        let indexes = self.by_subject.get(device).map(SmallVec::as_slice).unwrap_or_default();
-        let facts = indexes.iter().map(|index| &self.facts[*index as usize]);
-        facts.filter(|fact| fact.grant().is_some_and(Grant::is_own))
+        let indexes = self.indexes_of(device).iter().filter(|index| self.in_force(**index));
+        indexes.map(|index| &self.facts[*index as usize])
     }
 
     /// Whether the device has any right of its own.
@@ -409,6 +464,24 @@ impl Roster {
         from[..8].copy_from_slice(&short.0);
         to[..8].copy_from_slice(&short.0);
         self.by_subject.range(DeviceId(from)..=DeviceId(to)).map(|(device, _)| device).take(4)
+    }
+}
+
+/// Whether a signer may say what a fact says: the root, or one that holds `held`.
+fn says<'a>(is_root: bool, fact: &Fact, held: impl Iterator<Item = &'a Grant>) -> bool {
+    let mut held = held.peekable();
+    match fact.body() {
+        FactBody::Grant(grant) => permits(is_root, fact.link(), held, grant),
+        // Whoever it is may give up its own rights.
+        FactBody::Revocation(it) if it.subject == *fact.signer() => is_root || held.peek().is_some(),
+        FactBody::Revocation(_) => is_root || held.any(|held| held.is_own() && held.role == Role::Admin),
+        FactBody::Succession(_) => is_root,
+        FactBody::Generation(_) => {
+            is_root || held.any(|held| held.is_own() && held.role == Role::Voter || held.administers(&Prefix::root()))
+        }
+        FactBody::Equivocation(_) | FactBody::Inventory(_) | FactBody::Unknown { .. } => {
+            is_root || held.peek().is_some()
+        }
     }
 }
 

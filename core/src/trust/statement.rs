@@ -1,5 +1,5 @@
-//! Facts whose format is fixed and whose effect is not built yet: revocations, root successions, equivocation proofs and
-//! group generations. They are admitted, stored and replicated by the rules of [`super::roster`], and change no answer.
+//! What facts say beside grants: revocations, root successions, equivocation proofs, group generations and inventories.
+//! What follows from the first three and from inventories is worked out in [`super::roster`].
 //!
 //! ```text
 //! revocation       subject 32 · grants: varint count, then 32 each; none: every grant of the subject
@@ -9,16 +9,26 @@
 //!                             then twice: seq varint · hash 32 · signature 64, the hashes in ascending order
 //!                  1 facts:   device 32 · seq varint · hash 32 · hash 32, ascending
 //! generation       n varint · voters: varint count, then peer 32 · store u64 LE each, ascending · digest 32
+//! inventory        device 32 · entries: varint count (≤ 128), then each
+//!                  0 endorsement  document 16 · kind (0 chain, 1 single) · actor preimage · seq varint · hash 32 · signature 64
+//!                  1 fact         hash 32
+//!                  2 tombstone    hash 32
 //! ```
 //!
-//! A frontier names what counts of a revoked device: the last of its endorsements and of its facts ([`FrontierDigest`]
-//! says what is hashed). The list itself is fetched by its digest; the count bounds the fetch. In an equivocation proof the two endorsements need not end at the
-//! contested sequence number, since an endorsement covers the chain below it; whoever serves the proof serves both chains
-//! down to there.
+//! A frontier names what counts of a revoked device: the last of its endorsements, its tombstones and its facts
+//! ([`FrontierDigest`] says what is hashed). The list itself stands in the revoker's chain, as the inventories right before
+//! the revocation: who has admitted the revocation has the list, and nothing has to be fetched.
+//!
+//! In an equivocation proof the two endorsements need not end at the contested sequence number, since an endorsement covers
+//! the chain below it. Two of one sequence number prove themselves; of others whoever holds the longer chain sees whether the
+//! shorter one's end is on it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, FactHash, PeerId, SpaceId};
 use crate::trust::device::{Context, RootKey, Signature, SignatureError, verify};
-use crate::trust::endorsement::ActorPreimage;
+use crate::trust::endorsement::{ActorPreimage, Endorsement, EndorsementKind};
+use crate::trust::tombstone::TombstoneHash;
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// Most grants that one revocation names; to revoke more, revoke them all.
@@ -38,13 +48,14 @@ pub struct Frontier {
     pub chain: Option<(u64, FactHash)>,
 }
 
-/// Digests the list behind a frontier: a device's last endorsements by ascending (document, actor), then its unchained
-/// facts by ascending hash.
+/// Digests the list behind a frontier: a device's last endorsements by ascending (document, actor, seq), then its facts that
+/// are not on the chain that the frontier names, by ascending hash, then its tombstones by ascending hash.
 ///
 /// ```text
 /// BLAKE3-derive("foreshore 1 frontier", entries)
 ///   endorsement   0 · document 16 · actor length 1 · actor · seq u64 LE · hash 32
 ///   fact          1 · hash 32
+///   tombstone     2 · hash 32
 /// ```
 #[derive(Clone, Debug)]
 pub struct FrontierDigest {
@@ -76,6 +87,13 @@ impl FrontierDigest {
     pub fn fact(&mut self, hash: &FactHash) -> &mut Self {
         self.entries += 1;
         self.hasher.update(&[1]).update(&hash.0);
+        self
+    }
+
+    /// Adds a tombstone.
+    pub fn tombstone(&mut self, hash: &TombstoneHash) -> &mut Self {
+        self.entries += 1;
+        self.hasher.update(&[2]).update(&hash.0);
         self
     }
 
@@ -278,6 +296,154 @@ impl Codec for Generation {
         })?;
         ascending(&voters, "voters")?;
         Ok(Self { n, voters, digest: r.array("generation digest")? })
+    }
+}
+
+/// Most entries of one inventory. Its bytes have the bound of every fact, which is reached first with endorsements.
+pub const MAX_INVENTORY: usize = 128;
+
+/// Most entries of the inventories behind one revocation: about 8 MiB of facts. A device that has written to more documents
+/// cannot be revoked by a frontier that keeps all of it.
+pub const MAX_FRONTIER: usize = 65_536;
+
+/// One thing that a device has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It endorsed a change. The endorsement's device is the inventory's.
+    Endorsement(Box<Endorsement>),
+    /// It signed a fact that stands outside the chain which the frontier names.
+    Fact(FactHash),
+    /// It deleted a document.
+    Tombstone(TombstoneHash),
+}
+
+impl Deed {
+    /// Bytes that it takes in an inventory.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let mut w = Writer::new();
+        self.encode(&mut w);
+        w.finish().len()
+    }
+
+    fn encode(&self, w: &mut Writer) {
+        match self {
+            Self::Endorsement(it) => {
+                w.u8(0).array(&it.document.0).u8(u8::from(it.kind == EndorsementKind::Single));
+                it.actor.encode(w);
+                w.varint(it.seq).array(&it.hash.0);
+                it.signature.encode(w);
+            }
+            Self::Fact(hash) => {
+                w.u8(1).array(&hash.0);
+            }
+            Self::Tombstone(hash) => {
+                w.u8(2).array(&hash.0);
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>, device: DeviceId) -> Result<Self, DecodeError> {
+        match r.u8("deed")? {
+            0 => {
+                let document = DocumentId(r.array("document")?);
+                let kind = match r.u8("endorsement kind")? {
+                    0 => EndorsementKind::Chain,
+                    1 => EndorsementKind::Single,
+                    _ => return Err(DecodeError::Invalid { field: "endorsement kind" }),
+                };
+                let actor = ActorPreimage::decode(r)?;
+                if kind == EndorsementKind::Single && !matches!(actor, ActorPreimage::Foreign(_)) {
+                    return Err(DecodeError::Invalid { field: "endorsement kind" });
+                }
+                let (seq, hash) = (r.varint("seq")?, ChangeHash(r.array("change")?));
+                let signature = Signature::decode(r)?;
+                Ok(Self::Endorsement(Box::new(Endorsement { document, device, actor, seq, hash, kind, signature })))
+            }
+            1 => r.array("fact").map(|hash| Self::Fact(FactHash(hash))),
+            2 => r.array("tombstone").map(|hash| Self::Tombstone(TombstoneHash(hash))),
+            _ => Err(DecodeError::Invalid { field: "deed" }),
+        }
+    }
+}
+
+/// Part of the list of what a device has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    /// Whose deeds.
+    pub device: DeviceId,
+    /// At most [`MAX_INVENTORY`]. Nothing says that the endorsements' signatures hold: whoever uses one checks it.
+    pub deeds: Vec<Deed>,
+}
+
+impl Codec for Inventory {
+    fn encode(&self, w: &mut Writer) {
+        w.array(&self.device.0).list(&self.deeds, |w, deed| deed.encode(w));
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let device = DeviceId(r.array("inventory device")?);
+        let deeds = r.list(MAX_INVENTORY, "inventory", |r| Deed::decode(r, device))?;
+        Ok(Self { device, deeds })
+    }
+}
+
+/// What counts of a device's deeds by a frontier: the list behind it, ready to be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The last change that counts of each actor that the device endorsed as a chain.
+    chains: BTreeMap<(DocumentId, Actor), (u64, ChangeHash)>,
+    /// Changes that it endorsed for themselves.
+    singles: BTreeSet<(DocumentId, ChangeHash)>,
+    facts: BTreeSet<FactHash>,
+    tombstones: BTreeSet<TombstoneHash>,
+}
+
+impl Kept {
+    /// Reads the list of deeds behind a frontier; `None` if it is another list than the one that the frontier names.
+    pub(crate) fn read<'a>(frontier: &Frontier, deeds: impl Iterator<Item = &'a Deed>) -> Option<Self> {
+        let (mut kept, mut digest) = (Self::default(), FrontierDigest::new());
+        for deed in deeds {
+            match deed {
+                Deed::Endorsement(it) => {
+                    let actor = it.actor();
+                    digest.endorsement(&it.document, &actor, it.seq, &it.hash);
+                    if it.kind == EndorsementKind::Single {
+                        kept.singles.insert((it.document, it.hash));
+                    } else {
+                        kept.chains.insert((it.document, actor), (it.seq, it.hash));
+                    }
+                }
+                Deed::Fact(hash) => {
+                    digest.fact(hash);
+                    kept.facts.insert(*hash);
+                }
+                Deed::Tombstone(hash) => {
+                    digest.tombstone(hash);
+                    kept.tombstones.insert(*hash);
+                }
+            }
+        }
+        (digest.finish(frontier.chain) == *frontier).then_some(kept)
+    }
+
+    /// Whether an endorsement of the device counts: it does not end beyond the last one that counts. Below that one, what
+    /// belongs to the same chain shows when the chain is here, and what does not is equivocation.
+    pub(crate) fn endorsement(&self, it: &Endorsement) -> bool {
+        if it.kind == EndorsementKind::Single {
+            return self.singles.contains(&(it.document, it.hash));
+        }
+        let last = self.chains.get(&(it.document, it.actor()));
+        last.is_some_and(|(seq, hash)| it.seq < *seq || (it.seq == *seq && it.hash == *hash))
+    }
+
+    /// Whether a fact of the device is on the list.
+    pub(crate) fn fact(&self, hash: &FactHash) -> bool {
+        self.facts.contains(hash)
+    }
+
+    /// Whether a tombstone of the device counts.
+    pub(crate) fn tombstone(&self, hash: &TombstoneHash) -> bool {
+        self.tombstones.contains(hash)
     }
 }
 

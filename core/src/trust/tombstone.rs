@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::id::{ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::trust::device::{Context, DeviceKey, Signature, verify};
-use crate::trust::roster::Roster;
+use crate::trust::roster::{Refusal, Roster};
 use crate::trust::statement::ascending;
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
@@ -47,6 +47,12 @@ pub enum TombstoneError {
     /// Its signer may not write the path, as far as the roster knows.
     #[error("the device may not write {path}")]
     NotAWriter {
+        /// The path.
+        path: Path,
+    },
+    /// Its signer was revoked, and this is not among what was kept of it.
+    #[error("the device that deleted {path} was revoked")]
+    Revoked {
         /// The path.
         path: Path,
     },
@@ -85,9 +91,10 @@ impl Tombstone {
 
     /// Checks the signature and that its signer may write the path. The right is looked up first, since it is cheaper.
     pub fn verify(&self, space: &SpaceId, roster: &Roster) -> Result<(), TombstoneError> {
-        if !roster.can_write(&self.device, &self.path) {
-            return Err(TombstoneError::NotAWriter { path: self.path.clone() });
-        }
+        roster.deletes(self).map_err(|refusal| match refusal {
+            Refusal::Revoked { .. } => TombstoneError::Revoked { path: self.path.clone() },
+            Refusal::NotAWriter { .. } => TombstoneError::NotAWriter { path: self.path.clone() },
+        })?;
         let signed = self.signed_bytes(space);
         verify(&self.device, Context::Tombstone, &signed, &self.signature).map_err(|_| TombstoneError::Signature)
     }

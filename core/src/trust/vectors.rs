@@ -12,6 +12,7 @@ use crate::time::WallTime;
 use crate::trust::endorsement::WireEndorsement;
 use crate::trust::invitation::Offer;
 use crate::trust::statement::{Contradiction, FrontierDigest, Voter};
+use crate::trust::tombstone::TombstoneHash;
 use crate::wire::{Codec, Writer};
 
 const FROZEN: &str = include_str!("../../../tests/vectors/trust.json");
@@ -61,6 +62,14 @@ fn inert_bodies(root: &RootKey, admin: &DeviceKey) -> Vec<(&'static str, FactBod
         seq: 2,
         sides: [side(15), side(16)],
     };
+    let newest = (7, ChangeHash([8; 32]));
+    let deed = Endorsement::own(admin, &space, DocumentId([5; 16]), Incarnation(14), 1, newest);
+    let deeds = vec![
+        Deed::Endorsement(Box::new(deed)),
+        Deed::Fact(FactHash([9; 32])),
+        Deed::Tombstone(TombstoneHash([10; 32])),
+    ];
+    let inventory = Inventory { device: admin.device(), deeds };
     let voters = vec![Voter { peer: PeerId([17; 32]), store: 18 }];
     vec![
         ("fact_revocation", FactBody::Revocation(Box::new(revocation))),
@@ -68,6 +77,7 @@ fn inert_bodies(root: &RootKey, admin: &DeviceKey) -> Vec<(&'static str, FactBod
         ("fact_equivocation", FactBody::Equivocation(Box::new(equivocation))),
         ("fact_generation", FactBody::Generation(Box::new(Generation { n: 2, voters, digest: [19; 32] }))),
         ("fact_unknown", FactBody::Unknown { kind: 300, bytes: b"later".as_slice().into() }),
+        ("fact_inventory", FactBody::Inventory(Box::new(inventory))),
     ]
 }
 

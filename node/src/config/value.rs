@@ -84,6 +84,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// A name, or nothing: whichever space suggests itself.
+pub(super) fn any_name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { name(text) }
+}
+
 pub(super) fn storage(text: &str) -> Result<StorageKind, String> {
     match text {
         "redb" => Ok(StorageKind::Redb),

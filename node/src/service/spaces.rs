@@ -89,10 +89,12 @@ impl Service {
             after = members.last().map(|member| member.device);
             let full = members.len() == MAX_LIST;
             for member in members {
-                let roles = member.roles.iter().map(|(role, prefix, not_after)| MemberRole {
+                let roles = member.roles.iter().zip(&member.grants);
+                let roles = roles.map(|((role, prefix, not_after), grant)| MemberRole {
                     role: format!("{role:?}").to_lowercase(),
                     prefix: prefix.to_string(),
                     not_after: not_after.map(|at| at.0),
+                    grant: grant.to_string(),
                 });
                 let line = Member { device: member.device.to_string(), me: member.me, roles: roles.collect() };
                 give(items, line).await?;

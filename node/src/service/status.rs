@@ -43,6 +43,7 @@ impl Service {
                 rtt_ms: net.and_then(|net| net.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
             }
         });
+        let zookeeper = *shared.zookeeper.lock().unwrap_or_else(PoisonError::into_inner);
         let http = *shared.http.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -53,6 +54,7 @@ impl Service {
             uptime_seconds: shared.started.elapsed().as_secs(),
             listen: network.listen.iter().map(Address::to_string).collect(),
             http: http.map(|address| address.to_string()),
+            zookeeper: zookeeper.map(|address| address.to_string()),
             spaces,
             peers: peers.collect(),
             hot_documents: engine.hot_documents,

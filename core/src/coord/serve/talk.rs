@@ -123,7 +123,8 @@ pub enum Ask {
         /// Which.
         watches: Vec<(Watch, NodePath)>,
     },
-    /// Who the client is, for access control lists: `digest`, and `user:password`.
+    /// Who the client is, for access control lists: `digest`, and `user:password`; or `ip`, and an address, which a voter
+    /// believes only its own peer, whose doors see the client's connection.
     Authenticate {
         /// The client's name for it.
         id: u64,
@@ -164,6 +165,12 @@ pub enum Query {
     Many(Vec<Query>),
     /// Where an earlier request of the session that waited stands: what a client asks that may have missed the outcome.
     Standing(u64),
+    /// How the session watches a path at this voter.
+    Watches(String),
+    /// The session's ephemeral nodes whose paths begin with this text.
+    Ephemerals(String),
+    /// How many nodes there are below a node, to whoever may read it.
+    Descendants(String),
 }
 
 /// What was read.
@@ -198,6 +205,12 @@ pub enum Found {
     Many(Vec<Result<Found, CoordError>>),
     /// To [`Query::Standing`].
     Standing(Standing),
+    /// To [`Query::Watches`].
+    Watches(Vec<Watch>),
+    /// Paths, in the order of their bytes.
+    Paths(Vec<String>),
+    /// A number of nodes.
+    Count(u64),
 }
 
 /// Where a request for a lock or for leadership stands.
@@ -542,6 +555,9 @@ impl Query {
             8 => Query::Item(decode_name(r)?, r.varint("item")?),
             9 if !nested => Query::Many(r.list(MAX_QUERIES, "queries", |r| Self::decode_inner(r, true))?),
             10 => Query::Standing(r.varint("request")?),
+            11 => Query::Watches(decode_name(r)?),
+            12 => Query::Ephemerals(decode_name(r)?),
+            13 => Query::Descendants(decode_name(r)?),
             _ => return Err(DecodeError::Invalid { field: "query" }),
         })
     }
@@ -561,6 +577,9 @@ impl Codec for Query {
             Query::Item(path, item) => w.u8(8).str(path).varint(*item),
             Query::Many(queries) => w.u8(9).list(queries, |w, query| query.encode(w)),
             Query::Standing(seq) => w.u8(10).varint(*seq),
+            Query::Watches(path) => w.u8(11).str(path),
+            Query::Ephemerals(path) => w.u8(12).str(path),
+            Query::Descendants(path) => w.u8(13).str(path),
         };
     }
 
@@ -610,6 +629,9 @@ impl Found {
                 2 => Standing::Over,
                 _ => return Err(DecodeError::Invalid { field: "standing" }),
             }),
+            11 => Found::Watches(r.list(WATCHES.len(), "watches", |r| pick(&WATCHES, r, "watch"))?),
+            12 => Found::Paths(r.list(MAX_ANSWER_BYTES, "paths", |r| Ok(r.str(MAX_ANSWER_BYTES, "path")?.to_owned()))?),
+            13 => Found::Count(r.varint("nodes")?),
             _ => return Err(DecodeError::Invalid { field: "found" }),
         })
     }
@@ -666,6 +688,19 @@ impl Codec for Found {
                     w.u8(10).u8(2);
                 }
             },
+            Found::Watches(watches) => {
+                w.u8(11).list(watches, |w, watch| {
+                    w.u8(place(&WATCHES, watch));
+                });
+            }
+            Found::Paths(paths) => {
+                w.u8(12).list(paths, |w, path| {
+                    w.str(path);
+                });
+            }
+            Found::Count(nodes) => {
+                w.u8(13).varint(*nodes);
+            }
         }
     }
 
@@ -831,7 +866,7 @@ pub fn identify(scheme: &str, secret: &[u8]) -> Option<Identity> {
         return None;
     }
     let text = std::str::from_utf8(secret).ok()?;
-    let (user, _) = text.split_once(':')?;
+    let user = text.split(':').next()?;
     Some(Identity::new("digest", &format!("{user}:{}", digest(text.as_bytes()))))
 }
 

@@ -45,6 +45,9 @@ pub const MAX_PENDING_BYTES: usize = 8 << 20;
 /// Ticks after which what was not applied is passed on again: longer than an election, so that it is rarely for nothing.
 pub const RETRY_TICKS: u32 = 20;
 
+/// Ticks that a channel may be without a session: a minute.
+const IDLE_TICKS: u32 = 600;
+
 /// A client: the peer on whose link it speaks, and its channel there.
 pub type ChannelId = (PeerId, u64);
 
@@ -108,6 +111,8 @@ struct Channel {
     pending_bytes: usize,
     /// Ticks since one of them was applied or passed on.
     age: u32,
+    /// Ticks without a session, and without one that is on its way.
+    idle: u32,
     wishes: VecDeque<Wish>,
 }
 
@@ -214,6 +219,17 @@ impl Voter {
         self.rejected += u64::from(result.is_err());
         self.pump();
         result
+    }
+
+    /// A door of this voter's own peer asks, over a channel of that peer.
+    pub fn ask(&mut self, channel: u64, ask: Ask) {
+        self.on_ask((self.me, channel), ask);
+        self.pump();
+    }
+
+    /// A channel of this voter's own peer is not used any more. Its session lives on for its time.
+    pub fn leave(&mut self, channel: u64) {
+        self.drop_channel((self.me, channel));
     }
 
     /// The link to a peer ended: its channels are gone. Their sessions live on for their time.
@@ -387,7 +403,11 @@ impl Voter {
     }
 
     fn authenticate(&mut self, id: ChannelId, name: u64, scheme: &str, secret: &[u8]) {
-        let Some(identity) = super::talk::identify(scheme, secret) else {
+        let known = match scheme {
+            "ip" if id.0 == self.me => address(secret),
+            scheme => super::talk::identify(scheme, secret),
+        };
+        let Some(identity) = known else {
             return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::Scheme });
         };
         let Some(channel) = self.channels.get_mut(&id) else { return };
@@ -457,9 +477,28 @@ impl Voter {
         }
         bodies.into_iter().for_each(|body| self.submit(body));
         // Whoever has been waiting for a minute is not there any more.
-        let gone = |entering: &Entering| entering.age < 600;
+        let gone = |entering: &Entering| entering.age < IDLE_TICKS;
         self.opening.retain(|_, entering| gone(entering));
         self.attaching.retain(|_, entering| gone(entering));
+        self.sweep();
+    }
+
+    /// Forgets channels that have had no session for a minute.
+    fn sweep(&mut self) {
+        let entering: BTreeSet<ChannelId> =
+            self.opening.values().chain(self.attaching.values()).map(|entering| entering.channel).collect();
+        self.channels.retain(|id, channel| {
+            let used = channel.owned.is_some() || entering.contains(id);
+            channel.idle = if used { 0 } else { channel.idle + 1 };
+            channel.idle < IDLE_TICKS
+        });
+    }
+
+    /// Forgets a channel whose session is no longer its own, unless it waits for another one.
+    fn retire(&mut self, id: ChannelId) {
+        if !self.opening.values().chain(self.attaching.values()).any(|entering| entering.channel == id) {
+            self.channels.remove(&id);
+        }
     }
 
     fn drop_channel(&mut self, id: ChannelId) {
@@ -550,6 +589,12 @@ fn subject(ask: &Ask) -> Subject {
         Ask::Ping { n } => Subject::Ping(*n),
         Ask::Rearm { .. } => Subject::Rearm,
     }
+}
+
+/// Whom a peer says that its door's client is, by where it connects from.
+fn address(text: &[u8]) -> Option<Identity> {
+    let address: std::net::IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(Identity::new("ip", &address.to_string()))
 }
 
 /// Errors that a voter settles itself: the request was not done and is passed on again.

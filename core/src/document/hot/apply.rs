@@ -1,11 +1,12 @@
 //! Bringing changes into a hot document, under guard.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Automerge, Change, LoadOptions, ReadDoc, TextEncoding};
 
 use super::{HotDocument, HotError, their_hash};
-use crate::id::ChangeHash;
+use crate::id::{Actor, ChangeHash};
 
 /// Chunk type of a snapshot, in the byte after magic and checksum.
 const SNAPSHOT: u8 = 0;
@@ -47,6 +48,37 @@ impl HotDocument {
         Ok(())
     }
 
+    /// Makes the object anew from chunks after changes were taken out of the document for good. Of the latest own changes
+    /// those that are not stored yet stay, as far as what they stand on does; `spent` actors are not used again.
+    pub fn evict(
+        &mut self,
+        chunks: Vec<Vec<u8>>,
+        evicted: &BTreeSet<ChangeHash>,
+        spent: &[Actor],
+    ) -> Result<(), HotError> {
+        let mut fresh = Self::load(self.author, self.template.clone(), chunks)?;
+        // Whoever watches gets patches from what it has seen, which may have come to be applied only now.
+        let _ = self.ready();
+        fresh.former = self.doc.take().map(Box::new);
+        let mut made = std::mem::take(&mut self.made);
+        made.retain(|change| !evicted.contains(&change.hash));
+        let mut gone = BTreeSet::new();
+        for change in &made {
+            fresh.apply(change.chunks.clone())?;
+            let doc = fresh.ready()?;
+            if doc.get_change_meta_by_hash(&their_hash(&change.hash)).is_none() {
+                gone.insert(change.hash);
+                fresh.blocked.insert(change.n);
+            }
+        }
+        made.retain(|change| !gone.contains(&change.hash));
+        fresh.blocked.append(&mut self.blocked);
+        fresh.block_actors(spent);
+        let weight = made.iter().flat_map(|change| &change.chunks).map(Vec::len).sum();
+        *self = Self { pending_max: self.pending_max, made, made_bytes: weight, ..fresh };
+        Ok(())
+    }
+
     /// Applies what waits.
     pub(in crate::document) fn ready(&mut self) -> Result<&Automerge, HotError> {
         if !self.pending.is_empty() && self.doc.is_some() {
@@ -59,6 +91,18 @@ impl HotDocument {
             }
         }
         self.doc.as_ref().ok_or_else(|| HotError::Quarantined { detail: self.quarantined.clone() })
+    }
+
+    /// The object as it is together with what was taken out of it last; `None` if nothing was.
+    pub(in crate::document) fn with_former(&mut self) -> Result<Option<Automerge>, HotError> {
+        self.ready()?;
+        let Some(former) = self.former.take() else { return Ok(None) };
+        let joined = self.guard(|doc| {
+            let mut all = former.fork();
+            all.merge(doc).map(|_| all)
+        });
+        self.former = Some(former);
+        Ok(joined?.ok())
     }
 
     /// The object as it is, without what waits.

@@ -11,7 +11,7 @@ use crate::coord::path::NodePath;
 use crate::coord::raft::group::ChangeError;
 use crate::coord::reply::Answer;
 use crate::coord::serve::client::{CallError, CallRefused, ReadError, State};
-use crate::coord::serve::talk::{Found, Query, Refusal};
+use crate::coord::serve::talk::{Ask, Found, Query, Refusal, Tell};
 use crate::coord::session::SessionId;
 use crate::coord::watch::{EventKind, Watch};
 use crate::id::{PeerId, SpaceId};
@@ -23,6 +23,10 @@ pub const MAX_DIGEST_BYTES: usize = 32 << 20;
 /// A program's session, as this engine knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
+
+/// A line between a door of this peer and a voter; see [`CoordCommand::OpenLine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineId(pub u64);
 
 /// What a program asks of the strong path.
 #[derive(Debug)]
@@ -82,10 +86,30 @@ pub enum CoordCommand {
         /// The session.
         client: ClientId,
     },
+    /// A line to one voter, for a door that speaks for clients of its own: to this store's if it has one, else to one that
+    /// is linked. → [`CoordReply::Line`]; what the voter says comes as [`CoordEvent::Line`].
+    OpenLine {
+        /// The space.
+        space: SpaceId,
+    },
+    /// Says something over a line, in order. → [`CoordReply::Done`] when it is on its way.
+    Say {
+        /// The line.
+        line: LineId,
+        /// What.
+        asks: Vec<Ask>,
+    },
+    /// Ends a line. Its session lives on for its time. → [`CoordReply::Done`].
+    EndLine {
+        /// The line.
+        line: LineId,
+    },
     /// How a space's group stands, as seen from here. → [`CoordReply::Status`].
     Status {
         /// The space.
         space: SpaceId,
+        /// Whether the state is hashed for it, which reads all of it.
+        hash: bool,
     },
     /// A change of the group, by the voter that leads (but [`Operation::Rebuild`]). → [`CoordReply::Done`] when it is proposed.
     Operate {
@@ -146,8 +170,15 @@ pub enum CoordReply {
     },
     /// How long what a session holds is its own, nothing more being heard; zero if it may be another's already.
     Lease(Duration),
+    /// A line.
+    Line {
+        /// Its name.
+        line: LineId,
+        /// Whom it speaks to.
+        voter: PeerId,
+    },
     /// How the group stands.
-    Status(CoordStatus),
+    Status(Box<CoordStatus>),
 }
 
 /// How a space's group stands, as seen from a store.
@@ -179,8 +210,14 @@ pub struct CoordStatus {
     pub sessions: u64,
     /// Nodes of the tree.
     pub nodes: u64,
+    /// Of these, nodes that end with a session.
+    pub ephemerals: u64,
+    /// What nodes of the tree count for, in bytes.
+    pub tree_bytes: u64,
+    /// Watches of clients of this replica, the paths that are watched, and the clients that watch.
+    pub watches: (u64, u64, u64),
     /// BLAKE3 of the state, hexadecimal: equal on every replica at an equal index. Empty where nodes and items of queues hold
-    /// more than [`MAX_DIGEST_BYTES`].
+    /// more than [`MAX_DIGEST_BYTES`], and where it was not asked for.
     pub digest: String,
     /// 1 when the group was founded, one more each time it was rebuilt.
     pub generation: u64,
@@ -200,6 +237,13 @@ pub enum CoordEvent {
         state: State,
         /// Its name, once it is open.
         session: Option<SessionId>,
+    },
+    /// The voter at the other end of a line says something.
+    Line {
+        /// Which.
+        line: LineId,
+        /// What; `None`: the line has ended, and what was said last may be lost.
+        tell: Option<Box<Tell>>,
     },
     /// Something that a session watches happened.
     Changed {
@@ -255,8 +299,8 @@ pub enum CoordFailure {
     /// It does not fit into a frame.
     #[error("it is too large")]
     TooLarge,
-    /// No session of this name.
-    #[error("no such session")]
+    /// No session or line of this name.
+    #[error("no such session or line")]
     UnknownClient,
     /// This store has no replica of the group.
     #[error("this peer does not vote in the space's group")]

@@ -27,11 +27,11 @@ use crate::wire::Codec;
 /// Most sessions of one store's programs.
 const MAX_CLIENTS: usize = 4_096;
 
-fn answered(reply: CoordReply) -> Result<Reply, CommandError> {
+pub(super) fn answered(reply: CoordReply) -> Result<Reply, CommandError> {
     Ok(Reply::Coord(reply))
 }
 
-fn failed(failure: impl Into<CoordFailure>) -> CommandError {
+pub(super) fn failed(failure: impl Into<CoordFailure>) -> CommandError {
     CommandError::Coord(failure.into())
 }
 
@@ -59,10 +59,16 @@ impl Engine {
             }
             CoordCommand::Close { client } => self.close_client(client, request),
             CoordCommand::Lease { client } => self.lease(client),
-            CoordCommand::Status { space } => {
+            CoordCommand::OpenLine { space } => self.open_line(space),
+            CoordCommand::Say { line, asks } => self.say(line, asks),
+            CoordCommand::EndLine { line } => {
+                self.end_line(line);
+                answered(CoordReply::Done).map(Some)
+            }
+            CoordCommand::Status { space, hash } => {
                 self.space(&space)?;
                 self.ensure_voter(space);
-                answered(CoordReply::Status(self.coord_status(space))).map(Some)
+                answered(CoordReply::Status(Box::new(self.coord_status(space, hash)))).map(Some)
             }
             CoordCommand::Operate { space, operation } => self.operate(space, request, operation),
         }
@@ -159,7 +165,7 @@ impl Engine {
     }
 
     /// Linked peers whose devices may vote.
-    fn linked_voters(&self, space: SpaceId) -> Vec<PeerId> {
+    pub(super) fn linked_voters(&self, space: SpaceId) -> Vec<PeerId> {
         let linked = self.links.values().filter_map(|link| {
             let device = link.spaces.get(&space)?.device?;
             self.may_vote(space, &device).then_some(link.peer)
@@ -266,7 +272,7 @@ impl Engine {
         }
     }
 
-    fn coord_status(&self, space: SpaceId) -> CoordStatus {
+    fn coord_status(&self, space: SpaceId, hash: bool) -> CoordStatus {
         let broken = self.coord.broken.get(&space).cloned();
         let Some(voter) = self.coord.voters.get(&space) else {
             return CoordStatus { broken, ..CoordStatus::default() };
@@ -274,7 +280,7 @@ impl Engine {
         let (group, membership) = (voter.group(), voter.group().membership());
         let peer = |id| membership.members.get(&id).map(|member| member.peer);
         let (role, machine) = (group.role(), group.machine());
-        let hashed = machine.tree().bytes() + machine.queues().bytes() <= MAX_DIGEST_BYTES;
+        let hashed = hash && machine.tree().bytes() + machine.queues().bytes() <= MAX_DIGEST_BYTES;
         let digest = hashed.then(|| machine.digest().iter().map(|byte| format!("{byte:02x}")).collect());
         CoordStatus {
             serves: true,
@@ -287,6 +293,12 @@ impl Engine {
             committed: group.committed(),
             sessions: machine.sessions().len() as u64,
             nodes: machine.tree().len() as u64,
+            ephemerals: machine.tree().ephemeral_count() as u64,
+            tree_bytes: machine.tree().bytes() as u64,
+            watches: {
+                let (paths, clients) = voter.watches().spread();
+                (voter.watches().len() as u64, paths as u64, clients as u64)
+            },
             last: group.last_index(),
             progress: group.progress().filter_map(|(id, matched)| Some((peer(id)?, matched))).collect(),
             proposals: group.counters().proposals,

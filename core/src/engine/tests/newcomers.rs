@@ -18,7 +18,7 @@ fn leader_and_newcomer() -> (Net, SpaceId, Operation) {
 }
 
 fn members(net: &mut Net, space: SpaceId) -> usize {
-    match net.call(0, Command::Coord(CoordCommand::Status { space })) {
+    match net.call(0, Command::Coord(CoordCommand::Status { space, hash: false })) {
         Ok(Reply::Coord(CoordReply::Status(status))) => status.voters.len() + status.learners.len(),
         other => panic!("{other:?}"),
     }

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::coord::CoordError;
+use crate::coord::command::Command as Call;
 use crate::coord::serve::client::State;
+use crate::coord::serve::talk::{Ask, Query, Tell};
+use crate::coord::session::SessionId;
 use crate::coord::watch::{EventKind, Watch};
 use crate::engine::{CoordFailure, CoordStatus, Operation};
 use crate::peer::coord::{LockLost, Op};
@@ -543,4 +546,93 @@ async fn a_group_without_a_majority_begins_anew_on_a_survivor() {
     let same =
         status_when(&second.1, "the same state", |status| status.applied >= last && !status.digest.is_empty()).await;
     assert_eq!((same.broken, same.nodes), (None, soon(third.1.coordination()).await.unwrap().nodes));
+}
+
+/// What the other end of a line says, as far as it answers.
+async fn answer<T>(line: &crate::peer::coord::Line, mut find: impl FnMut(Tell) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = find(line.next().await.expect("the line goes on")) {
+                return found;
+            }
+        }
+    };
+    soon(found).await
+}
+
+async fn attach(line: &crate::peer::coord::Line, session: SessionId, password: [u8; 16]) -> u64 {
+    line.say(vec![Ask::Attach { nonce: 1, session, password, seen: 0 }]);
+    answer(line, |tell| match tell {
+        Tell::Attached { next_seq, .. } => Some(next_seq),
+        Tell::Failed { error, .. } => panic!("{error}"),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_outlives_its_line_and_goes_on_over_another_peers() {
+    let (_home, space) = alone().await;
+    status_when(&space, "a leader", |status| status.leads).await;
+    let (_guest, guests) = member(&space, false).await;
+    let line = soon(space.line()).await.unwrap();
+    assert!(line.is_own());
+    let address = Ask::Authenticate { id: 9, scheme: "ip".into(), secret: b"10.0.0.1".to_vec() };
+    line.say(vec![address, Ask::Open { nonce: 1, ttl_ms: 60_000 }]);
+    let (session, password) = answer(&line, |tell| match tell {
+        Tell::Opened { session, password, .. } => Some((session, password)),
+        _ => None,
+    })
+    .await;
+    let acl = crate::peer::coord::Acl::open();
+    let (path, data) = ("/mine".to_owned(), Vec::new().into());
+    let op = Op::Create { path, data, acl, mode: crate::peer::coord::Mode::Ephemeral, sequential: false };
+    line.say(vec![Ask::Call { seq: 0, acked_below: 0, command: Call::Op(op) }]);
+    let created = |tell| if let Tell::Reply { seq: 0, reply, .. } = tell { Some(reply) } else { None };
+    assert!(answer(&line, created).await.is_ok());
+
+    // At a peer that does not vote: it may not have met the voter yet.
+    let other = async {
+        loop {
+            match guests.line().await {
+                Ok(line) => return line,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let other = soon(other).await;
+    assert!(!other.is_own());
+    assert_eq!(attach(&other, session, password).await, 1);
+    answer(&line, |tell| matches!(tell, Tell::Moved).then_some(())).await;
+    let query = Query::Exists("/mine".into());
+    other.say(vec![Ask::Read { id: 5, after: 1, linear: true, query, watch: false }]);
+    let found = |tell| if let Tell::Read { id: 5, found, .. } = tell { Some(found) } else { None };
+    assert!(answer(&other, found).await.is_ok());
+    drop((line, other));
+
+    let again = soon(space.line()).await.unwrap();
+    assert_eq!(attach(&again, session, password).await, 1);
+    again.say(vec![Ask::Call { seq: 1, acked_below: 1, command: Call::Close }]);
+    answer(&again, |tell| matches!(tell, Tell::Lost).then_some(())).await;
+    assert_eq!(status_when(&space, "it is gone", |status| status.sessions == 0).await.nodes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_ends_when_the_voter_at_its_other_end_goes() {
+    let (home, space) = alone().await;
+    let (_guest, guests) = member(&space, false).await;
+    let line = async {
+        loop {
+            match guests.line().await {
+                Ok(line) => return line,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let line = soon(line).await;
+    line.say(vec![Ask::Open { nonce: 1, ttl_ms: 60_000 }]);
+    answer(&line, |tell| matches!(tell, Tell::Opened { .. }).then_some(())).await;
+    soon(home.shutdown()).await.unwrap();
+    let ended = async { while line.next().await.is_some() {} };
+    soon(ended).await;
 }

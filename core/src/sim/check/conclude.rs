@@ -54,6 +54,7 @@ impl Cluster {
         self.check_flight()?;
         self.inspect()?;
         self.check_promises()?;
+        self.check_standing()?;
         self.check_stores()
     }
 
@@ -77,6 +78,8 @@ impl Cluster {
     pub(in crate::sim) fn islands(&self, path: &Path) -> Vec<Vec<NodeId>> {
         let mut left: BTreeSet<NodeId> =
             self.nodes.iter().filter(|node| node.joined && node.replicates(path)).map(|node| node.id).collect();
+        // Nobody talks to the revoked, and what they show is their own affair.
+        left.retain(|id| !self.checks.standing.revoked.contains(id));
         let mut islands = Vec::new();
         while let Some(first) = left.pop_first() {
             let mut island = vec![first];
@@ -241,7 +244,8 @@ impl Cluster {
         if commit.fate == Fate::Refused && present {
             return Err(Violation::RefusedAppeared { node, path, key });
         }
-        if commit.fate != Fate::Acknowledged || self.checks.restored.contains(&commit.node) {
+        let gone = self.checks.standing.excuses(commit.node, &edit.hash);
+        if commit.fate != Fate::Acknowledged || self.checks.restored.contains(&commit.node) || gone {
             return Ok(());
         }
         if same && !present {

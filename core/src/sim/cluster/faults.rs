@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cluster, Happening};
-use crate::engine::Command;
+use crate::engine::{Command, Keep};
 use crate::sim::network::{Mischief, NodeId};
 use crate::sim::program::Asked;
 
@@ -36,6 +36,15 @@ pub enum Fault {
     Backup(NodeId),
     /// The process dies, and the copy takes the file's place.
     Restore(NodeId, Duration),
+    /// The founder revokes a node's device, keeping what it has of it, or nothing.
+    Revoke(NodeId, Keep),
+    /// The founder hands the space to another root key.
+    Rotate,
+    /// The process is closed properly, and a copy of its store, seal and all, is put aside.
+    Fork(NodeId, Duration),
+    /// The process dies, and that copy takes the store's place as if it were the very same file: the device signs anew what
+    /// it has signed. No honest machine does this.
+    Refork(NodeId, Duration),
     /// Streams do what no honest stream does, from now on.
     Mischief(Mischief),
 }
@@ -99,6 +108,26 @@ impl Cluster {
                     identity.copy_from_slice(&self.dice.seed()[..16]);
                     self.node_mut(node).disk.restore(&copy, identity);
                     self.checks.on_restore(node);
+                }
+            }
+            Fault::Revoke(node, keep) => self.revoke(node, keep),
+            Fault::Rotate => {
+                if let Some(space) = self.space {
+                    self.ask(NodeId(0), Command::RotateRoot { space, successor: None }, Asked::Rotate);
+                }
+            }
+            Fault::Fork(node, down) => {
+                self.checks.standing.forking.insert(node);
+                self.ask(node, Command::Close, Asked::Close { down });
+            }
+            Fault::Refork(node, down) => {
+                if let Some(copy) = self.backups.remove(&node) {
+                    self.crash(node, down);
+                    let mut identity = [0; 16];
+                    identity.copy_from_slice(&self.node(node).disk.identity()[..16]);
+                    self.node_mut(node).disk.restore(&copy, identity);
+                    self.checks.on_restore(node);
+                    self.checks.standing.liars.insert(node);
                 }
             }
             Fault::Mischief(mischief) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{NodeSpec, Scenario};
 use crate::config::EngineConfig;
+use crate::engine::Keep;
 use crate::id::{Path, Prefix};
 use crate::sim::cluster::Fault;
 use crate::sim::dice::Dice;
@@ -35,6 +36,8 @@ pub(super) fn named(name: &str, dice: &mut Dice) -> Option<Scenario> {
         "lapses" => lapses(&mut scenario, dice),
         "replays" => replays(&mut scenario, dice),
         "topics" => topics(&mut scenario, dice),
+        "revocations" => revocations(&mut scenario, dice),
+        "liars" => liars(&mut scenario, dice),
         "crowd" => crowd(&mut scenario, dice),
         _ => return None,
     }
@@ -358,6 +361,58 @@ fn topics(scenario: &mut Scenario, dice: &mut Dice) {
             storm(scenario, dice);
         }
     }
+}
+
+/// Writers are revoked, with what they wrote or without it, while others build on that; the root is handed on; stores are put
+/// back to older states, which must look like lies to nobody.
+fn revocations(scenario: &mut Scenario, dice: &mut Dice) {
+    type Storm = fn(&mut Scenario, &mut Dice);
+    let storms: [Storm; 6] = [links, partitions, crashes, late, backup, clocks];
+    standing_ground(scenario, dice);
+    for _ in 0..dice.between(0, 2) {
+        if let Some(storm) = dice.pick(&storms) {
+            storm(scenario, dice);
+        }
+    }
+    let last = scenario.nodes.len() as u64 - 1;
+    for _ in 0..dice.between(1, 2) {
+        let (at, node) = (moment(scenario, dice), NodeId(dice.between(1, last) as u8));
+        let keep = if dice.chance(700) { Keep::Known } else { Keep::Nothing };
+        scenario.faults.push((at, Fault::Revoke(node, keep)));
+    }
+    for _ in 0..dice.between(0, 2) {
+        scenario.faults.push((moment(scenario, dice), Fault::Rotate));
+    }
+}
+
+/// A device signs twice what it has signed, as only a forged store does, and is proved to have.
+fn liars(scenario: &mut Scenario, dice: &mut Dice) {
+    type Storm = fn(&mut Scenario, &mut Dice);
+    let storms: [Storm; 4] = [links, partitions, crashes, clocks];
+    standing_ground(scenario, dice);
+    if let Some(storm) = dice.pick(&storms).filter(|_| dice.chance(600)) {
+        storm(scenario, dice);
+    }
+    let node = NodeId(dice.between(1, scenario.nodes.len() as u64 - 1) as u8);
+    let at = dice.span(Duration::from_secs(4), scenario.storm / 2);
+    scenario.faults.push((at, Fault::Fork(node, Duration::from_millis(300))));
+    let later = dice.span(at + Duration::from_secs(2), scenario.storm * 5 / 6);
+    scenario.faults.push((later, Fault::Refork(node, Duration::from_millis(300))));
+    if dice.chance(300) {
+        scenario.faults.push((moment(scenario, dice), Fault::Revoke(node, Keep::Known)));
+    }
+}
+
+/// Three to five writers that write often, and nothing else that could explain why an edit is not there.
+fn standing_ground(scenario: &mut Scenario, dice: &mut Dice) {
+    let nodes = dice.between(3, 5) as u8;
+    let spec = |n: u8| if n == 0 { NodeSpec::founder() } else { NodeSpec::writer() };
+    scenario.nodes = (0..nodes).map(spec).collect();
+    scenario.edges = topology(nodes, dice);
+    scenario.deletes_per_mille = 0;
+    scenario.paths.truncate(3);
+    scenario.pace = dice.span(Duration::from_millis(200), Duration::from_millis(900));
+    scenario.storm = dice.span(Duration::from_secs(15), Duration::from_secs(30));
 }
 
 /// Dozens of nodes that choose whom to link with, each of which stays linked with one that it was given; some come late, close, die

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::id::DeviceId;
+use crate::id::{DeviceId, FactHash};
 use crate::time::WallTime;
-use crate::trust::fact::Fact;
+use crate::trust::fact::{Fact, FactBody};
 use crate::trust::grant::Grant;
 use crate::wire::Codec;
 
@@ -27,9 +27,8 @@ impl Roster {
     /// The facts that prove a device's rights to a stranger to this roster, each after the one that allows it: at most
     /// [`MAX_PROOF_FACTS`]. Grants that have not ended come first; empty if the device has none at all.
     pub fn proof_for(&self, device: &DeviceId, now: WallTime) -> Vec<Fact> {
-        let Some(indexes) = self.by_subject.get(device) else { return Vec::new() };
-        let mut own: Vec<u32> =
-            indexes.iter().copied().filter(|index| self.grant(*index).is_some_and(Grant::is_own)).collect();
+        let indexes = self.indexes_of(device).iter().copied().filter(|index| self.in_force(*index));
+        let mut own: Vec<u32> = indexes.filter(|index| self.grant(*index).is_some_and(Grant::is_own)).collect();
         own.sort_by_key(|index| self.grant(*index).is_some_and(|grant| grant.expired(now)));
         let mut proof: Vec<u32> = Vec::new();
         let mut bytes = 0;
@@ -56,18 +55,21 @@ impl Roster {
         self.facts[index as usize].grant()
     }
 
-    /// The shortest path of authority from the root to a grant, without the grant itself, breadth first from the grant.
-    /// An admitted grant has one; each admitted grant is looked at once.
+    /// The shortest path of authority from the root to a grant, without the grant itself, breadth first from the grant; in
+    /// front of it the successions that lead from the space's key to the root that begins it. A grant that counts has one;
+    /// each grant that counts is looked at once.
     fn path_from_root(&self, target: &Fact) -> Option<Vec<u32>> {
         let mut visited: Vec<(u32, usize)> = Vec::new();
         let mut queue = VecDeque::from([(target, usize::MAX)]);
         let mut seen = BTreeSet::new();
         while let Some((fact, at)) = queue.pop_front() {
             let grant = fact.grant()?;
-            if permits(self.is_root(fact.signer()), fact.link(), std::iter::empty(), grant) {
-                return Some(downward(&visited, at));
+            if permits(self.root_may_say(fact), fact.link(), std::iter::empty(), grant) {
+                let mut path = self.successions_down_to(fact.signer());
+                path.extend(downward(&visited, at));
+                return Some(path);
             }
-            for above in self.by_subject.get(fact.signer()).into_iter().flatten().copied() {
+            for above in self.indexes_of(fact.signer()).iter().copied().filter(|above| self.supports(*above, fact)) {
                 let allows = permits(false, fact.link(), self.grant(above).into_iter(), grant);
                 if allows && seen.insert(above) {
                     visited.push((above, at));
@@ -76,6 +78,25 @@ impl Roster {
             }
         }
         None
+    }
+}
+
+impl Roster {
+    /// The successions from the space's key down to a root.
+    fn successions_down_to(&self, root: &DeviceId) -> Vec<u32> {
+        let mut path = Vec::new();
+        let mut next = *root;
+        while next.0 != self.space.0 && path.len() < MAX_PROOF_FACTS {
+            let leads = |fact: &Fact| match fact.body() {
+                FactBody::Succession(it) => it.successor == next && self.root_may_say(fact),
+                _ => false,
+            };
+            let Some(index) = self.facts.iter().position(leads) else { break };
+            path.push(index as u32);
+            next = *self.facts[index].signer();
+        }
+        path.reverse();
+        path
     }
 }
 
@@ -98,21 +119,39 @@ pub(crate) enum Doubt {
     Nothing,
 }
 
-/// Which facts of a proof hold, by position: each has authority from the root, from the roster's admitted grants, or from
-/// facts of the proof that hold. The facts' signatures must have been checked. Least fixed point in at most
-/// [`MAX_PROOF_FACTS`] rounds.
+/// Which facts of a proof hold, by position: each counts in the roster, or has authority from the root, from grants of the
+/// roster that support it, or from facts of the proof that hold, and no revocation of the roster is against it. The facts'
+/// signatures must have been checked. Least fixed point in at most [`MAX_PROOF_FACTS`] rounds.
 pub(crate) fn established(roster: &Roster, proof: &[Fact], doubt: Doubt) -> Vec<bool> {
-    let mut holds: Vec<bool> = proof.iter().map(|fact| roster.contains(&fact.hash())).collect();
+    let hashes: Vec<FactHash> = proof.iter().map(Fact::hash).collect();
+    let mut holds: Vec<bool> = hashes.iter().map(|hash| roster.counts(hash)).collect();
     let too_late = |held: &Grant| match doubt {
         Doubt::Expired(now) => !held.is_own() && held.expired(now),
         Doubt::Nothing => false,
     };
     loop {
         let next = proof.iter().enumerate().position(|(at, fact)| {
-            let Some(grant) = fact.grant().filter(|_| !holds[at]) else { return false };
-            let held = proof.iter().zip(&holds).filter(|(_, holds)| **holds).filter_map(|(held, _)| held.grant());
-            let held = held.filter(|held| held.subject == *fact.signer()).chain(roster.all_grants_of(fact.signer()));
-            permits(roster.is_root(fact.signer()), fact.link(), held.filter(|held| !too_late(held)), grant)
+            if holds[at] || roster.contains(&hashes[at]) {
+                return false;
+            }
+            let held = proof.iter().zip(&holds).filter(|(_, holds)| **holds).map(|(held, _)| held);
+            let is_root = roster.root_may_say(fact)
+                || held.clone().any(|held| match held.body() {
+                    FactBody::Succession(it) => it.successor == *fact.signer(),
+                    _ => false,
+                });
+            match fact.body() {
+                FactBody::Succession(it) => is_root && it.verify_consent(&roster.space, fact.signer()).is_ok(),
+                FactBody::Grant(grant) => {
+                    // What the roster has of the proof it judges by itself.
+                    let new = held.filter(|held| !roster.contains(&held.hash())).filter_map(Fact::grant);
+                    let new = new.filter(|held| held.subject == *fact.signer());
+                    let known = roster.indexes_of(fact.signer()).iter().filter(|at| roster.supports(**at, fact));
+                    let held = new.chain(known.filter_map(|at| roster.grant(*at))).filter(|held| !too_late(held));
+                    !roster.bars(&hashes[at], grant) && permits(is_root, fact.link(), held, grant)
+                }
+                _ => false,
+            }
         });
         match next {
             Some(at) => holds[at] = true,

@@ -8,6 +8,8 @@ use crate::trust::grant::Delegation;
 use crate::trust::membership::{Handshake, Present, PresentError, Side};
 use crate::trust::statement::{FrontierDigest, Generation, Revocation};
 
+mod revocations;
+
 const NOW: WallTime = WallTime(1_000_000);
 
 fn key(n: u8) -> DeviceKey {

@@ -103,6 +103,47 @@ fn channels_of_a_peer_are_bounded_and_free_again_when_its_link_ends() {
     assert!(alone.ask(9_999, open(7)).iter().any(|tell| matches!(tell, Tell::Opened { .. })));
 }
 
+/// A peer that opened and closed as many sessions as it may have channels had no channel left.
+#[test]
+fn channels_are_forgotten_with_their_sessions() {
+    let mut alone = Alone::new();
+    for channel in 0..MAX_CHANNELS_OF_PEER as u64 + 10 {
+        let told = alone.ask(channel, Ask::Open { nonce: channel, ttl_ms: 10_000 });
+        assert!(told.iter().any(|tell| matches!(tell, Tell::Opened { .. })), "{channel}: {told:?}");
+        let told = alone.ask(channel, Ask::Call { seq: 0, acked_below: 0, command: Command::Close });
+        assert_eq!(told.last(), Some(&Tell::Lost));
+        assert_eq!(alone.voter.clients(), (0, 0));
+    }
+}
+
+#[test]
+fn a_channel_that_gets_no_session_is_forgotten_after_a_minute() {
+    let mut alone = Alone::new();
+    alone.ask(1, Ask::Ping { n: 1 });
+    alone.ask(2, Ask::Open { nonce: 2, ttl_ms: 600_000 });
+    assert_eq!(alone.voter.clients(), (2, 1));
+    for _ in 0..600 {
+        assert!(alone.voter.clients().0 <= 2);
+        alone.voter.tick(100, WallTime(0));
+        alone.told();
+    }
+    assert_eq!(alone.voter.clients(), (1, 1));
+}
+
+#[test]
+fn a_session_that_moves_to_another_channel_leaves_none_behind() {
+    let mut alone = Alone::new();
+    let told = alone.ask(1, Ask::Open { nonce: 1, ttl_ms: 10_000 });
+    let opened = told.iter().find_map(|tell| match tell {
+        Tell::Opened { session, password, .. } => Some((*session, *password)),
+        _ => None,
+    });
+    let (session, password) = opened.expect("a session");
+    let told = alone.ask(2, Ask::Attach { nonce: 2, session, password, seen: 0 });
+    assert!(told.iter().any(|tell| matches!(tell, Tell::Attached { next_seq: 0, .. })), "{told:?}");
+    assert_eq!(alone.voter.clients(), (1, 1));
+}
+
 #[test]
 fn reads_of_a_channel_are_bounded() {
     let mut alone = Alone::new();

@@ -56,6 +56,9 @@ fn asks() -> Vec<Ask> {
         Ask::Rearm { seen: 300, watches: vec![(Watch::Children, path("/a")), (Watch::Queue, path("/b"))] },
         Ask::Authenticate { id: 8, scheme: "digest".into(), secret: b"joe:x".to_vec() },
         Ask::Ping { n: 300 },
+        read(Query::Watches(at())),
+        read(Query::Ephemerals(at())),
+        read(Query::Descendants(at())),
     ]
 }
 
@@ -100,6 +103,9 @@ fn tells() -> Vec<Tell> {
         Tell::Pong { n: 300, zxid: 301 },
         Tell::Status { led: true, voters: vec![PeerId([1; 32])] },
         Tell::Skipped,
+        ok(Found::Watches(vec![Watch::Data, Watch::Recursive])),
+        ok(Found::Paths(vec!["/a/b".into(), "/a/c".into()])),
+        ok(Found::Count(300)),
     ]
 }
 
@@ -219,6 +225,9 @@ const FROZEN: &str = "
     01ac0206ac020202022f6106022f62
     01ac02070806646967657374056a6f653a78
     01ac0208ac02
+    01ac0203030401010b022f61
+    01ac0203030401010c022f61
+    01ac0203030401010d022f61
     02ac02000100000000000000080706050403020107070707070707070707070707070707904eac02
     02ac0201020000000000000005904eac02
     02ac020203000000000000000a
@@ -251,4 +260,7 @@ const FROZEN: &str = "
     02ac0209ac02ad02
     02ac020a01010101010101010101010101010101010101010101010101010101010101010101
     02ac020b
+    02ac020603ac02000b020004
+    02ac020603ac02000c02042f612f62042f612f63
+    02ac020603ac02000dac02
 ";

@@ -96,3 +96,39 @@ fn lists_hold_for_clients_by_what_they_authenticated_as() {
     let refused = ReadError::Refused(crate::coord::serve::talk::Refusal::Scheme);
     assert_eq!(bench.found(other, name), Err(refused));
 }
+
+#[test]
+fn a_client_finds_what_it_watches_and_what_ends_with_it() {
+    let mut bench = Bench::new();
+    let (c, other) = (bench.client_at(bench.follower()), bench.client_at(bench.leader()));
+    bench.op(c, create("/a", "x"));
+    for name in ["/a/b", "/ab", "/b"] {
+        let mode = Mode::Ephemeral;
+        bench.op(c, Op::Create { path: name.into(), data: bytes(""), acl: Acl::open(), mode, sequential: false });
+    }
+    bench.watch(c, Watch::Recursive, "/a");
+    let read = bench.begin_read(c, Query::Data("/a".into()), false, true);
+    bench.found(c, read).expect("the data");
+    let watches = Found::Watches(vec![Watch::Data, Watch::Recursive]);
+    assert_eq!(bench.read(c, Query::Watches("/a".into()), false), Ok(watches));
+    assert_eq!(bench.read(other, Query::Watches("/a".into()), true), Ok(Found::Watches(vec![])));
+    let paths = |paths: &[&str]| Ok(Found::Paths(paths.iter().map(|path| (*path).to_owned()).collect()));
+    assert_eq!(bench.read(c, Query::Ephemerals("/a".into()), false), paths(&["/a/b", "/ab"]));
+    assert_eq!(bench.read(other, Query::Ephemerals("/".into()), true), paths(&[]));
+    assert_eq!(bench.read(other, Query::Descendants("/".into()), true), Ok(Found::Count(4)));
+    assert_eq!(bench.read(other, Query::Descendants("/a".into()), true), Ok(Found::Count(1)));
+    let none = Err(ReadError::Coord(CoordError::NoNode));
+    assert_eq!(bench.read(other, Query::Descendants("/none".into()), true), none);
+}
+
+/// Whoever could say where it connects from could say that it is somebody else.
+#[test]
+fn a_voter_believes_an_address_only_its_own_peer() {
+    let mut bench = Bench::new();
+    let c = bench.client_at(bench.follower());
+    let now = bench.world.client_ms(c);
+    let name = bench.world.clients[c].authenticate(now, "ip", b"10.0.0.1").unwrap();
+    bench.world.pump_client(c).unwrap();
+    let refused = ReadError::Refused(crate::coord::serve::talk::Refusal::Scheme);
+    assert_eq!(bench.found(c, name), Err(refused));
+}

@@ -34,6 +34,7 @@ impl Voter {
         for session in output.ended {
             if let Some(id) = self.disown(session) {
                 self.tell(id, Tell::Lost);
+                self.retire(id);
             }
         }
     }
@@ -78,6 +79,7 @@ impl Voter {
             self.disown(session);
             if entering.as_ref().is_none_or(|entering| entering.channel != old) {
                 self.tell(old, Tell::Moved);
+                self.retire(old);
             }
         }
         let Some(entering) = entering else { return };
@@ -157,12 +159,14 @@ impl Voter {
     fn on_skipped(&mut self, session: SessionId, id: ChannelId, zxid: u64) {
         let Some(found) = self.group.machine().sessions().find(session) else {
             self.disown(session);
-            return self.tell(id, Tell::Lost);
+            self.tell(id, Tell::Lost);
+            return self.retire(id);
         };
         let attachment = self.channels.get(&id).and_then(|channel| channel.owned).map(|owned| owned.attachment);
         if attachment != Some(found.attachment()) {
             self.disown(session);
-            return self.tell(id, Tell::Moved);
+            self.tell(id, Tell::Moved);
+            return self.retire(id);
         }
         let kept: Vec<(u64, Reply)> = found.replies.iter().map(|(seq, reply)| (*seq, reply.clone())).collect();
         for (seq, reply) in kept {

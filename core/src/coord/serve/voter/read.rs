@@ -6,7 +6,7 @@
 use super::{ChannelId, MAX_READS, Voter};
 use crate::coord::acl::Identity;
 use crate::coord::claim::Kind;
-use crate::coord::error::CoordError;
+use crate::coord::error::{Bounded, CoordError};
 use crate::coord::machine::Machine;
 use crate::coord::path::NodePath;
 use crate::coord::serve::talk::{
@@ -14,7 +14,7 @@ use crate::coord::serve::talk::{
     Tell,
 };
 use crate::coord::session::SessionId;
-use crate::coord::watch::Watch;
+use crate::coord::watch::{Watch, Watches};
 use crate::id::PeerId;
 use crate::wire::Codec;
 
@@ -107,7 +107,7 @@ impl Voter {
         match wish {
             Wish::Read { id: name, query, watch, .. } => {
                 let identities = self.channels.get(&id).map(|channel| channel.identities.clone()).unwrap_or_default();
-                let mut found = find(self.group.machine(), &query, session, &identities);
+                let mut found = find((self.group.machine(), &self.watches), &query, session, &identities);
                 if watch && let Err(error) = self.watch_what_was_read(session, &query, &found) {
                     found = Err(error);
                 }
@@ -190,7 +190,12 @@ impl Voter {
 }
 
 /// What is found at the present state.
-fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Identity]) -> Result<Found, CoordError> {
+fn find(
+    (machine, watches): (&Machine, &Watches),
+    query: &Query,
+    session: SessionId,
+    identities: &[Identity],
+) -> Result<Found, CoordError> {
     Ok(match query {
         Query::Nothing => Found::Nothing,
         Query::Data(path) => {
@@ -201,13 +206,7 @@ fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Iden
         Query::Children(path) => {
             let (names, stat) = machine.tree().children(path, identities)?;
             let names: Vec<String> = names.map(str::to_owned).collect();
-            let bytes: usize = names.iter().map(|name| name.len() + 2).sum();
-            if bytes > MAX_ANSWER_BYTES {
-                return Err(CoordError::TooLarge {
-                    what: crate::coord::error::Bounded::Data,
-                    max: MAX_ANSWER_BYTES as u64,
-                });
-            }
+            fits(&names)?;
             Found::Children(names, stat)
         }
         Query::Acl(path) => {
@@ -246,10 +245,32 @@ fn find(machine: &Machine, query: &Query, session: SessionId, identities: &[Iden
             Found::Item(item.body().clone(), item.attempts())
         }
         Query::Many(queries) => {
-            Found::Many(queries.iter().map(|query| find(machine, query, session, identities)).collect())
+            let find = |query| find((machine, watches), query, session, identities);
+            Found::Many(queries.iter().map(find).collect())
         }
         Query::Standing(seq) => Found::Standing(standing(machine, session, *seq)),
+        Query::Watches(path) => Found::Watches(watches.kinds_of(session, &NodePath::parse(path)?)),
+        Query::Ephemerals(prefix) => {
+            let paths = machine.tree().ephemerals(session).map(NodePath::as_str);
+            let paths: Vec<String> = paths.filter(|path| path.starts_with(prefix)).map(str::to_owned).collect();
+            fits(&paths)?;
+            Found::Paths(paths)
+        }
+        Query::Descendants(path) => {
+            let path = NodePath::parse(path)?;
+            machine.tree().get(path.as_str(), identities)?;
+            Found::Count(machine.tree().descendants(&path) as u64)
+        }
     })
+}
+
+/// Whether names fit into one answer.
+fn fits(names: &[String]) -> Result<(), CoordError> {
+    let bytes: usize = names.iter().map(|name| name.len() + 2).sum();
+    if bytes > MAX_ANSWER_BYTES {
+        return Err(CoordError::TooLarge { what: Bounded::Data, max: MAX_ANSWER_BYTES as u64 });
+    }
+    Ok(())
 }
 
 /// Whom the voter that opened a session knew its client as.
