@@ -2,6 +2,25 @@
 
 use std::time::Duration;
 
+/// A defence that a simulation leaves out, to see that its checks would notice.
+#[cfg(feature = "sim")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Defence {
+    /// Proofs of membership have to hold.
+    Membership,
+    /// A peer is told only of what its grants let it read.
+    Reading,
+    /// Soft entries are of devices that may write there.
+    SoftRights,
+    /// Signals are of devices that may write there.
+    TopicRights,
+    /// Data comes against credit.
+    Credit,
+    /// Sessions of reconciliation are begun at a bounded rate.
+    Sessions,
+}
+
 /// Configuration of an [`Engine`](crate::engine::Engine).
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -57,7 +76,22 @@ pub struct EngineConfig {
     /// rolled back unseen: a voter that forgets what it has said breaks the promises of its whole group. Without it the
     /// spaces made here have no voter, no group is founded here, and who wants to add this peer to one is told so.
     pub votes: bool,
+    /// A defence that is left out. Default none.
+    #[cfg(feature = "sim")]
+    pub without: Option<Defence>,
 }
+
+/// Whether a defence is left out: never but in a simulation that says so.
+macro_rules! lacks {
+    ($config:expr, $defence:ident) => {{
+        #[cfg(feature = "sim")]
+        let lacks = $config.without == Some(crate::config::Defence::$defence);
+        #[cfg(not(feature = "sim"))]
+        let lacks = false;
+        lacks
+    }};
+}
+pub(crate) use lacks;
 
 impl Default for EngineConfig {
     fn default() -> Self {
@@ -79,6 +113,8 @@ impl Default for EngineConfig {
             soft_ttl: Duration::from_secs(15),
             soft_period: Duration::from_secs(5),
             votes: !cfg!(target_arch = "wasm32"),
+            #[cfg(feature = "sim")]
+            without: None,
         }
     }
 }

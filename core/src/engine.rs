@@ -86,6 +86,8 @@ mod wait;
 mod tests;
 
 pub use api::*;
+#[cfg(feature = "sim")]
+pub(crate) use command::decode_page as read_page;
 
 use self::batch::Pending;
 use self::broadcast::Recent;

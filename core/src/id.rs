@@ -305,6 +305,24 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], crate::error::IdErro
     Ok(out)
 }
 
+/// What a key grows from: a secret. Nothing that prints it shows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}
+
+impl std::ops::Deref for Seed {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,8 @@ pub mod doctor;
 pub mod document;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "sim")]
+pub mod fuzz;
 pub mod id;
 pub mod io;
 pub mod overlay;

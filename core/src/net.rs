@@ -4,7 +4,7 @@
 //! Around it: `transport` (comes from outside, so that a browser can bring its own), `sync` (one stream
 //! `/foreshore/sync/1` a connection), `connections` (one connection a pair of peers), `link` and `frame` (bounded
 //! reading and writing), `dial` (configured peers), `book` (peers that were met or heard of), `reach` (when to dial again),
-//! `relay` (circuits), `route` (what an address says). Noise proves who a peer is; what it may do is the engine's
+//! `relay` (circuits), `route` (what an address says), `limits`, `gate` and `score` (what one peer and one address may take). Noise proves who a peer is; what it may do is the engine's
 //! business, and nothing is said to it before the engine says it.
 //!
 //! **Invariants.** Frames of one link go in and out in order. Nothing here looks into a frame. Every queue has a bound
@@ -18,13 +18,18 @@ mod connections;
 mod dial;
 mod driver;
 mod frame;
+#[cfg(feature = "sim")]
+pub(crate) mod fuzz;
+mod gate;
 mod identity;
+mod limits;
 mod link;
 mod quiet;
 mod reach;
 mod relay;
 mod route;
 mod runtime;
+mod score;
 mod sync;
 mod transport;
 
@@ -39,6 +44,7 @@ pub use self::book::Standing;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::driver::{Driver, Edit, Notice, Parts, Request, Sink, StartError};
 pub use self::identity::peer_text;
+pub use self::limits::PeerLimits;
 pub use self::reach::Backoff;
 pub use self::relay::RelayLimits;
 pub(crate) use self::relay::is_relay;
@@ -97,6 +103,8 @@ pub struct NetConfig {
     pub advertise: Vec<Address>,
     /// A quiet peer is asked for a sign of life this often. Default 15 s; a dead link is noticed after about twice it.
     pub ping_interval: Duration,
+    /// What one peer, and one address, may take.
+    pub limits: PeerLimits,
 }
 
 impl Default for NetConfig {
@@ -116,6 +124,7 @@ impl Default for NetConfig {
             relays: Vec::new(),
             advertise: Vec::new(),
             ping_interval: Duration::from_secs(15),
+            limits: PeerLimits::default(),
         }
     }
 }
@@ -139,6 +148,10 @@ pub struct NetStatus {
     pub refused: u64,
     /// Links closed since the start because the peer's bytes were not the protocol.
     pub violations: u64,
+    /// Peers that are shut out at present for what they did.
+    pub shunned: usize,
+    /// Times since the start that reading of a link paused, since its peer sent more than it may.
+    pub throttled: u64,
 }
 
 /// A peer that was met, found or heard of.

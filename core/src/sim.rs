@@ -15,6 +15,8 @@
 //! **Invariants.** A seed gives one trace: no clock, no randomness of its own, no unordered table. The simulator drives an
 //! engine by the contract of [`crate::io`] alone and breaks it only where a test plants a bug.
 //!
+//! `hostile` sets liars, readers and strangers on the same engines, with frames of their own making.
+//!
 //! What it is not: a model of the protocol. It runs the real engine, byte for byte.
 
 pub mod check;
@@ -35,6 +37,8 @@ pub mod trace;
 
 pub use scenario::{Failure, NAMES, Options, Report, Scenario, run, run_scenario};
 
+#[cfg(all(test, feature = "sim"))]
+mod hostile;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

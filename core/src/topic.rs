@@ -54,6 +54,7 @@ mod tests;
 #[cfg(any(test, feature = "vectors"))]
 pub(crate) mod vectors;
 
+pub(crate) use bucket::Bucket;
 pub use bucket::Rate;
 pub use message::{MAX_TAGS, Message};
 pub use receive::{MayWrite, Misbehaviour};

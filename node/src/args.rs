@@ -200,6 +200,12 @@ pub struct RunArgs {
     /// A host name that the HTTP port answers to, besides IP addresses and localhost; repeatable
     #[arg(long, value_name = "HOST")]
     pub http_hosts: Vec<String>,
+    /// A file of mode 0600 with the token that metrics, status and grants take from other machines
+    #[arg(long, value_name = "FILE")]
+    pub http_token_file: Option<String>,
+    /// Address of a port for metrics alone
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<String>,
     /// Address at which clients of ZooKeeper are served, such as 127.0.0.1:2181, or off
     #[arg(long, value_name = "ADDRESS")]
     pub zookeeper: Option<String>,
@@ -224,6 +230,15 @@ pub struct RunArgs {
     /// Connections to peers at once
     #[arg(long, value_name = "N")]
     pub max_connections: Option<String>,
+    /// Connections of one address at once by peers that have not proved to be members
+    #[arg(long, value_name = "N")]
+    pub address_connections: Option<String>,
+    /// The address of a proxy, behind which limits of an address do not bind; repeatable
+    #[arg(long, value_name = "ADDRESS")]
+    pub trusted_addresses: Vec<String>,
+    /// Bytes a second that are read of one peer
+    #[arg(long, value_name = "SIZE")]
+    pub link_rate: Option<String>,
 }
 
 /// Options of `put`.
@@ -626,6 +641,11 @@ impl Cli {
                 .flag("peer_exchange", run.peer_exchange.clone())
                 .flags("http_hosts", &run.http_hosts)
                 .flag("http", run.http.clone())
+                .flag("http_token_file", run.http_token_file.clone())
+                .flag("metrics", run.metrics.clone())
+                .flag("address_connections", run.address_connections.clone())
+                .flags("trusted_addresses", &run.trusted_addresses)
+                .flag("link_rate", run.link_rate.clone())
                 .flag("zookeeper", run.zookeeper.clone())
                 .flag("zookeeper_space", run.zookeeper_space.clone())
                 .flag("storage", run.storage.clone())

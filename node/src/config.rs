@@ -9,6 +9,7 @@
 mod layer;
 mod value;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,6 +59,12 @@ pub const KEYS: &[Key] = &[
     list("advertise", "", "addresses at which this peer is reached though it does not listen on them"),
     key("peer_exchange", "on", "whether members tell each other where members are"),
     key("http", "127.0.0.1:4800", "address of health, metrics and status; `off`"),
+    key(
+        "http_token_file",
+        "",
+        "file of mode 0600 with the token that metrics, status and grants take from other machines",
+    ),
+    key("metrics", "", "address of a port for metrics alone, which the HTTP port then does not have"),
     list("http_hosts", "", "host names that the HTTP port answers to, besides IP addresses and localhost"),
     key("zookeeper", "off", "address at which clients of ZooKeeper are served; `off`"),
     key(
@@ -71,6 +78,9 @@ pub const KEYS: &[Key] = &[
     key("reconcile_period", "15s", "how often neighbours compare roots without any other reason"),
     key("soft_ttl", "15s", "how long soft entries outlive their peer's last sign of life; it gives three in that time"),
     key("max_connections", "256", "connections to peers at once"),
+    key("address_connections", "32", "connections of one address at once by peers that have not proved to be members"),
+    list("trusted_addresses", "127.0.0.1,::1", "addresses of proxies, behind which limits of an address do not bind"),
+    key("link_rate", "64MiB", "bytes a second that are read of one peer"),
 ];
 
 /// Finds a key by its name in the file.
@@ -166,6 +176,8 @@ pub struct Config {
     pub peer_exchange: Setting<bool>,
     pub http: Setting<HttpListen>,
     pub http_hosts: Setting<Vec<String>>,
+    pub http_token_file: Setting<Option<PathBuf>>,
+    pub metrics: Setting<Option<SocketAddr>>,
     pub zookeeper: Setting<HttpListen>,
     pub zookeeper_space: Setting<String>,
     pub log: Setting<String>,
@@ -174,6 +186,9 @@ pub struct Config {
     pub reconcile_period: Setting<Duration>,
     pub soft_ttl: Setting<Duration>,
     pub max_connections: Setting<u32>,
+    pub address_connections: Setting<u32>,
+    pub trusted_addresses: Setting<Vec<IpAddr>>,
+    pub link_rate: Setting<u64>,
     /// Each key's text after merging, for `foreshore config`.
     pub raw: Vec<(&'static Key, Setting<Raw>)>,
     /// The file that was read.
@@ -198,6 +213,8 @@ impl Config {
             peer_exchange: layers.one("peer_exchange", value::switch)?,
             http: layers.one("http", value::http)?,
             http_hosts: layers.many("http_hosts", |text| value::host(text).map(|host| vec![host]))?,
+            http_token_file: layers.one("http_token_file", value::file)?,
+            metrics: layers.one("metrics", value::address)?,
             zookeeper: layers.one("zookeeper", value::http)?,
             zookeeper_space: layers.one("zookeeper_space", value::any_name)?,
             log: layers.one("log", value::filter)?,
@@ -206,6 +223,9 @@ impl Config {
             reconcile_period: layers.one("reconcile_period", value::duration(1, 24 * 3600))?,
             soft_ttl: layers.one("soft_ttl", value::duration(1, 600))?,
             max_connections: layers.one("max_connections", value::count(1, 100_000))?,
+            address_connections: layers.one("address_connections", value::count(1, 100_000))?,
+            trusted_addresses: layers.many("trusted_addresses", |text| value::ip(text).map(|ip| vec![ip]))?,
+            link_rate: layers.one("link_rate", value::bytes(64 << 10, 1 << 40))?,
             raw: layers.merged(),
             file,
         })

@@ -4,6 +4,10 @@
 //! if its `Host` is an IP address, `localhost` or a configured name (a page that points its own name at 127.0.0.1 has
 //! none of these), and, where a browser adds an `Origin`, only if that is the port's own.
 //!
+//! What tells of documents, peers and the machine (`/metrics`, `/status`, a grant) is for this machine; from anywhere else it
+//! takes a token (`http_token_file`), and without one configured it is not to be had. Health, readiness, the page and where
+//! its space is are for whoever reaches the port. Metrics may have a port of their own, under the same rules.
+//!
 //! Nothing here changes anything, but for `well_known`, which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
 //!
 //! `/` is the demo, where the binary was built with it, and otherwise a page that says how to get it (`site`).
@@ -11,6 +15,7 @@
 mod guard;
 mod metrics;
 mod site;
+mod token;
 mod well_known;
 
 use std::net::SocketAddr;
@@ -18,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -29,6 +34,7 @@ use tokio::sync::Semaphore;
 
 pub use self::guard::is_local;
 pub use self::site::{STAGE, has_demo};
+pub use self::token::Token;
 pub use self::well_known::{Door, Doors, GRANT_LIFE};
 use crate::failure::Failure;
 use crate::request::Status;
@@ -45,10 +51,22 @@ pub trait Figures: Clone + Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Result<Status, Failure>> + Send;
 }
 
+/// Who may ask for what.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Host names that the port answers to, besides IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// What opens everything from anywhere; `None`: nothing but this machine does.
+    pub token: Option<Token>,
+    /// Whether metrics have a port of their own, and are not to be had at this one.
+    pub metrics_elsewhere: bool,
+}
+
 #[derive(Clone)]
 struct Port<F> {
     figures: F,
     hosts: Arc<[String]>,
+    token: Option<Token>,
     room: Arc<Semaphore>,
 }
 
@@ -56,26 +74,83 @@ struct Port<F> {
 pub async fn serve(
     listener: TcpListener,
     figures: impl Figures + Doors,
-    hosts: Vec<String>,
+    access: Access,
     stage: Option<Router>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let service = router(figures, hosts, stage).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(figures, access, stage).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
-fn router<F: Figures + Doors>(figures: F, hosts: Vec<String>, stage: Option<Router>) -> Router {
-    let port = Port { figures, hosts: hosts.into(), room: Arc::new(Semaphore::new(MAX_REQUESTS)) };
-    Router::new()
+/// Serves `/metrics` alone until `stop` resolves.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    figures: impl Figures,
+    access: Access,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let port = Port::new(figures, access);
+    let router = guarded(port.clone(), metrics_route(&port).with_state(port));
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
+}
+
+impl<F: Figures> Port<F> {
+    fn new(figures: F, access: Access) -> Self {
+        let room = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Self { figures, hosts: access.hosts.into(), token: access.token, room }
+    }
+
+    /// Whether a request may see what is not for everybody.
+    fn trusts(&self, from: &SocketAddr, headers: &HeaderMap) -> bool {
+        is_local(from.ip(), headers) || self.token.is_some_and(|token| token.opens(headers))
+    }
+}
+
+fn metrics_route<F: Figures>(port: &Port<F>) -> Router<Port<F>> {
+    let private = middleware::from_fn_with_state(port.clone(), trusted::<F>);
+    Router::new().route("/metrics", get(scrape::<F>)).route_layer(private)
+}
+
+/// Every request of a router is looked at first.
+fn guarded<F: Figures>(port: Port<F>, router: Router) -> Router {
+    router.layer(middleware::from_fn_with_state(port, admit::<F>))
+}
+
+/// Lets a request by that comes from this machine or carries the token.
+async fn trusted<F: Figures>(
+    State(port): State<Port<F>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    if port.trusts(&from, request.headers()) { next.run(request).await } else { stranger(port.token.is_some()) }
+}
+
+/// The answer to who may not see it.
+fn stranger(has_token: bool) -> Response {
+    let why = match has_token {
+        true => "this takes the token, as `Authorization: Bearer …`\n",
+        false => "this is for the machine itself; with `http_token_file` set, for whoever has the token\n",
+    };
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()
+}
+
+fn router<F: Figures + Doors>(figures: F, access: Access, stage: Option<Router>) -> Router {
+    let metrics_elsewhere = access.metrics_elsewhere;
+    let port = Port::new(figures, access);
+    let private = middleware::from_fn_with_state(port.clone(), trusted::<F>);
+    let status = Router::new().route("/status", get(status::<F>)).route_layer(private);
+    let metrics = if metrics_elsewhere { Router::new() } else { metrics_route(&port) };
+    let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<F>))
-        .route("/metrics", get(scrape::<F>))
-        .route("/status", get(status::<F>))
+        .merge(metrics)
+        .merge(status)
         .route("/.well-known/foreshore", get(well_known::tell::<F>).post(well_known::admit::<F>))
         .merge(site::router())
         .with_state(port.clone())
-        .merge(stage.unwrap_or_else(|| Router::new().route(STAGE, get(site::no_stage))))
-        .layer(middleware::from_fn_with_state(port.clone(), admit::<F>))
+        .merge(stage.unwrap_or_else(|| Router::new().route(STAGE, get(site::no_stage))));
+    guarded(port, router)
 }
 
 /// Lets a request in, or says why not.

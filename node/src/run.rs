@@ -70,7 +70,9 @@ impl Running {
         let mut words =
             FirstWords { created: !Local::has_store(config), demo: http::has_demo(), ..FirstWords::default() };
         let progress = Progress::start("opening the store");
+        let token = config.http_token_file.value.as_deref().map(http::Token::read).transpose()?;
         let http = bind_http(config, &mut words).await?;
+        let metrics = bind_metrics(config).await?;
         let zookeeper = bind_zookeeper(config).await?;
         let local = Local::open(config, Opening::Serve).await?;
         words.notes.extend(local.notes());
@@ -82,13 +84,25 @@ impl Running {
             Failure::new(Code::Store, format_args!("control socket in {}: {e}", config.data.value.display()))
         })?;
         doors.push(tokio::spawn(control.serve(local.service().clone(), until(stopped.clone()))));
+        let hosts = config.http_hosts.value.clone();
+        let access = http::Access { hosts, token, metrics_elsewhere: metrics.is_some() };
         if let Some((listener, address)) = http {
             local.service().set_http(address);
-            let hosts = config.http_hosts.value.clone();
-            let serve = http::serve(listener, local.service().clone(), hosts, None, until(stopped.clone()));
+            if !address.ip().is_loopback() && token.is_none() {
+                words.notes.push("other machines get no metrics and status: `http_token_file` is not set".into());
+            }
+            let serve = http::serve(listener, local.service().clone(), access.clone(), None, until(stopped.clone()));
             doors.push(tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!(%error, "HTTP port");
+                }
+            }));
+        }
+        if let Some(listener) = metrics {
+            let serve = http::serve_metrics(listener, local.service().clone(), access, until(stopped.clone()));
+            doors.push(tokio::spawn(async move {
+                if let Err(error) = serve.await {
+                    tracing::error!(%error, "metrics port");
                 }
             }));
         }
@@ -181,4 +195,11 @@ async fn bind_http(config: &Config, words: &mut FirstWords) -> Result<Option<(Tc
     };
     let address = listener.local_addr()?;
     Ok(Some((listener, address)))
+}
+
+/// Binds the port of metrics, if they have one.
+async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, Failure> {
+    let Some(wanted) = config.metrics.value else { return Ok(None) };
+    let refused = |e| Failure::new(Code::Failed, format_args!("{}: `metrics` is {wanted}: {e}", config.metrics.source));
+    TcpListener::bind(wanted).await.map(Some).map_err(refused)
 }

@@ -4,6 +4,7 @@
 pub mod cable;
 pub mod cluster;
 pub mod crash;
+pub mod fuzz;
 pub mod netns;
 pub mod stage;
 pub mod traces;

@@ -8,6 +8,7 @@ mod bench;
 mod browser;
 mod cargo;
 mod demo;
+mod fuzz;
 mod licences;
 mod npm;
 mod sim;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::Options),
     /// Run the simulator over many seeds; a failure prints its seed and the command that replays it
     Sim(sim::Options),
+    /// Damaged inputs into every decoder and into a whole peer; what breaks is kept as an input that repeats it
+    Fuzz(fuzz::Options),
     /// Three native peers and a page in the browser, whose links are cut and healed by a click
     Demo(demo::Options),
     /// Build the demo's page into target/npm/web-demo, for a node with the feature `web`
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Npm(options) => npm::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Web(options) => web::run(&options),

@@ -502,7 +502,7 @@ pub enum Event {
         /// This store's device.
         device: DeviceId,
         /// Seed of the Ed25519 key of this store's libp2p identity. A secret.
-        peer_seed: [u8; 32],
+        peer_seed: crate::id::Seed,
         /// This life of the store.
         incarnation: Incarnation,
         /// Spaces found.

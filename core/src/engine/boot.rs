@@ -12,7 +12,7 @@ use super::index::{Entry, Index};
 use super::keys::{self, FORMAT, SpaceNumber, SpaceRecord};
 use super::space::Space;
 use super::{Engine, Event, Identity, OpenError, Phase, SpaceInfo};
-use crate::id::{Incarnation, PeerId, Prefix, SpaceId};
+use crate::id::{Incarnation, PeerId, Prefix, Seed, SpaceId};
 use crate::io::{Output, ReadOp, Rows, StorageFailure, StorageReply, StorageTask, StorageWork, Table, Ticket, WriteOp};
 use crate::reconcile::Summary;
 use crate::trust::{DeviceKey, Fact, HostEpoch, Roster, Seal, SealVerdict};
@@ -40,7 +40,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 struct Ready {
     identity: Identity,
-    peer_seed: [u8; 32],
+    peer_seed: Seed,
     epoch: Vec<u8>,
     spaces: Vec<Space>,
     cursors: BTreeMap<(u64, SpaceId), u64>,
@@ -215,6 +215,7 @@ impl Opening {
         let identity = Identity { device: key.device(), peer, key, incarnation: Incarnation(incarnation), log_epoch };
         let cursors = self.cursors(&spaces);
         let crashed = kept.is_none() && self.meta.contains_key(b"device".as_slice());
+        let peer_seed = Seed(peer_seed);
         Ok((Ready { identity, peer_seed, epoch, spaces, cursors, life, crashed }, ops))
     }
 

@@ -208,8 +208,13 @@ impl Engine {
         self.check_name(&name)?;
         let root = RootKey::generate(&mut self.rng);
         let made = create_space(&root, &self.identity().device, self.config.votes);
-        let record =
-            SpaceRecord { id: made.space, name, root_seed: Some(*root.seed()), interests: None, addresses: Vec::new() };
+        let record = SpaceRecord {
+            id: made.space,
+            name,
+            root_seed: Some(crate::id::Seed(*root.seed())),
+            interests: None,
+            addresses: Vec::new(),
+        };
         self.add_space(request, record, made.roster, made.facts);
         Ok(None)
     }
@@ -476,7 +481,10 @@ impl Engine {
     }
 }
 
-fn decode_page(page: &[u8]) -> Result<(SpaceId, Vec<Vec<u8>>, Vec<DocumentUpdate>), crate::wire::DecodeError> {
+/// The space of a page of a portable copy, its facts, and its documents.
+pub(crate) fn decode_page(
+    page: &[u8],
+) -> Result<(SpaceId, Vec<Vec<u8>>, Vec<DocumentUpdate>), crate::wire::DecodeError> {
     let mut r = Reader::new(page);
     r.varint_max(EXPORT_VERSION, "version")?;
     let space = SpaceId(r.array("space")?);

@@ -24,6 +24,9 @@ pub type Heads = SmallVec<[ChangeHash; 1]>;
 /// Number of an entry in its index.
 pub type Slot = u32;
 
+/// The greatest arrival number: there is always a next one.
+const MAX_ARRIVAL: u64 = 1 << 62;
+
 /// Most tombstones kept of one generation: concurrent deletions beyond it add nothing (any one deletes).
 pub const MAX_TOMBSTONES: usize = 16;
 
@@ -141,9 +144,12 @@ impl Entry {
     pub fn decode(space: &SpaceId, path: Path, generation: u32, value: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(value);
         let flags = r.u8("flags")?;
+        if flags & !0b1111 != 0 {
+            return Err(DecodeError::Invalid { field: "flags" });
+        }
         let mut entry = Self::new(space, path, generation);
         entry.unproven = flags & 1 != 0;
-        entry.arrival = r.varint("arrival")?;
+        entry.arrival = r.varint_max(MAX_ARRIVAL, "arrival")?;
         entry.changed_at = r.varint_max(u64::from(u32::MAX), "changed at")? as u32;
         entry.bytes = r.varint("bytes")?;
         entry.chunks = r.varint_max(u64::from(u32::MAX), "chunks")? as u32;

@@ -18,7 +18,7 @@
 //!
 //! A path has no control character, so the zero byte ends it without changing the order.
 
-use crate::id::{DocumentId, Path, PeerId, Prefix, SpaceId};
+use crate::id::{DocumentId, Path, PeerId, Prefix, Seed, SpaceId};
 use crate::wire::{Codec, DecodeError, Reader, Writer};
 
 /// The format that this version reads and writes.
@@ -87,7 +87,9 @@ pub fn parse_index(key: &[u8]) -> Result<(SpaceNumber, Path, u32), DecodeError> 
     let path_len = r.remaining().checked_sub(5).ok_or(DecodeError::Truncated { field: "path" })?;
     let path = std::str::from_utf8(r.take(path_len, "path")?).ok().and_then(|text| Path::parse(text).ok());
     let path = path.ok_or(DecodeError::Invalid { field: "path" })?;
-    r.u8("separator")?;
+    if r.u8("separator")? != 0 {
+        return Err(DecodeError::Invalid { field: "separator" });
+    }
     Ok((number, path, u32::from_be_bytes(r.array("generation")?)))
 }
 
@@ -133,7 +135,7 @@ pub struct SpaceRecord {
     /// The local name.
     pub name: String,
     /// Seed of the root key, where this store made the space.
-    pub root_seed: Option<[u8; 32]>,
+    pub root_seed: Option<Seed>,
     /// What to replicate; `None`: all that may be read.
     pub interests: Option<Vec<Prefix>>,
     /// Addresses from the invitation.
@@ -143,7 +145,7 @@ pub struct SpaceRecord {
 impl Codec for SpaceRecord {
     fn encode(&self, w: &mut Writer) {
         w.array(&self.id.0).str(&self.name).option(self.root_seed.as_ref(), |w, seed| {
-            w.array(seed);
+            w.array(&seed.0);
         });
         w.option(self.interests.as_ref(), |w, prefixes| {
             w.list(prefixes, |w, p| {
@@ -160,7 +162,7 @@ impl Codec for SpaceRecord {
         let record = Self {
             id: SpaceId(r.array("space")?),
             name: r.str(64, "name")?.to_owned(),
-            root_seed: r.option("root seed", |r| r.array("root seed"))?,
+            root_seed: r.option("root seed", |r| r.array("root seed").map(Seed))?,
             interests: r.option("interests", |r| {
                 r.list(crate::wire::v1::MAX_PREFIXES, "interests", |r| {
                     Prefix::parse(r.str(Path::MAX_LEN, "prefix")?).map_err(|_| DecodeError::Invalid { field: "prefix" })
@@ -197,7 +199,7 @@ mod tests {
         let record = SpaceRecord {
             id: SpaceId([1; 32]),
             name: "default".into(),
-            root_seed: Some([2; 32]),
+            root_seed: Some(Seed([2; 32])),
             interests: Some(vec![Prefix::root()]),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         };

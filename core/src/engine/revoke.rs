@@ -221,7 +221,7 @@ impl Engine {
             error => CommandError::Invalid { what: "succession", why: error.to_string() },
         })?;
         // One batch holds the fact and the key: a crash leaves the space with the old root or with the new one.
-        state.record.root_seed = Some(*successor.seed());
+        state.record.root_seed = Some(crate::id::Seed(*successor.seed()));
         let (number, record) = (state.number, state.record.to_bytes());
         self.pending.ops.push(WriteOp::Put(Table::Meta, keys::space(number), record));
         self.keep_facts(id, made, None);

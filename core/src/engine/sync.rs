@@ -20,8 +20,16 @@ use crate::reconcile::riblt::PrefixCache;
 use crate::reconcile::session::{ItemSource, Outcome, Requester, Responder};
 use crate::reconcile::{IdKey, Item, Root, Sketch};
 use crate::time::Timestamp;
+use crate::topic::Rate;
 use crate::wire::v1::{DomainTag, FACTS_DOMAIN, Message, RootsKind};
 use crate::wire::{Codec, Writer};
+
+/// What a peer may make this one look at by beginning sessions: an item is about 200 ns, so that at worst a fifth of a core
+/// goes into it. 16 sessions over a million items at once, and one a second.
+pub(super) const VISITS: Rate = Rate { per_second: 1_000_000, burst: 16_000_000 };
+
+/// What a session costs beside its items.
+const VISITS_A_SESSION: u64 = 1_000;
 
 /// Rounds without reaching equal roots after which a link waits for its next period.
 const MAX_ATTEMPTS: u32 = 12;
@@ -612,6 +620,16 @@ impl Engine {
         let link = self.links.get_mut(&id).expect("checked by the caller");
         let common = link.spaces.get_mut(&space).expect("checked by the caller");
         let mut outcome = None;
+        if let Step::Root { serial, .. } = step
+            && !crate::config::lacks!(self.config, Sessions)
+            && link.visits.take(self.now.mono, (items.count() + VISITS_A_SESSION).min(VISITS.burst)).is_err()
+        {
+            // Its set has changed, as far as the peer can tell: an honest one tries a few times and then later.
+            let body = Step::Stale { serial }.to_bytes();
+            link.out.control(Message::Reconcile { space: common.tag, domain: tag, body });
+            self.busy_links.insert(id);
+            return Ok(());
+        }
         if step.is_for_responder() {
             // What is durable now is in the symbols; what comes later is pushed.
             common.pushing = true;

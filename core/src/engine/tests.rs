@@ -11,7 +11,7 @@ mod sessions;
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};
-use crate::io::{StorageTask, StorageWork, WriteOp};
+use crate::io::{StorageTask, StorageWork, Table, WriteOp};
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::time::WallTime;
@@ -311,6 +311,28 @@ fn edit(cell: &HotCell, key: &str, value: i64) -> LocalChange {
 
 fn map(entries: &[(&str, i64)]) -> Option<Value> {
     Some(Value::Map(entries.iter().map(|(k, v)| ((*k).into(), Value::Int(*v))).collect()))
+}
+
+/// Secrets end in logs by way of whatever prints a whole event, row or reply.
+#[test]
+fn what_is_printed_for_people_shows_no_secret() {
+    let mut net = Net::new(1);
+    let space = net.create_space(0);
+    let Ok(Reply::RootKey(Some(root))) = net.call(0, Command::RootKey { space }) else { panic!("it made the space") };
+    let seed = *root.seed();
+    let printed = format!("{:?} {:?} {:?}", net.nodes[0].events, root, net.nodes[0].engine.spaces);
+    let shown = |seed: &[u8; 32]| {
+        let list = format!("{:?}", &seed[..8]);
+        let hex: String = seed[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        printed.contains(list.trim_matches(['[', ']'])) || printed.contains(&hex)
+    };
+    assert!(!shown(&seed), "the root key is printed");
+    let stored = |key: &[u8]| net.nodes[0].store.table(Table::Meta).find(|(k, _)| *k == key).map(|(_, v)| v.to_vec());
+    for key in [&b"device"[..], b"peer"] {
+        let seed: [u8; 32] = stored(key).unwrap().try_into().unwrap();
+        assert!(!shown(&seed), "{key:?} is printed");
+    }
+    assert!(printed.contains("Opened"), "the events are those of a whole life");
 }
 
 #[test]

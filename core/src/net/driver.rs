@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::swarm::Net;
 use super::clock::Clock;
-use super::link::LinkEvent;
+use super::link::{LinkEvent, Pace};
 use super::runtime::Runtime;
 use super::transport::Transport;
 use super::{Address, CLOSE_TIMEOUT, KnownPeer, NetConfig, NetStatus, SHUTDOWN_TIMEOUT};
@@ -158,6 +158,8 @@ pub(crate) struct Parts<M> {
 pub(crate) struct Driver<M> {
     machine: M,
     clock: Clock,
+    /// How fast links are read.
+    pace: Pace,
     config: NetConfig,
     overlay: bool,
     runtime: Runtime,
@@ -208,9 +210,11 @@ const NOBODY: RequestId = RequestId(u64::MAX - 1);
 impl<M: Machine> Driver<M> {
     pub(crate) fn new(parts: Parts<M>) -> Self {
         let (to_driver, link_events) = mpsc::channel(LINK_EVENTS);
+        let clock = Clock::new();
         Self {
             machine: parts.machine,
-            clock: Clock::new(),
+            pace: Pace::new(&parts.config.limits, clock),
+            clock,
             config: parts.config,
             overlay: parts.overlay,
             runtime: parts.runtime,
@@ -426,7 +430,7 @@ impl<M: Machine> Driver<M> {
         match event {
             Event::Reply { request, result } => self.on_reply(request, result),
             Event::Opened { device, peer_seed, incarnation, spaces } => {
-                if let Err(error) = self.start_network(device, peer_seed, incarnation, &spaces) {
+                if let Err(error) = self.start_network(device, *peer_seed, incarnation, &spaces) {
                     self.fail(error);
                 }
             }

@@ -6,16 +6,19 @@
 //! nothing for the write timeout is gone, whatever its connection says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures::future::{AbortHandle, Abortable};
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::clock::Clock;
 use super::frame::{self, Decoder, FrameError};
+use super::limits::PeerLimits;
 use super::runtime::Runtime;
 use super::{CLOSE_TIMEOUT, WRITE_TIMEOUT};
 use crate::io::LinkId;
+use crate::topic::{Bucket, Rate};
 
 /// Bytes that may wait to be written to one link: twice the default credit window and a half, so an honest engine
 /// never comes near. Worst-case memory is this times the number of links.
@@ -23,6 +26,65 @@ pub(crate) const MAX_QUEUED: usize = 16 << 20;
 
 /// Frames are gathered up to about this size into one write.
 const WRITE_CHUNK: usize = 64 * 1024;
+
+/// How fast links are read, and how often one was too fast.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    bytes: Rate,
+    frames: Rate,
+    clock: Clock,
+    throttled: Arc<AtomicU64>,
+}
+
+/// What the reader of one link needs to know.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Longest frame.
+    max: usize,
+    bytes: (Bucket, Rate),
+    frames: (Bucket, Rate),
+    clock: Clock,
+    throttled: Arc<AtomicU64>,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: &PeerLimits, clock: Clock) -> Self {
+        Self { bytes: limits.bytes, frames: limits.frames, clock, throttled: Arc::default() }
+    }
+
+    /// For one more link, of frames of at most `max` bytes.
+    pub(crate) fn reader(&self, max: usize) -> Reading {
+        let now = self.clock.mono();
+        let full = |rate: Rate| (Bucket::new(rate, now), rate);
+        let throttled = self.throttled.clone();
+        Reading { max, bytes: full(self.bytes), frames: full(self.frames), clock: self.clock, throttled }
+    }
+
+    /// Times that the reading of a link paused.
+    pub(crate) fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+}
+
+impl Reading {
+    /// Takes what was read into account, and pauses until that much may be read. Meanwhile the peer's own flow control fills.
+    async fn pause(&mut self, bytes: usize, frames: usize) {
+        for ((bucket, rate), cost) in [(&mut self.bytes, bytes), (&mut self.frames, frames)] {
+            let mut left = cost as u64;
+            // What one read brings may be more than a small limit holds at once.
+            while left > 0 {
+                let next = left.min(rate.burst.max(1));
+                match bucket.take(self.clock.mono(), next) {
+                    Ok(()) => left -= next,
+                    Err(wait) => {
+                        self.throttled.fetch_add(1, Ordering::Relaxed);
+                        Runtime::sleep_until(Some(self.clock.instant(self.clock.mono() + wait))).await;
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// What a link's tasks tell the driver.
 #[derive(Debug)]
@@ -64,8 +126,14 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Starts both tasks on an open stream of frames of at most `max` bytes.
-    pub(crate) fn spawn<S>(runtime: &Runtime, link: LinkId, stream: S, max: usize, events: Sender<LinkEvent>) -> Self
+    /// Starts both tasks on an open stream.
+    pub(crate) fn spawn<S>(
+        runtime: &Runtime,
+        link: LinkId,
+        stream: S,
+        reading: Reading,
+        events: Sender<LinkEvent>,
+    ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -77,7 +145,7 @@ impl Link {
         let writer = Writer { write, queue, queued: queued.clone(), runtime: runtime.clone() };
         runtime.spawn(async move {
             let reading = async {
-                let why = read_frames(link, read, max, &to_driver).await;
+                let why = read_frames(link, read, reading, &to_driver).await;
                 let _ = to_driver.send(LinkEvent::Ended { link, why }).await;
             };
             let _ = Abortable::new(reading, registration).await;
@@ -101,14 +169,20 @@ impl Link {
     }
 }
 
-async fn read_frames(link: LinkId, mut read: impl AsyncRead + Unpin, max: usize, events: &Sender<LinkEvent>) -> Ended {
-    let mut decoder = Decoder::new(max);
+async fn read_frames(
+    link: LinkId,
+    mut read: impl AsyncRead + Unpin,
+    mut reading: Reading,
+    events: &Sender<LinkEvent>,
+) -> Ended {
+    let mut decoder = Decoder::new(reading.max);
     loop {
-        match read.read(decoder.space()).await {
+        let taken = match read.read(decoder.space()).await {
             Ok(0) => return Ended::Closed,
-            Ok(n) => decoder.advance(n),
+            Ok(n) => n,
             Err(error) => return error.into(),
-        }
+        };
+        decoder.advance(taken);
         let mut frames = Vec::new();
         let broken = loop {
             match decoder.next_frame() {
@@ -117,6 +191,7 @@ async fn read_frames(link: LinkId, mut read: impl AsyncRead + Unpin, max: usize,
                 Err(error) => break Some(error),
             }
         };
+        reading.pause(taken, frames.len()).await;
         if !frames.is_empty() && events.send(LinkEvent::Frames { link, frames }).await.is_err() {
             return Ended::Closed;
         }

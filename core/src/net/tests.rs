@@ -55,7 +55,7 @@ impl Machine for Echo {
                 self.open = true;
                 self.outputs.push_back(Output::Event(Event::Opened {
                     device: DeviceId([1; 32]),
-                    peer_seed: self.seed,
+                    peer_seed: crate::id::Seed(self.seed),
                     incarnation: Incarnation(1),
                     spaces: Vec::new(),
                 }));
@@ -123,18 +123,29 @@ struct Node {
 
 impl Node {
     async fn start(seed: u8, listen: &[&str], bootstrap: &[Address], script: &[&[u8]]) -> Result<Self, StartError> {
+        Self::limited(seed, listen, bootstrap, script, |_| {}).await
+    }
+
+    async fn limited(
+        seed: u8,
+        listen: &[&str],
+        bootstrap: &[Address],
+        script: &[&[u8]],
+        limit: impl FnOnce(&mut NetConfig),
+    ) -> Result<Self, StartError> {
         let (seen, machine_seen) = mpsc::unbounded_channel();
         let (requests, driver_requests) = mpsc::unbounded_channel();
         let (_, edits) = mpsc::unbounded_channel();
         let (storage, storage_done) = mpsc::unbounded_channel();
         let (notice, notices) = mpsc::unbounded_channel();
         let (started, opened) = oneshot::channel();
-        let config = NetConfig {
+        let mut config = NetConfig {
             listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
             bootstrap: bootstrap.to_vec(),
             backoff: Backoff { min: Duration::from_millis(10), max: Duration::from_millis(200) },
             ..NetConfig::default()
         };
+        limit(&mut config);
         let script = script.iter().map(|frame| frame.to_vec()).collect();
         let driver = Driver::new(Parts {
             machine: Echo {
@@ -393,4 +404,119 @@ async fn a_member_that_invents_peers_fills_its_share_of_the_book_and_keeps_nobod
     })
     .await;
     assert_eq!(known().await[0].peer, liar.peer);
+}
+
+/// Waits until a peer's figures satisfy a condition.
+async fn figures(node: &Node, holds: impl Fn(&NetStatus) -> bool) -> NetStatus {
+    soon(async {
+        loop {
+            let status = node.status().await;
+            if holds(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+const ANY: &str = "/ip4/127.0.0.1/tcp/0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_of_an_address_are_bounded_and_members_of_it_are_not() {
+    let bounded = |config: &mut NetConfig| {
+        config.limits.trusted.clear();
+        config.limits.connections_per_address = 2;
+        config.limits.handshakes_per_address = crate::topic::Rate { per_second: 1_000, burst: 1_000 };
+    };
+    let server = Node::limited(1, &[ANY], &[], &[], bounded).await.unwrap();
+    let mut strangers = Vec::new();
+    for seed in 2..6 {
+        strangers.push(Node::start(seed, &[], &server.listen, &[]).await.unwrap());
+    }
+    let unbounded = Node::limited(20, &[ANY], &[], &[], |config| config.limits.trusted.clear()).await.unwrap();
+    let mut all = Vec::new();
+    for seed in 21..25 {
+        all.push(Node::start(seed, &[], &unbounded.listen, &[]).await.unwrap());
+    }
+    figures(&unbounded, |status| status.links.len() == 4).await;
+    let status = figures(&server, |status| status.links.len() == 2 && status.refused > 3).await;
+    assert!(status.connections <= 3, "one may be on its way out: {status:?}");
+    // A member from the same address finds no place for strangers, and needs one only until it has proved itself.
+    drop(strangers.pop());
+    drop(strangers);
+    figures(&server, |status| status.links.is_empty()).await;
+    let mut members = Vec::new();
+    for seed in 10..16 {
+        members.push(Node::start(seed, &[], &server.listen, &[b"join"]).await.unwrap());
+    }
+    figures(&server, |status| status.links.len() == 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_is_slowed_to_the_rate_and_nothing_of_it_is_lost() {
+    // With the defaults, none of this is too fast.
+    for (frames, slowed) in
+        [(crate::topic::Rate { per_second: 400, burst: 10 }, true), (PeerLimits::default().frames, false)]
+    {
+        flood(frames, slowed).await;
+    }
+}
+
+async fn flood(rate: crate::topic::Rate, slowed: bool) {
+    let mut server = Node::limited(1, &[ANY], &[], &[], |config| config.limits.frames = rate).await.unwrap();
+    let flood: Vec<Vec<u8>> = (0..200u8).map(|n| vec![b'f', n]).collect();
+    let flood: Vec<&[u8]> = flood.iter().map(Vec::as_slice).collect();
+    let client = Node::start(2, &[], &server.listen, &flood).await.unwrap();
+    for n in 0..200 {
+        assert_eq!(server.frame().await, [b'f', n]);
+    }
+    let status = server.status().await;
+    assert_eq!((status.throttled > 0, status.violations, status.links.len()), (slowed, 0, 1), "{status:?}");
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_goes_on_breaking_the_protocol_is_shut_out_until_it_is_let_in() {
+    let strict = |config: &mut NetConfig| config.limits.violations = 2;
+    let server = Node::limited(1, &[ANY], &[], &[], strict).await.unwrap();
+    let liar = Node::start(2, &[], &server.listen, &[b"bye"]).await.unwrap();
+    let honest = Node::start(3, &[], &server.listen, &[]).await.unwrap();
+    let status = figures(&server, |status| status.shunned == 1 && status.refused > 2).await;
+    assert!((2..=3).contains(&status.violations), "{status:?}");
+    figures(&server, |status| status.links.iter().any(|link| link.peer == honest.peer)).await;
+    server.block(liar.peer, false).await;
+    figures(&server, |status| status.violations > 3).await;
+    drop((liar, honest));
+}
+
+/// Connections that never say a word: they take the places of their own address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_are_never_finished_leave_room_for_other_addresses() {
+    for (bounded, gets_in) in [(4, true), (u32::MAX, false)] {
+        let few = |config: &mut NetConfig| {
+            config.limits.trusted.clear();
+            config.limits.pending_per_address = bounded;
+            config.max_pending = 8;
+        };
+        let server = Node::limited(1, &[ANY], &[], &[], few).await.unwrap();
+        let text = server.listen[0].to_string();
+        let port = text.split('/').nth(4).unwrap().parse().unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(soon(socket.connect(([127, 0, 0, 1], port).into())).await.unwrap());
+        }
+        let before = figures(&server, |status| status.refused >= 12).await.refused;
+        let honest = Node::start(2, &[], &server.listen, &[]).await.unwrap();
+        if gets_in {
+            figures(&server, |status| status.links.len() == 1).await;
+        } else {
+            // Without the bound of an address, every place is taken.
+            figures(&server, |status| status.refused > before).await;
+            assert!(server.status().await.links.is_empty());
+        }
+        drop((silent, honest));
+    }
 }

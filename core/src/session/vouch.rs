@@ -137,6 +137,9 @@ impl Codec for Vouched {
             let prefix = Prefix::parse(prefix).map_err(|_| DecodeError::Invalid { field: "prefix" })?;
             Ok((prefix, Reached { theirs: r.varint("theirs")?, ours: r.varint("ours")? }))
         })?;
+        if !domains.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err(DecodeError::Invalid { field: "domains" });
+        }
         let vouched = Self { domains: domains.into_iter().collect(), set_aside: Ranges::decode(r)? };
         r.extensions()?;
         Ok(vouched)

@@ -323,7 +323,7 @@ impl Machine for Toy {
                     let device = ed25519_dalek::SigningKey::from_bytes(&self.device).verifying_key().to_bytes();
                     self.outputs.push_back(Output::Event(Event::Opened {
                         device: DeviceId(device),
-                        peer_seed: self.device,
+                        peer_seed: crate::id::Seed(self.device),
                         incarnation: Incarnation(1),
                         spaces: self.space.map(info).into_iter().collect(),
                     }));

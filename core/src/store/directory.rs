@@ -54,6 +54,15 @@ pub enum OpenError {
         /// What could not be written.
         path: PathBuf,
     },
+    /// The store, which holds keys, may be read or written by other users. `chmod 600` it; where somebody may have read it,
+    /// the device's grants are to be revoked.
+    #[error("{} holds keys and others may read or write it (mode {mode:o}): chmod 600 it", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The path names something that is not a directory.
     #[error("{} is not a directory", path.display())]
     NotADirectory {
@@ -102,6 +111,13 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
+/// The mode of a file, if others than its owner have a right to it.
+#[cfg(unix)]
+fn exposed(metadata: &Metadata) -> Option<u32> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
 /// A data directory held by this process.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -145,6 +161,8 @@ impl Directory {
 
     /// Makes an empty file (mode 0600) for a new store, in place of what an interrupted start may have left.
     pub(super) fn new_file(&self) -> Result<File, OpenError> {
+        // With whatever mode somebody gave it.
+        self.discard_new_file();
         let path = self.path.join(Self::NEW);
         let mut options = OpenOptions::new();
         private(options.read(true).write(true).create(true).truncate(true))
@@ -170,6 +188,10 @@ impl Directory {
         match file.metadata() {
             // redb would take an empty file for a new store.
             Ok(metadata) if metadata.len() == 0 => Err(OpenError::Corrupt { detail: "store.redb is empty".into() }),
+            #[cfg(unix)]
+            Ok(metadata) if exposed(&metadata).is_some() => {
+                Err(OpenError::Exposed { path, mode: exposed(&metadata).unwrap_or_default() })
+            }
             Ok(_) => Ok(file),
             Err(e) => Err(open_error(&path, e)),
         }

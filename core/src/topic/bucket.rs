@@ -17,7 +17,7 @@ pub struct Rate {
 
 /// What is left of a rate. Begins full.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     /// In millionths, so that nothing is lost between refills.
     level: u64,
@@ -25,12 +25,12 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: Rate, now: Timestamp) -> Self {
+    pub(crate) fn new(rate: Rate, now: Timestamp) -> Self {
         Self { rate, level: rate.burst * MICROS, at: now }
     }
 
     /// Takes `cost` out; if there is not enough, how long until there is, and nothing has changed.
-    pub(super) fn take(&mut self, now: Timestamp, cost: u64) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, now: Timestamp, cost: u64) -> Result<(), Duration> {
         let gained = now.as_micros().saturating_sub(self.at.as_micros()).saturating_mul(self.rate.per_second);
         self.level = self.level.saturating_add(gained).min(self.rate.burst * MICROS);
         self.at = self.at.max(now);
@@ -40,7 +40,7 @@ impl Bucket {
                 self.level -= cost;
                 Ok(())
             }
-            Some(lacks) => Err(Duration::from_micros(lacks.div_ceil(self.rate.per_second))),
+            Some(lacks) => Err(Duration::from_micros(lacks.div_ceil(self.rate.per_second.max(1)))),
         }
     }
 }

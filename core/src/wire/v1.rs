@@ -675,7 +675,10 @@ impl Message {
             }
             11 => {
                 let (space, domain, key) = (r.array("space")?, r.array("domain")?, KeyName::decode(r)?);
-                let last = r.u8("last")? != 0;
+                let last = match r.u8("last")? {
+                    flag @ (0 | 1) => flag == 1,
+                    _ => return Err(DecodeError::Invalid { field: "last" }),
+                };
                 Message::Want { space, domain, key, last, theirs: decode_ids(r)?, mine: decode_ids(r)? }
             }
             12 => Message::Unmatched { space: r.array("space")?, domain: r.array("domain")?, ids: decode_ids(r)? },

@@ -123,6 +123,23 @@ pub(super) fn http(text: &str) -> Result<HttpListen, String> {
     }
 }
 
+/// A file, or nothing.
+pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// An address and port, or nothing.
+pub(super) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "" | "off" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| "it takes an address and port such as 127.0.0.1:9464, or `off`".into()),
+    }
+}
+
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "it takes IP addresses such as 192.0.2.7".into())
+}
+
 /// `on` or `off`, and what else people and files write for them.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {

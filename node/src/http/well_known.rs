@@ -1,7 +1,8 @@
 //! `/.well-known/foreshore`: how a page that is served here, or through a proxy that passes this path on, finds its space.
 //!
 //! `GET` tells `{space, peers}`: the space's id and WebSocket addresses of this peer, and `relay: true` if it relays. `POST {device}` adds `grant`, an
-//! invitation with which that device becomes a writer; only a request from this machine itself gets one. So a page joins
+//! invitation with which that device becomes a writer; only a request from this machine itself gets one, or one that carries
+//! the port's token. So a page joins
 //! with no ceremony where whoever opens it could as well have read the store's files, and nowhere else.
 //!
 //! A request is from this machine if its socket is, its `Host` names this machine, and no proxy says that it came from
@@ -18,7 +19,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::guard::is_local;
 use super::{Figures, Port};
 use crate::failure::Failure;
 
@@ -71,11 +71,11 @@ pub(super) async fn admit<F: Figures + Doors>(
     if device.len() != 64 || !device.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return (StatusCode::BAD_REQUEST, "a device is named by its key, 64 hexadecimal digits\n").into_response();
     }
-    if !is_local(from.ip(), &headers) {
-        let why = "grants are given on the machine itself; ask for an invitation\n";
+    if !port.trusts(&from, &headers) {
+        let why = "grants are given on the machine itself, or against its token; ask for an invitation\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }
-    tracing::info!(%device, "a page on this machine is let in");
+    tracing::info!(%device, "a page is let in");
     answer(port.figures.door(true).await)
 }
 

@@ -204,7 +204,13 @@ fn settings(builder: Builder, config: &Config, serves: bool) -> Builder {
         engine.soft_period = config.soft_ttl.value / 3;
     });
     let (mdns, exchange) = (config.mdns.value, config.peer_exchange.value);
-    let builder = builder.mdns(mdns && serves).network(|net| net.peer_exchange = exchange);
+    let builder = builder.mdns(mdns && serves).network(|net| {
+        net.peer_exchange = exchange;
+        net.limits.connections_per_address = config.address_connections.value;
+        net.limits.trusted.clone_from(&config.trusted_addresses.value);
+        let rate = &mut net.limits.bytes;
+        (rate.per_second, rate.burst) = (config.link_rate.value, config.link_rate.value);
+    });
     let builder = config.dial.value.iter().fold(builder, |builder, address| builder.bootstrap(address.as_str()));
     if !serves {
         return builder;

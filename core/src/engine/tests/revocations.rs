@@ -229,7 +229,7 @@ fn a_rotated_root_survives_a_restart_and_is_followed_by_others() {
     }
     net.restart(0);
     let seed = net.nodes[0].engine.spaces[&space].record.root_seed;
-    assert_eq!(seed, Some(*new.seed()));
+    assert_eq!(seed, Some(crate::id::Seed(*new.seed())));
     assert_ne!(seed, old);
     assert!(matches!(net.call(1, Command::RotateRoot { space, successor: None }), Err(CommandError::Denied { .. })));
     net.connect(1, 0);

@@ -133,6 +133,7 @@ impl<M: Machine> Driver<M> {
         let Some(open) = net.links.get(&link) else { return };
         let at = open.dialled.then(|| route::split_peer(open.address.clone()).0);
         net.book.meet(other, space, at, now.wall);
+        net.swarm.behaviour_mut().gate.proved(other);
         net.contacts.strangers.remove(&link);
         net.contacts.members.entry(link).or_default().insert(space, device);
         net.contacts.touch_at.get_or_insert(now.mono + TOUCH);
@@ -185,6 +186,9 @@ impl<M: Machine> Driver<M> {
         if !net.book.restore(&row, now.mono, now.wall) {
             tracing::warn!("the list of known peers does not read: beginning a new one");
         }
+        let met: Vec<_> =
+            net.book.entries().into_iter().filter(|known| known.met.is_some()).map(|known| known.peer).collect();
+        met.into_iter().for_each(|peer| net.swarm.behaviour_mut().gate.proved(peer));
         self.all_reachable();
     }
 

@@ -114,7 +114,8 @@ impl<M: Machine> Driver<M> {
         let found = self.net.as_ref().and_then(|net| net.connections.get(connection));
         let Some(peer) = found.and_then(|found| identity::from_net(&found.peer)) else { return };
         let id = self.coord.id();
-        let link = Link::spawn(&self.runtime, id, stream, MAX_COORD_FRAME, self.coord.to_driver.clone());
+        let link =
+            Link::spawn(&self.runtime, id, stream, self.pace.reader(MAX_COORD_FRAME), self.coord.to_driver.clone());
         if !initiator {
             let before = self.coord.incoming.len();
             self.coord.incoming.retain(|_, incoming| incoming.connection != connection);
@@ -166,7 +167,8 @@ impl<M: Machine> Driver<M> {
         if let Some(peer) = outgoing {
             self.coord.outgoing.remove(&peer);
         }
-        if let (Some(Incoming { connection, .. }), Ended::Frame(_)) = (&incoming, why) {
+        if let (Some(Incoming { connection, peer, .. }), Ended::Frame(_)) = (&incoming, why) {
+            self.net.iter_mut().for_each(|net| net.violated(peer));
             self.drop_connection(*connection, &why.to_string());
         }
         if let Some(peer) = outgoing.or(incoming.map(|incoming| incoming.peer)) {

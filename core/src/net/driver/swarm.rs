@@ -22,8 +22,10 @@ use crate::engine::{Command, SpaceInfo};
 use crate::id::{DeviceId, Incarnation, PeerId};
 use crate::io::{CloseReason, Input, LinkId, MAX_FRAME};
 use crate::net::book::Book;
+use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Verdict};
 use crate::net::dial::{Attempt, Dialler};
+use crate::net::gate::Gate;
 use crate::net::link::{Ended, Link};
 use crate::net::quiet::Quiet;
 use crate::net::relay::{self as relays, Relays};
@@ -46,6 +48,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    pub(super) gate: Gate,
     #[cfg(not(target_arch = "wasm32"))]
     memory: memory_connection_limits::Behaviour,
     pub(super) sync: sync::Behaviour,
@@ -121,6 +124,16 @@ impl Net {
         self.relays.hurry(now);
     }
 
+    /// A peer sent what no honest peer sends.
+    pub(super) fn violated(&mut self, peer: &PeerId) {
+        self.violations += 1;
+        if let Some(other) = identity::to_net(peer)
+            && self.swarm.behaviour_mut().gate.violated(other)
+        {
+            tracing::info!(%peer, "shut out for a while: it keeps sending what is not the protocol");
+        }
+    }
+
     fn close_connection(&mut self, id: ConnectionId) {
         self.connections.mark_closing(Some(id));
         // `false`: closed already.
@@ -130,6 +143,7 @@ impl Net {
 
 fn behaviour(
     config: &NetConfig,
+    clock: Clock,
     keypair: &libp2p::identity::Keypair,
     relay_client: relay::client::Behaviour,
 ) -> std::io::Result<Behaviour> {
@@ -147,6 +161,7 @@ fn behaviour(
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose()?;
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits),
+        gate: Gate::new(config.limits.clone(), clock),
         #[cfg(not(target_arch = "wasm32"))]
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.max_memory),
         sync: sync::Behaviour::new(me, sync::PROTOCOL, config.open_timeout),
@@ -176,7 +191,7 @@ impl<M: Machine> Driver<M> {
         let (circuits, relay_client) = relay::client::new(me);
         let transport = transport(&keypair).and_then(|direct| transport::with_circuits(&keypair, direct, circuits));
         let transport = transport.map_err(StartError::Transport)?;
-        let behaviour = behaviour(&self.config, &keypair, relay_client).map_err(StartError::Transport)?;
+        let behaviour = behaviour(&self.config, self.clock, &keypair, relay_client).map_err(StartError::Transport)?;
         let config = libp2p::swarm::Config::with_executor(self.runtime.clone()).with_idle_connection_timeout(IDLE);
         let mut swarm = Swarm::new(transport, behaviour, me, config);
         let mut awaited = Vec::new();
@@ -358,7 +373,7 @@ impl<M: Machine> Driver<M> {
         net.next_link += 1;
         let address = connection.address.clone();
         let open = OpenLink {
-            link: Link::spawn(&self.runtime, link, stream, MAX_FRAME, self.to_driver.clone()),
+            link: Link::spawn(&self.runtime, link, stream, self.pace.reader(MAX_FRAME), self.to_driver.clone()),
             peer,
             connection: id,
             address: address.clone(),
@@ -417,8 +432,10 @@ impl<M: Machine> Driver<M> {
             return net.close_connection(connection);
         }
         let Some(open) = net.links.get(&link) else { return };
-        let connection = open.connection;
-        net.violations += u64::from(matches!(why, Ended::Frame(_)));
+        let (connection, peer) = (open.connection, open.peer);
+        if matches!(why, Ended::Frame(_)) {
+            net.violated(&peer);
+        }
         self.drop_connection(connection, &why.to_string());
     }
 
@@ -440,7 +457,9 @@ impl<M: Machine> Driver<M> {
         net.contacts.unlinked(link);
         net.connections.mark_closing(Some(open.connection));
         net.draining.insert(link, open.connection);
-        net.violations += u64::from(matches!(reason, CloseReason::Protocol { .. }));
+        if matches!(reason, CloseReason::Protocol { .. }) {
+            net.violated(&open.peer);
+        }
         tracing::debug!(peer = %open.peer, ?reason, "the engine closes a link");
         (self.notices)(Notice::Unlinked { link, peer: open.peer, why: format!("{reason:?}") });
     }
@@ -585,6 +604,7 @@ impl<M: Machine> Driver<M> {
                 self.drop_connection(id, "blocked here");
             }
         } else {
+            net.swarm.behaviour_mut().gate.forgive(&other);
             net.dialler.hurry(other, now);
             net.book.hurry(&other, now);
             self.reachable(peer, None, Some(peer));
@@ -624,6 +644,8 @@ impl<M: Machine> Driver<M> {
             links: links.collect(),
             refused: net.refused,
             violations: net.violations,
+            shunned: net.swarm.behaviour().gate.shunned(),
+            throttled: self.pace.throttled(),
         }
     }
 }

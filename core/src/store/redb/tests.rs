@@ -253,6 +253,21 @@ fn files_are_private() {
 }
 
 #[test]
+fn a_store_that_others_may_read_is_not_opened() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    drop(Redb::open(parent.path()).unwrap());
+    let file = parent.path().join("store.redb");
+    let chmod = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    for wide in [0o640, 0o604, 0o620, 0o666] {
+        chmod(wide);
+        assert!(matches!(Redb::open(parent.path()), Err(OpenError::Exposed { mode, .. }) if mode == wide), "{wide:o}");
+    }
+    chmod(0o600);
+    drop(Redb::open(parent.path()).unwrap());
+}
+
+#[test]
 fn a_path_that_cannot_be_a_data_directory_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file");

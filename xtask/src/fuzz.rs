@@ -1,0 +1,40 @@
+//! `cargo xtask fuzz`: damaged inputs into every decoder, and into a whole peer.
+
+use anyhow::Context;
+
+use crate::cargo::{self, cargo};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How long, over all targets together
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// One target instead of all
+    #[arg(long)]
+    target: Option<String>,
+    /// What the inputs are drawn from: the same seed gives the same ones
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run one input of a target, and say what becomes of it
+    #[arg(long, value_name = "FILE", requires = "target")]
+    input: Option<std::path::PathBuf>,
+    /// Write the inputs that are made of real encodings to fuzz/corpus, and stop
+    #[arg(long)]
+    write_corpus: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let mut command = cargo("run --quiet --package foreshore-tests --bin fuzz --");
+    command.args(["--minutes", &options.minutes.to_string(), "--seed", &options.seed.to_string()]);
+    if let Some(target) = &options.target {
+        command.args(["--target", target]);
+    }
+    if let Some(input) = &options.input {
+        let input = std::path::absolute(input).context("the input's path")?;
+        command.arg("--input").arg(input);
+    }
+    if options.write_corpus {
+        command.arg("--write-corpus");
+    }
+    cargo::run(command).context("a target broke; each finding above names the input that repeats it")
+}
