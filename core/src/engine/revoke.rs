@@ -210,7 +210,7 @@ impl Engine {
     pub(super) fn rotate_root(&mut self, request: RequestId, id: SpaceId, successor: Option<RootKey>) -> Outcome {
         let seed = self.space(&id)?.record.root_seed;
         let no_root = || CommandError::Denied { action: "rotate the root of", path: Prefix::root().to_string() };
-        let root = RootKey::from_seed(&seed.ok_or_else(no_root)?);
+        let root = RootKey::from_seed(&seed.ok_or_else(no_root)?.0);
         let successor = match successor {
             Some(successor) => successor,
             None => RootKey::generate(&mut self.rng),
