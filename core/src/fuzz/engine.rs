@@ -13,7 +13,6 @@ use rand_core::SeedableRng;
 use super::world::{SECRET, World, guest, path};
 use super::{Target, Verdict, join, parts};
 use crate::document::chunk::{Chunk, ChunkLimits};
-use crate::engine::Command;
 use crate::id::{Actor, ChangeHash, DocumentId, Incarnation, Path, PeerId, Prefix};
 use crate::io::{CloseReason, Input, LinkId};
 use crate::soft::{self, LeaseTerms, OwnerId};
@@ -63,7 +62,7 @@ fn engine(bytes: &[u8]) -> Verdict {
     #[cfg(feature = "coord")]
     if flags & 1 != 0 {
         let start = crate::engine::CoordCommand::Start;
-        let _ = world.ask(0, Command::Coord(start));
+        let _ = world.ask(0, crate::engine::Command::Coord(start));
         world.run_for(3_000);
     }
     let mut expected = private(&mut world);

@@ -199,7 +199,11 @@ fn text(bytes: &[u8]) -> Verdict {
         true
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::refused(&"no text") };
-    let mut tried = vec![
+    #[cfg(feature = "coord")]
+    let node = same::<crate::coord::NodePath>(text);
+    #[cfg(not(feature = "coord"))]
+    let node = false;
+    let tried = [
         same::<Path>(text),
         same::<Prefix>(text),
         same::<SpaceId>(text),
@@ -209,12 +213,11 @@ fn text(bytes: &[u8]) -> Verdict {
         same::<Bookmark>(text),
         same::<Cursor>(text),
         same::<crate::document::hot::ObjectId>(text),
+        node,
     ];
     if let Ok(path) = Path::parse(text) {
         assert!(path.as_str().len() <= Path::MAX_LEN && path.as_str().starts_with('/'));
     }
-    #[cfg(feature = "coord")]
-    tried.push(same::<crate::coord::NodePath>(text));
     let kind = tried.iter().fold(0, |kind, fits| kind << 1 | u64::from(*fits));
     Verdict { accepted: kind != 0, kind }
 }

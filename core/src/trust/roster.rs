@@ -22,7 +22,7 @@
 //!
 //! **What counts.** The admitted set only grows, so that all members hold the same one. Which of it *counts* is a function of
 //! it: a revocation that is in force limits grants to what a frontier holds, a succession ends what a root may say, and facts
-//! without authority are void. [`effect`] says how; every question below but those about admission is about what counts.
+//! without authority are void. `roster::effect` says how; every question below but those about admission is about what counts.
 //!
 //! **Cost.** About 400 bytes a member with one grant; a question costs one lookup by subject. Where nothing was ever revoked
 //! nothing has to be worked out; otherwise each batch of new facts costs a few passes over all of them.

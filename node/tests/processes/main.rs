@@ -13,6 +13,7 @@ mod services;
 mod serving;
 mod sessions;
 mod soft;
+mod standing;
 mod support;
 mod topic;
 mod tree;

@@ -14,7 +14,7 @@ use crate::coord::serve::talk::{Ask, Found, Tell};
 use crate::engine::{Command, CommandError, CoordCommand, CoordReply, LineId, Reply};
 use crate::id::PeerId;
 
-/// Most bytes that wait for the reader of a [`Line`], each message counted with [`TELL_BYTES`]. Beyond it the line ends.
+/// Most bytes that wait for the reader of a [`Line`], each message counted with 128 bytes more. Beyond it the line ends.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
 /// What a message counts for beyond what it carries.

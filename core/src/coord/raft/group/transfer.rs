@@ -149,12 +149,14 @@ impl<M: Replicated> Group<M> {
             return;
         }
         let log = &node.raft.raft_log;
-        if at.index <= log.committed || log.match_term(at.index, at.term) {
-            // Consensus knows what to say to a snapshot that is not needed, and takes what it stands for as committed. It
-            // looks for itself among its members first, and says nothing new otherwise: the leader would offer it for ever.
+        let matches = log.match_term(at.index, at.term);
+        if at.index <= log.committed || matches {
+            // Consensus knows what to say to a snapshot that is not needed, and takes what it stands for as committed where
+            // the log has that. It looks for itself among its members first, and says nothing new otherwise: the leader would
+            // offer it for ever. One that contradicts what is committed must not name it: consensus would take it.
             self.incoming = None;
             let mut conf = raft::eraftpb::ConfState::default();
-            conf.voters.extend(self.identity.id.map(|id| id.0));
+            conf.voters.extend(self.identity.id.map(|id| id.0).filter(|_| matches));
             return self.step_snapshot(from, term, at, conf);
         }
         if size > self.config.snapshot_bytes as u64 || at.index == 0 {
