@@ -312,10 +312,13 @@ close
 quit
 ";
 
-/// What two servers cannot have alike: zxids, times and who a session is.
+/// What two servers cannot have alike: zxids, times and who a session is; and whether the command line still says, while it
+/// ends, that it has closed its session.
 fn alike(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("Connecting to")) {
+    let told =
+        |line: &&str| !line.starts_with("Connecting to") && !line.contains("state:Closed") && *line != "WATCHER::";
+    for line in text.lines().filter(|line| !line.is_empty()).filter(told) {
         let named = ["cZxid", "mZxid", "pZxid", "ctime", "mtime"].into_iter().find(|name| line.starts_with(name));
         let owner = line.strip_prefix("ephemeralOwner = 0x").filter(|owner| *owner != "0");
         lines.push(match (named, owner) {
