@@ -265,7 +265,11 @@ impl Value {
             "$counter" => inner.as_i64().map(Value::Counter),
             "$uint" => inner.as_u64().map(Value::Uint),
             "$text" => inner.as_str().map(Value::text),
-            "$float" => inner.as_str().and_then(|s| s.parse().ok()).map(Value::F64),
+            // Of what is not a number there is one: its text says no more.
+            "$float" => {
+                let number = inner.as_str().and_then(|s| s.parse().ok());
+                number.map(|n: f64| Value::F64(if n.is_nan() { f64::NAN } else { n }))
+            }
             _ => {
                 let key = if tag.starts_with("$$") { &tag[1..] } else { tag };
                 Some(Value::Map([(key.to_owned(), Self::parse(inner, left)?)].into_iter().collect()))
