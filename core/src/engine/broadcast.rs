@@ -134,12 +134,15 @@ impl Recent {
     }
 
     /// Forgets a link that brings nothing any more, and returns whose changes it brought.
-    fn cut(&mut self, link: LinkId, space: Option<SpaceId>) -> Vec<(SpaceId, AuthorTag)> {
-        let cut = |(key, feed): (&(SpaceId, AuthorTag), &LinkId)| {
-            (*feed == link && space.is_none_or(|space| space == key.0)).then_some(*key)
-        };
-        let cut: Vec<(SpaceId, AuthorTag)> = self.feeds.iter().filter_map(cut).collect();
-        self.feeds.retain(|key, _| !cut.contains(key));
+    fn cut(&mut self, link: LinkId, space: Option<SpaceId>) -> BTreeMap<SpaceId, BTreeSet<AuthorTag>> {
+        let mut cut: BTreeMap<SpaceId, BTreeSet<AuthorTag>> = BTreeMap::new();
+        self.feeds.retain(|(of, author), feed| {
+            let goes = *feed == link && space.is_none_or(|space| space == *of);
+            if goes {
+                cut.entry(*of).or_default().insert(*author);
+            }
+            !goes
+        });
         cut
     }
 }
@@ -228,13 +231,9 @@ impl Tree {
         self.lazy.remove(&(domain, author));
     }
 
-    /// Forgets that the peer was asked to announce an author's changes, and returns the domains in which it was.
-    fn unprune(&mut self, author: AuthorTag, since: impl Fn(Timestamp) -> bool) -> Vec<DomainTag> {
-        let meant =
-            |(tree, at): (&(DomainTag, AuthorTag), &Timestamp)| (tree.1 == author && since(*at)).then_some(tree.0);
-        let domains: Vec<DomainTag> = self.pruned.iter().filter_map(meant).collect();
-        domains.iter().for_each(|domain| _ = self.pruned.remove(&(*domain, author)));
-        domains
+    /// Forgets that the peer was asked to announce the changes of some authors, by whom and when, and returns which.
+    fn unprune(&mut self, meant: impl Fn(&AuthorTag, Timestamp) -> bool) -> Vec<(DomainTag, AuthorTag)> {
+        self.pruned.extract_if(.., |(_, author), at| meant(author, *at)).map(|(tree, _)| tree).collect()
     }
 
     /// What was announced and is waited for does not come any more the way it was to come.
@@ -337,7 +336,7 @@ impl Engine {
         let now = self.now.mono;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(common) = link.spaces.get_mut(&space).filter(|common| !common.quiet) else { return };
-        for domain in common.tree.unprune(author, |since| since + PRUNE_AGAIN <= now) {
+        for (domain, author) in common.tree.unprune(|of, since| *of == author && since + PRUNE_AGAIN <= now) {
             link.out.control(Message::GraftAuthor { space: common.tag, domain, author });
             self.busy_links.insert(id);
         }
@@ -540,11 +539,11 @@ impl Engine {
     /// and the next one shows who is first. Costs a copy of one change from each of them.
     pub(super) fn regrow(&mut self, lost: LinkId, space: Option<SpaceId>) {
         let now = self.now.mono;
-        for (space, author) in self.recent.cut(lost, space) {
+        for (space, authors) in self.recent.cut(lost, space) {
             let mut hurried = Vec::new();
             for (id, link) in self.links.iter_mut().filter(|(id, _)| **id != lost) {
                 let Some(common) = link.spaces.get_mut(&space).filter(|common| !common.quiet) else { continue };
-                for domain in common.tree.unprune(author, |_| true) {
+                for (domain, author) in common.tree.unprune(|of, _| authors.contains(of)) {
                     link.out.control(Message::GraftAuthor { space: common.tag, domain, author });
                     self.busy_links.insert(*id);
                 }

@@ -41,7 +41,12 @@ fn number(cell: &HotCell, key: &str) -> Option<i64> {
 
 /// Two peers in step, each with the document open.
 fn pair() -> (Net, SpaceId, [HotCell; 2]) {
-    let mut net = Net::new(2);
+    pair_that(true)
+}
+
+fn pair_that(run_ahead: bool) -> (Net, SpaceId, [HotCell; 2]) {
+    let config = |_| EngineConfig { store_identity: b"t".to_vec(), run_ahead, ..EngineConfig::default() };
+    let mut net = Net::with(2, config);
     let space = net.create_space(0);
     net.join(0, 1, space, Role::Writer, "/");
     net.connect(1, 0);
@@ -134,14 +139,7 @@ fn after_a_crash_nothing_is_shown_before_it_is_stored() {
 /// A browser's page makes its edits again when the tab that was to store them is gone.
 #[test]
 fn nothing_leaves_before_it_is_durable_where_that_is_asked_for() {
-    let config = |_| EngineConfig { store_identity: b"t".to_vec(), run_ahead: false, ..EngineConfig::default() };
-    let mut net = Net::with(2, config);
-    let space = net.create_space(0);
-    net.join(0, 1, space, Role::Writer, "/");
-    net.connect(1, 0);
-    net.put(0, space, "/a", "x", 1);
-    net.run_for(200);
-    let cells = [net.open(0, space, "/a"), net.open(1, space, "/a")];
+    let (mut net, space, cells) = pair_that(false);
     net.hold(0);
     commit(&mut net, 0, space, &cells[0], 2);
     assert_eq!(number(&cells[1], "x"), Some(1));
