@@ -132,11 +132,16 @@ pub enum SessionError {
 /// How many symbols to plan for, given a sketch's estimate of how many items differ.
 ///
 /// Up to the fine estimate's limit it leaves room for that estimate's error (16 to 18 %), so that one burst suffices in
-/// 96 or more of 100 sessions: a further round trip costs more than 8 bytes a difference. Above, the estimate is coarse and
-/// the burst long, so symbols flow until the requester has enough.
+/// 96 or more of 100 sessions: a further round trip costs more than 8 bytes a difference. One changed document, which is two
+/// items, is what most sessions find; three symbols fewer make it 98 of 100 there instead of 99, and 39 bytes less in each.
+/// Above the limit the estimate is coarse and the burst long, so symbols flow until the requester has enough.
 pub fn planned_symbols(estimate: u64) -> u32 {
     const FINE: u64 = 3_600;
-    let planned = if estimate < FINE { 7 + 2 * estimate } else { estimate.saturating_mul(27) / 20 };
+    let planned = match estimate {
+        0..=2 => 4 + 2 * estimate,
+        3..FINE => 7 + 2 * estimate,
+        _ => estimate.saturating_mul(27) / 20,
+    };
     u32::try_from(planned).unwrap_or(u32::MAX)
 }
 
