@@ -1,5 +1,7 @@
 //! Edits of several documents that are stored together or not at all.
 
+use std::collections::BTreeSet;
+
 use foreshore::peer::{CommandError, Commit, DocumentError};
 use futures::future::join_all;
 use serde_json::{Value as Json, json};
@@ -33,6 +35,10 @@ impl Inner {
     pub(super) async fn edit_together(&self, space: &str, parts: Vec<Part>) -> Answer {
         let seat = |part: Part| Ok(Seat { doc: part.doc, served: self.served(part.doc)?, edit: part.into_edit() });
         let seats = parts.into_iter().map(seat).collect::<Result<Vec<Seat>, Failure>>()?;
+        let documents: BTreeSet<u32> = seats.iter().map(|seat| seat.doc).collect();
+        if documents.len() < seats.len() {
+            return Err(Failure::new("INVALID", "a batch has one edit of each document"));
+        }
         // Without a pause before this, or an edit that was sent later would be made earlier.
         let (reached, held): (Vec<_>, Vec<_>) = seats.iter().map(|seat| seat.served.hold()).unzip();
         for reached in join_all(reached).await {
