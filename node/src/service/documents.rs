@@ -62,7 +62,7 @@ impl Service {
         })
     }
 
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         space: &str,
         path: &str,
@@ -95,6 +95,16 @@ impl Service {
         let space = self.space_of(space, Some(&bookmark)).await?;
         let reached = space.reach(&bookmark).timeout(wait).await.map_err(refused)?;
         Ok(Reached { space: space.name().to_owned(), bookmark: reached.to_string() })
+    }
+
+    /// Waits until the peer has what a bookmark stands for.
+    pub(crate) async fn reach(&self, space: &Space, bookmark: &Bookmark) -> Result<Bookmark, Failure> {
+        space.reach(bookmark).await.map_err(refused)
+    }
+
+    /// Stands for what is here at some paths.
+    pub(crate) async fn bookmark_of(&self, space: &Space, paths: Vec<Path>) -> Result<Bookmark, Failure> {
+        space.bookmark_of(paths).await.map_err(refused)
     }
 
     /// The space that a request names, or else the one that its bookmark is of.
@@ -203,7 +213,7 @@ impl Service {
     }
 }
 
-fn no_document(path: &Path) -> Failure {
+pub(super) fn no_document(path: &Path) -> Failure {
     Failure::new(Code::NotFound, format_args!("no document at {path}"))
 }
 
@@ -215,10 +225,10 @@ pub(super) fn parse_prefix(text: &str) -> Result<Prefix, Failure> {
     Prefix::parse(text).map_err(|e| Failure::invalid(&format!("prefix {text:?}"), e))
 }
 
-fn parse_bookmark(text: &str) -> Result<Bookmark, Failure> {
+pub(super) fn parse_bookmark(text: &str) -> Result<Bookmark, Failure> {
     text.parse().map_err(|e: BookmarkError| Failure::invalid("bookmark", e))
 }
 
-fn texts(hashes: &[ChangeHash]) -> Vec<String> {
+pub(super) fn texts(hashes: &[ChangeHash]) -> Vec<String> {
     hashes.iter().map(ToString::to_string).collect()
 }

@@ -1,0 +1,151 @@
+//! What is asked for: kinds and paths, as parameters that may be repeated.
+
+use super::super::Api;
+use super::super::pass::{Pass, Want};
+use super::super::problem::Problem;
+use foreshore::coord::NodePath;
+use foreshore::id::{Path, Prefix};
+
+/// Most wishes of one request.
+pub(in crate::http::api) const MAX_WISHES: usize = 64;
+
+/// Kinds of wishes, each the name of its parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// One document.
+    Document,
+    /// What documents there are under a prefix.
+    Documents,
+    /// Soft state under a prefix.
+    Soft,
+    /// Signals under a prefix.
+    Topic,
+    /// A node of the tree.
+    Node,
+    /// Names of a node's children.
+    Children,
+    /// Who leads an election.
+    Leader,
+    /// How a queue stands.
+    Queue,
+}
+
+/// Every kind and its name.
+pub(in crate::http::api) const KINDS: [(&str, &str); 8] = [
+    ("document", "a document"),
+    ("documents", "what documents there are under a prefix"),
+    ("soft", "soft state under a prefix"),
+    ("topic", "signals under a prefix; nothing to read, and events on a stream"),
+    ("node", "a node of the tree"),
+    ("children", "names of a node's children"),
+    ("leader", "who leads an election"),
+    ("queue", "how a queue stands"),
+];
+
+impl Kind {
+    fn parse(name: &str) -> Option<Self> {
+        use Kind::{Children, Document, Documents, Leader, Node, Queue, Soft, Topic};
+        let kinds = [Document, Documents, Soft, Topic, Node, Children, Leader, Queue];
+        kinds.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        KINDS[self as usize].0
+    }
+
+    /// Whether the group of voters is asked for it.
+    pub(super) fn is_strong(self) -> bool {
+        matches!(self, Kind::Node | Kind::Children | Kind::Leader | Kind::Queue)
+    }
+}
+
+/// One wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) kind: Kind,
+    pub(super) path: String,
+}
+
+/// All wishes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wishes {
+    pub(super) space: Option<String>,
+    pub(super) all: Vec<Wish>,
+    /// An event after which a stream is to go on.
+    pub(super) resume: Option<String>,
+}
+
+impl Wishes {
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+        let mut wishes = Self { space: None, all: Vec::new(), resume: None };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let once = match name.as_ref() {
+                "space" => &mut wishes.space,
+                "last_event_id" => &mut wishes.resume,
+                name => {
+                    let names = KINDS.map(|(name, _)| name).join(", ");
+                    let kind = Kind::parse(name).ok_or_else(|| {
+                        Problem::invalid(format_args!("{name:?} is no parameter of this"))
+                            .hint(format!("it takes space, last_event_id, and, each as often as need be: {names}"))
+                    })?;
+                    check(kind, &value)?;
+                    wishes.all.push(Wish { kind, path: value.into_owned() });
+                    continue;
+                }
+            };
+            if once.replace(value.into_owned()).is_some() {
+                return Err(Problem::invalid(format_args!("{name}: it is given twice")));
+            }
+        }
+        match wishes.all.len() {
+            0 => Err(Problem::invalid("nothing is asked for").hint("such as ?document=/lists/food&soft=/online")),
+            1..=MAX_WISHES => Ok(wishes),
+            n => Err(Problem::invalid(format_args!("{n} paths are asked for, and {MAX_WISHES} is the most"))),
+        }
+    }
+
+    /// Checks each against what may be seen, and settles on the space.
+    pub(super) async fn allowed(mut self, api: &Api, pass: &Pass) -> Result<Self, Problem> {
+        self.all.iter().try_for_each(|wish| pass.check(Want::Read, &wish.path))?;
+        self.space = Some(pass.space(api, self.space.take()).await?);
+        Ok(self)
+    }
+
+    pub(super) fn space(&self) -> &str {
+        self.space.as_deref().unwrap_or_default()
+    }
+}
+
+fn check(kind: Kind, path: &str) -> Result<(), Problem> {
+    let refused = |why: &dyn std::fmt::Display| Problem::invalid(format_args!("{}: {path:?}: {why}", kind.name()));
+    match kind {
+        Kind::Document => Path::parse(path).map(drop).map_err(|why| refused(&why)),
+        Kind::Documents | Kind::Soft | Kind::Topic => Prefix::parse(path).map(drop).map_err(|why| refused(&why)),
+        _ => NodePath::parse(path).map(drop).map_err(|why| refused(&why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_parameters_in_their_order() {
+        let wishes = Wishes::parse("document=%2Fa%20b&soft=/&space=home&node=/c&document=/d").unwrap();
+        let all: Vec<_> = wishes.all.iter().map(|wish| (wish.kind.name(), wish.path.as_str())).collect();
+        assert_eq!(all, [("document", "/a b"), ("soft", "/"), ("node", "/c"), ("document", "/d")]);
+        assert_eq!(wishes.space(), "home");
+        for (name, _) in KINDS {
+            assert_eq!(Kind::parse(name).map(Kind::name), Some(name));
+        }
+    }
+
+    #[test]
+    fn what_is_no_wish_is_refused() {
+        let many = vec!["document=/a"; MAX_WISHES + 1].join("&");
+        for bad in ["", "space=home", "document=a", "document=/", "soft=", "lock=/a", "topic=//", "node=/a/", &many] {
+            assert!(Wishes::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Wishes::parse("soft=/&space=a&space=b").is_err());
+    }
+}
