@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space, TopicError};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, SoftError, Space, TopicError};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
@@ -311,11 +311,19 @@ pub(crate) fn refused(error: CommandError) -> Failure {
     let code = match &error {
         CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
-        CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
+        CommandError::Bookmark(_) => Code::Invalid,
         CommandError::Coord(failure) => return coord::refused_coord(failure),
         CommandError::NotYet { missing } => return not_yet(missing, &error),
-        CommandError::Topic(TopicError::PayloadTooLarge { .. }) => {
+        CommandError::Topic(TopicError::PayloadTooLarge { .. })
+        | CommandError::Soft(SoftError::ValueTooLarge { .. }) => {
             return Failure::new(Code::Invalid, error).reason("too_large");
+        }
+        CommandError::Topic(TopicError::RateExceeded { .. }) => {
+            return Failure::new(Code::Failed, error).reason("too_fast");
+        }
+        CommandError::Soft(_) => {
+            let hint = "delete entries of this peer that nobody needs";
+            return Failure::new(Code::Invalid, error).hint(hint).reason("full");
         }
         CommandError::Denied { .. }
         | CommandError::Revoked { .. }

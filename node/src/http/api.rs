@@ -159,7 +159,7 @@ pub fn router(service: Service, settings: Settings) -> Router {
         })
         .layer(middleware::from_fn_with_state(api.clone(), gate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    let router = behind_gate.merge(openapi::router(&api)).with_state(api);
+    let router = behind_gate.merge(openapi::router()).with_state(api);
     match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -322,3 +322,6 @@ fn bytes_of(blob: Blob) -> Result<Blob, Problem> {
         _ => Ok(blob),
     }
 }
+
+#[cfg(test)]
+mod tests;

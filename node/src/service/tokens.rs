@@ -189,7 +189,7 @@ impl Service {
         self.shared.tokens.with(|records| Ok(records.iter().map(|record| record.line(None)).collect()))
     }
 
-    pub(super) fn token_revoke(&self, id: &str) -> Result<TokenLine, Failure> {
+    pub(crate) fn token_revoke(&self, id: &str) -> Result<TokenLine, Failure> {
         self.shared.tokens.change(|records| {
             let at = records.iter().position(|record| record.id() == id || record.hash == id);
             let at = at.ok_or_else(|| {

@@ -38,6 +38,7 @@ use futures::{Stream, StreamExt as _, stream};
 
 pub(super) use self::feed::Feeds;
 use self::feed::Reader;
+pub(super) use self::wish::KINDS;
 use self::wish::Wishes;
 use super::Api;
 use super::ask::{BOOKMARK, text};
