@@ -71,7 +71,11 @@ pub const KEYS: &[Key] = &[
         "off",
         "whether the HTTP port serves JSON at /v1: off, local (this machine without a token, others with one) or token",
     ),
-    list("http_cors", "", "origins whose pages may use /v1, each with a token, such as https://app.example.org; `*`: all"),
+    list(
+        "http_cors",
+        "",
+        "origins whose pages may use /v1, each with a token, such as https://app.example.org; `*`: all",
+    ),
     key("zookeeper", "off", "address at which clients of ZooKeeper are served; `off`"),
     key(
         "zookeeper_space",

@@ -96,7 +96,7 @@ impl Running {
             if !address.ip().is_loopback() && token.is_none() {
                 words.notes.push("other machines get no metrics and status: `http_token_file` is not set".into());
             }
-            let more = http::More { api: http_door(config, local.service(), token, &mut words), stage: None };
+            let more = http::More { api: http_door(config, local.service(), token, &mut words)?, stage: None };
             let serve = http::serve(listener, local.service().clone(), access.clone(), more, until(stopped.clone()));
             doors.push(tokio::spawn(async move {
                 if let Err(error) = serve.await {
@@ -191,16 +191,18 @@ fn http_door(
     service: &Service,
     token: Option<http::Token>,
     words: &mut FirstWords,
-) -> Option<axum::Router> {
+) -> Result<Option<axum::Router>, Failure> {
     let admission = match config.http_api.value {
-        HttpApi::Off => return None,
+        HttpApi::Off => return Ok(None),
         HttpApi::Local => http::api::Admission::Local,
         HttpApi::Token => http::api::Admission::Token,
     };
+    // Tokens that cannot be read are better found out now than by whoever sends one.
+    service.tokens()?;
     words.api = true;
     let (hosts, origins) = (config.http_hosts.value.clone(), config.http_cors.value.clone());
     let settings = http::api::Settings { admission, hosts, token, origins };
-    Some(http::api::router(service.clone(), settings))
+    Ok(Some(http::api::router(service.clone(), settings)))
 }
 
 /// Binds the HTTP port. A default port that is taken is replaced by any free one, a configured one is an error.

@@ -151,7 +151,8 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     }
     let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']');
-    let is_origin = matches!(scheme, "http" | "https") && !rest.is_empty() && rest.len() <= 260 && rest.chars().all(plain);
+    let is_origin =
+        matches!(scheme, "http" | "https") && !rest.is_empty() && rest.len() <= 260 && rest.chars().all(plain);
     if is_origin { Ok(text.to_ascii_lowercase()) } else { Err(expected()) }
 }
 

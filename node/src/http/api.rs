@@ -33,13 +33,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
-use axum::Router;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -51,7 +51,7 @@ use super::guard::{self, Stranger, is_local};
 use super::token::Token;
 use crate::control::{Handler, QUEUE};
 use crate::failure::{Code, Failure};
-use crate::request::{Blob, Request};
+use crate::request::Request;
 use crate::service::Service;
 
 /// Largest body in bytes. What is being read of all bodies at once is so many times [`MAX_REQUESTS`](super::MAX_REQUESTS).
@@ -167,7 +167,8 @@ pub fn router(service: Service, settings: Settings) -> Router {
 }
 
 async fn nothing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this address").hint("see /docs for what there is")
+    Problem::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this address")
+        .hint("see /docs for what there is")
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {
@@ -237,6 +238,11 @@ impl Api {
                 return Err(forbidden(why).hint("`http_cors` names the origins whose pages may ask"));
             }
         };
+        // A picture or script tag of any page asks without an origin; browsers say so themselves.
+        let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+        if !foreign && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+            return Err(forbidden("a page of another origin asks".into()));
+        }
         match bearer(headers)? {
             Some(token) if self.settings.token.is_some_and(|own| own.is(token)) => Ok(Pass::All),
             Some(token) => match self.service.token(token)? {
@@ -289,7 +295,7 @@ impl Api {
             while let Some(item) = items.recv().await {
                 bytes += item.to_string().len();
                 if bytes > MAX_ANSWER_BYTES {
-                    return Err(too_much());
+                    return Err(too_much(MAX_ANSWER_BYTES));
                 }
                 found.push(read(item)?);
             }
@@ -302,25 +308,13 @@ impl Api {
     }
 }
 
-fn too_much() -> Problem {
-    let detail = format_args!("the answer has more than {MAX_ANSWER_BYTES} bytes");
+fn too_much(most: usize) -> Problem {
+    let detail = format_args!("the answer has more than {most} bytes");
     Problem::invalid(detail).hint("ask for less: a longer prefix, a smaller limit")
 }
 
 fn read<T: DeserializeOwned>(answer: Json) -> Result<T, Problem> {
     serde_json::from_value(answer).map_err(|error| Failure::new(Code::Failed, error).into())
-}
-
-/// Bytes of a body: as text or in base64, not both, and not what is neither.
-fn bytes_of(blob: Blob) -> Result<Blob, Problem> {
-    use base64::Engine as _;
-    match &blob {
-        Blob { text: Some(_), base64: Some(_) } => Err(Problem::invalid("bytes are `text` or `base64`, not both")),
-        Blob { base64: Some(text), .. } if base64::engine::general_purpose::STANDARD.decode(text).is_err() => {
-            Err(Problem::invalid("`base64` is not what it says"))
-        }
-        _ => Ok(blob),
-    }
 }
 
 #[cfg(test)]

@@ -55,9 +55,7 @@ impl Token {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return false };
         let given = value.to_str().ok().and_then(|text| text.split_once(' '));
-        given.is_some_and(|(scheme, text)| {
-            scheme.eq_ignore_ascii_case("bearer") && self.is(text.trim())
-        })
+        given.is_some_and(|(scheme, text)| scheme.eq_ignore_ascii_case("bearer") && self.is(text.trim()))
     }
 }
 

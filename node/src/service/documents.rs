@@ -72,9 +72,7 @@ impl Service {
         wait: Duration,
     ) -> Result<Document, Failure> {
         let path = parse_path(path)?;
-        if !(at.is_empty() || at.starts_with('/')) {
-            return Err(Failure::invalid("pointer", "a JSON Pointer is empty or begins with a slash, as in /a/0"));
-        }
+        check_pointer(at)?;
         let at_least = at_least.map(parse_bookmark).transpose()?;
         let mut read = self.space_of(space, at_least.as_ref()).await?.read::<Value>(&path);
         if let Some(bookmark) = &at_least {
@@ -82,11 +80,7 @@ impl Service {
         }
         let fresh = read.await.map_err(refused)?;
         let found = fresh.value.ok_or_else(|| no_document(&path))?;
-        let mut whole = if tagged { found.to_tagged_json() } else { found.to_json() };
-        let value = whole
-            .pointer_mut(at)
-            .map(Json::take)
-            .ok_or_else(|| Failure::new(Code::NotFound, format_args!("{path} holds nothing at {at}")))?;
+        let value = part(&found, &path, at, tagged)?;
         Ok(Document { path: path.to_string(), heads: texts(&fresh.heads), value, bookmark: fresh.bookmark.to_string() })
     }
 
@@ -211,6 +205,21 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn check_pointer(at: &str) -> Result<(), Failure> {
+    match at.is_empty() || at.starts_with('/') {
+        true => Ok(()),
+        false => Err(Failure::invalid("pointer", "a JSON Pointer is empty or begins with a slash, as in /a/0")),
+    }
+}
+
+/// What a JSON Pointer leads to in a document.
+pub(super) fn part(value: &Value, path: &Path, at: &str, tagged: bool) -> Result<Json, Failure> {
+    check_pointer(at)?;
+    let mut whole = if tagged { value.to_tagged_json() } else { value.to_json() };
+    let found = whole.pointer_mut(at).map(Json::take);
+    found.ok_or_else(|| Failure::new(Code::NotFound, format_args!("{path} holds nothing at {at}")))
 }
 
 pub(super) fn no_document(path: &Path) -> Failure {

@@ -10,10 +10,13 @@ use foreshore::id::ChangeHash;
 use foreshore::peer::{Document as Handle, DocumentError};
 use serde_json::Value as Json;
 
-use super::documents::{no_document, parse_bookmark, parse_path, texts};
+use super::documents::{no_document, parse_bookmark, parse_path, part, texts};
 use super::{Service, refused, refused_document};
 use crate::failure::{Code, Failure};
 use crate::request::{Document, Removed, Written};
+
+/// Bytes that the operations of one JSON Patch may copy.
+const MAX_COPIED_BYTES: usize = 4 << 20;
 
 /// An edit of a whole document.
 #[derive(Debug, Clone)]
@@ -123,24 +126,25 @@ impl Service {
         Ok((written, created))
     }
 
-    /// A document as it was at earlier heads.
-    pub(crate) async fn value_at(&self, space: &str, path: &str, heads: &[String]) -> Result<Document, Failure> {
+    /// A document, or a part of it, as it was at earlier heads.
+    pub(crate) async fn value_at(
+        &self,
+        space: &str,
+        path: &str,
+        heads: &[String],
+        (at, tagged): (&str, bool),
+    ) -> Result<Document, Failure> {
         let path = parse_path(path)?;
         let parse = |text: &String| text.parse::<ChangeHash>().map_err(|error| Failure::invalid("heads", error));
-        let at = heads.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let then = heads.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let space = self.space(space).await?;
         let document: Handle<Value> = space.document(&path).await.map_err(refused)?;
         if document.heads().map_err(refused_document)?.is_empty() {
             return Err(no_document(&path));
         }
-        let value = document.value_at(&at).map_err(refused_document)?;
+        let value = part(&document.value_at(&then).map_err(refused_document)?, &path, at, tagged)?;
         let bookmark = space.bookmark_of(vec![path.clone()]).await.map_err(refused)?;
-        Ok(Document {
-            path: path.to_string(),
-            heads: heads.to_vec(),
-            value: value.to_json(),
-            bookmark: bookmark.to_string(),
-        })
+        Ok(Document { path: path.to_string(), heads: heads.to_vec(), value, bookmark: bookmark.to_string() })
     }
 
     /// Deletes a document. The precondition is looked at right before: an edit that comes in between is set aside by the
@@ -182,17 +186,40 @@ fn apply(draft: &mut MapDraft<'_>, edit: &Edit) -> Result<(), EditError> {
             json_patch::merge(&mut after, patch);
             after
         }
-        Edit::Patch(patch) => {
-            let mut after = before.clone();
-            json_patch::patch(&mut after, patch).map_err(|error| EditError::aborted(no_place(&error)))?;
-            after
-        }
+        Edit::Patch(patch) => patched(&before, patch).map_err(EditError::aborted)?,
     };
     if !after.is_object() {
         let failure = Failure::invalid("value", "a document is a JSON object, and stays one");
         return Err(EditError::aborted(failure.reason("not_an_object")));
     }
     change(draft, "", &before, &after)
+}
+
+/// Applies a patch. What it copies is counted: a few operations that copy what was copied before would otherwise make of a short
+/// patch a document of any size.
+fn patched(before: &Json, patch: &json_patch::Patch) -> Result<Json, Failure> {
+    let (mut after, mut copied) = (before.clone(), 0);
+    for operation in &patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            copied += after.pointer(copy.from.as_str()).map_or(0, size);
+            if copied > MAX_COPIED_BYTES {
+                let message = format_args!("a patch copies at most {MAX_COPIED_BYTES} bytes");
+                return Err(Failure::new(Code::Invalid, message).reason("too_large"));
+            }
+        }
+        json_patch::patch(&mut after, std::slice::from_ref(operation)).map_err(|error| no_place(&error))?;
+    }
+    Ok(after)
+}
+
+/// Bytes of a value, roughly.
+fn size(value: &Json) -> usize {
+    match value {
+        Json::String(text) => 8 + text.len(),
+        Json::Array(items) => 8 + items.iter().map(size).sum::<usize>(),
+        Json::Object(fields) => 8 + fields.iter().map(|(key, value)| 8 + key.len() + size(value)).sum::<usize>(),
+        _ => 8,
+    }
 }
 
 fn no_place(error: &json_patch::PatchError) -> Failure {
@@ -204,7 +231,7 @@ fn no_place(error: &json_patch::PatchError) -> Failure {
 fn change(draft: &mut MapDraft<'_>, at: &str, before: &Json, after: &Json) -> Result<(), EditError> {
     match (before, after) {
         (before, after) if before == after => Ok(()),
-        (Json::Object(old), Json::Object(new)) => {
+        (Json::Object(old), Json::Object(new)) if !is_tag(old) && !is_tag(new) => {
             for key in old.keys().filter(|key| !new.contains_key(*key)) {
                 draft.delete_at(&below(at, key))?;
             }
@@ -218,12 +245,17 @@ fn change(draft: &mut MapDraft<'_>, at: &str, before: &Json, after: &Json) -> Re
         }
         (Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
             let pairs = old.iter().zip(new).enumerate();
-            pairs.map(|(index, (old, new))| (below(at, &index.to_string()), old, new)).try_for_each(
-                |(place, old, new)| change(draft, &place, old, new),
-            )
+            pairs
+                .map(|(index, (old, new))| (below(at, &index.to_string()), old, new))
+                .try_for_each(|(place, old, new)| change(draft, &place, old, new))
         }
         (_, after) => draft.put_json(at, after, PutMode::Diff),
     }
+}
+
+/// Whether an object stands for a value that JSON has no kind for, such as `{"$bytes": …}`: it is one value.
+fn is_tag(object: &serde_json::Map<String, Json>) -> bool {
+    object.len() == 1 && object.keys().all(|key| key.starts_with('$'))
 }
 
 /// A JSON Pointer (RFC 6901) one step further.

@@ -166,8 +166,7 @@ impl Service {
         }
         let space = self.space(space).await?.id().to_bech32();
         let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|_| Failure::new(Code::Failed, "the system gives no random numbers"))?;
+        getrandom::fill(&mut secret).map_err(|_| Failure::new(Code::Failed, "the system gives no random numbers"))?;
         let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
         let hash = blake3::hash(token.as_bytes()).to_hex().to_string();
         let expires_at = expires_seconds.map(|seconds| {
@@ -185,7 +184,7 @@ impl Service {
         })
     }
 
-    pub(super) fn tokens(&self) -> Result<Vec<TokenLine>, Failure> {
+    pub(crate) fn tokens(&self) -> Result<Vec<TokenLine>, Failure> {
         self.shared.tokens.with(|records| Ok(records.iter().map(|record| record.line(None)).collect()))
     }
 
@@ -241,7 +240,12 @@ mod tests {
         })
         .unwrap();
         let again = Kept::new(directory.path());
-        again.change(|records| { records.push(record("c", Some(i64::MAX))); Ok(()) }).unwrap();
+        again
+            .change(|records| {
+                records.push(record("c", Some(i64::MAX)));
+                Ok(())
+            })
+            .unwrap();
         let hashes = Kept::new(directory.path())
             .with(|records| Ok(records.iter().map(|record| record.hash[..1].to_owned()).collect::<String>()));
         assert_eq!(hashes.unwrap(), "ac");

@@ -1,13 +1,18 @@
 //! The parts of a request, each refused as a problem where it is malformed: the path behind the route, parameters, bodies,
 //! entity tags and the session's bookmark.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::de::DeserializeOwned;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
+use crate::request::Blob;
 use crate::service::Precondition;
 
 /// Where a session's bookmark travels, both ways.
@@ -21,7 +26,9 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(path)| Self(format!("/{path}"))).map_err(Problem::invalid)
+        let path = path.map_err(Problem::invalid)?.0;
+        // Whoever puts a path behind an address that ends in a slash has two of them, and means one.
+        Ok(Self(if path.starts_with('/') { path } else { format!("/{path}") }))
     }
 }
 
@@ -37,6 +44,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(20);
+
 /// Kinds of bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -48,7 +58,7 @@ pub(super) enum Kind {
 /// A body and its kind, by its content type.
 pub(super) struct Content {
     pub(super) kind: Kind,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: axum::body::Bytes,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Content {
@@ -56,7 +66,11 @@ impl<S: Send + Sync> FromRequest<S> for Content {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let kind = kind(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        // Whatever is waited for afterwards, the request itself comes in time.
+        let arrived = tokio::time::timeout(BODY_TIME, axum::body::Bytes::from_request(request, state)).await;
+        let arrived = arrived
+            .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_late", "the body did not arrive in time"))?;
+        let bytes = arrived.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let detail = format_args!("a body has at most {} bytes", super::MAX_BODY_BYTES);
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
@@ -89,10 +103,10 @@ impl Content {
     }
 }
 
-/// A JSON body of a type.
-pub(super) struct Body<T>(pub(super) T);
+/// A JSON body, whatever it is.
+pub(super) struct AnyBody(pub(super) serde_json::Value);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<S: Send + Sync> FromRequest<S> for AnyBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -100,6 +114,56 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         match content.kind {
             Kind::Json => content.parse().map(Self),
             _ => Err(unsupported("this takes application/json")),
+        }
+    }
+}
+
+/// A JSON object as a body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let AnyBody(body) = AnyBody::from_request(request, state).await?;
+        // A list of the fields' values, which the decoder would take as well, is nobody's interface.
+        if !body.is_object() {
+            return Err(Problem::invalid("body: it is a JSON object"));
+        }
+        serde_json::from_value(body).map(Self).map_err(|error| Problem::invalid(format_args!("body: {error}")))
+    }
+}
+
+/// A whole number of a body, also where it is written with a point, as JSON's numbers may be; `null` is none.
+pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
+    /// From here on not every number is a double.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = serde_json::Number::deserialize(from)?;
+    let float = number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..EXACT).contains(float));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within bounds")]
+    let whole = number.as_u64().or(float.map(|float| float as u64));
+    let fitting = whole.and_then(|whole| T::try_from(whole).ok());
+    fitting.map(Some).ok_or_else(|| D::Error::custom(format_args!("{number} is not a whole number of its size")))
+}
+
+/// Bytes, as text or in base64.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Bytes {
+    Text(String),
+    Base64(String),
+}
+
+impl TryFrom<Bytes> for Blob {
+    type Error = Problem;
+
+    fn try_from(bytes: Bytes) -> Result<Self, Problem> {
+        match bytes {
+            Bytes::Text(text) => Ok(text.into_bytes().into()),
+            Bytes::Base64(text) => match STANDARD.decode(&text) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(why) => Err(Problem::invalid(format_args!("`base64`: {why}"))),
+            },
         }
     }
 }
@@ -135,7 +199,8 @@ fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<String>>, P
     let tag = |text: &str| {
         let text = text.trim();
         let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let inner = inner.filter(|inner| inner.len() <= 8192 && inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"'));
+        let inner =
+            inner.filter(|inner| inner.len() <= 8192 && inner.bytes().all(|b| b.is_ascii_graphic() && b != b'"'));
         inner.map(str::to_owned).ok_or_else(|| {
             Problem::invalid(format_args!("{name}: {text:?} is no entity tag"))
                 .hint("it is `*`, or what an `ETag` said, with its quotes")

@@ -91,11 +91,8 @@ pub(super) async fn read(
             service.get(&space, &path, &at, params.tagged, at_least, wait).await?
         }
         Some(heads) => {
-            if params.tagged || !at.is_empty() {
-                return Err(Problem::invalid("heads: an earlier state is read whole, and not tagged"));
-            }
             let heads: Vec<String> = heads.split('.').map(str::to_owned).collect();
-            api.service.value_at(&space, &path, &heads).await?
+            api.service.value_at(&space, &path, &heads, (&at, params.tagged)).await?
         }
     };
     let tag = etag(&found.heads);

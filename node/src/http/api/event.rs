@@ -2,8 +2,10 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -56,9 +58,34 @@ impl Told {
     }
 }
 
-/// An answer of Server-Sent Events.
-pub(super) fn sse(
+/// Longest life that a stream may be given: a day. One that is given none has no end.
+pub(super) const MAX_LIFE_MS: u64 = 86_400_000;
+
+/// Checks what a stream is given to live.
+pub(super) fn life(millis: u64) -> Result<u64, Problem> {
+    match millis {
+        0..=MAX_LIFE_MS => Ok(millis),
+        _ => Err(Problem::invalid(format_args!("for_ms: it is at most {MAX_LIFE_MS}"))),
+    }
+}
+
+/// Ends a stream after so many milliseconds.
+pub(super) fn for_at_most(
+    millis: Option<u64>,
     events: impl Stream<Item = Told> + Send + 'static,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send + 'static> {
-    Sse::new(events.map(|told| Ok(told.sse()))).keep_alive(KeepAlive::new().interval(HEARTBEAT))
+) -> impl Stream<Item = Told> + Send + 'static {
+    let over = async move {
+        match millis {
+            Some(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+            None => std::future::pending().await,
+        }
+    };
+    events.take_until(Box::pin(over))
+}
+
+/// An answer of Server-Sent Events, which a proxy is not to gather.
+pub(super) fn sse(events: impl Stream<Item = Told> + Send + 'static) -> Response {
+    let events = Sse::new(events.map(|told| Ok::<_, Infallible>(told.sse())));
+    let unbuffered = [("x-accel-buffering", "no")];
+    (unbuffered, events.keep_alive(KeepAlive::new().interval(HEARTBEAT))).into_response()
 }

@@ -11,14 +11,14 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
-use futures::stream;
-use serde::Serialize;
+use axum::response::Response;
+use futures::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::event::{Told, sse};
+use super::event::{Told, for_at_most, life, sse};
 use super::pass::Pass;
 use super::problem::Problem;
 use super::{Api, RECHECK};
@@ -34,6 +34,15 @@ pub(super) enum Held {
     Grant,
     /// A node: one item.
     Node,
+}
+
+/// Parameters of what is held.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HoldParams {
+    pub(super) space: Option<String>,
+    /// For how long at most.
+    pub(super) for_ms: Option<u64>,
 }
 
 /// A grant as a program elsewhere can use it: it does not know this machine's clock.
@@ -67,7 +76,14 @@ struct Holding {
 }
 
 /// Asks for something to hold, and answers once it is held.
-pub(super) async fn start(api: &Api, pass: &Pass, request: Request, held: Held) -> Result<Response, Problem> {
+pub(super) async fn start(
+    api: &Api,
+    pass: &Pass,
+    request: Request,
+    held: Held,
+    for_ms: Option<u64>,
+) -> Result<Response, Problem> {
+    let for_ms = for_ms.map(life).transpose()?;
     let place = api.stream_place()?;
     let (queue, items) = mpsc::channel(QUEUE);
     let (word, pages) = mpsc::channel(1);
@@ -90,7 +106,7 @@ pub(super) async fn start(api: &Api, pass: &Pass, request: Request, held: Held) 
         });
         Some((told, holding))
     });
-    Ok(sse(futures::StreamExt::chain(stream::iter([first]), rest)).into_response())
+    Ok(sse(for_at_most(for_ms, stream::iter([first]).chain(rest))))
 }
 
 impl Holding {

@@ -38,11 +38,11 @@ use futures::{Stream, StreamExt as _, stream};
 
 pub(super) use self::feed::Feeds;
 use self::feed::Reader;
-pub(super) use self::wish::KINDS;
-use self::wish::Wishes;
+use self::wish::{Course, Wishes};
+pub(super) use self::wish::{KINDS, MAX_OF_KIND};
 use super::Api;
 use super::ask::{BOOKMARK, text};
-use super::event::{Told, sse};
+use super::event::{Told, for_at_most, sse};
 use super::hold::HEARTBEAT;
 use super::pass::Pass;
 use super::problem::Problem;
@@ -61,10 +61,11 @@ pub(super) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wishes = Wishes::parse(query.as_deref().unwrap_or_default())?.allowed(&api, &pass).await?;
-    if wishes.resume.is_some() {
-        return Err(Problem::invalid("last_event_id: only a stream goes on"));
+    let (wishes, course) = Wishes::parse(query.as_deref().unwrap_or_default())?;
+    if course != Course::default() {
+        return Err(Problem::invalid("last_event_id, for_ms: these are for streams"));
     }
+    let wishes = wishes.allowed(&api, &pass).await?;
     let state = source::state(&api, &wishes, text(&headers, &BOOKMARK)?).await?;
     let bookmark = state.bookmark.clone();
     let mut response = Json(state).into_response();
@@ -81,10 +82,11 @@ pub(super) async fn live(
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let mut wishes = Wishes::parse(query.as_deref().unwrap_or_default())?.allowed(&api, &pass).await?;
+    let (wishes, course) = Wishes::parse(query.as_deref().unwrap_or_default())?;
+    let wishes = wishes.allowed(&api, &pass).await?;
     let resume = match text(&headers, &LAST_EVENT_ID)? {
         Some(id) => Some(id.to_owned()),
-        None => wishes.resume.take(),
+        None => course.resume,
     };
     let bookmark = text(&headers, &BOOKMARK)?.map(str::to_owned);
     let place = api.stream_place()?;
@@ -92,7 +94,7 @@ pub(super) async fn live(
         Some(reader) => reader,
         None => api.feeds.begin(&api, &pass, wishes, bookmark).await?,
     };
-    let events = events(api, pass, reader, place);
+    let events = for_at_most(course.for_ms, events(api, pass, reader, place));
     match socket {
         Ok(socket) => {
             let socket = socket.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
@@ -103,7 +105,7 @@ pub(super) async fn live(
             "upgrade_required",
             "what is upgraded to here is a WebSocket of version 13",
         )),
-        Err(_) => Ok(sse(events).into_response()),
+        Err(_) => Ok(sse(events)),
     }
 }
 

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::Api;
-use super::live::KINDS;
+use super::live::{KINDS, MAX_OF_KIND};
 use super::problem::CODES;
 
 const JSON: &str = "application/json";
@@ -102,8 +102,12 @@ impl Op {
         self.answer("200", about, JSON, refer(name))
     }
 
-    fn events(self, about: &str) -> Self {
-        self.answer("200", about, EVENTS, json!({ "type": "string" }))
+    /// A stream of events, each with JSON of this shape.
+    fn events(self, about: &str, names: &[&str], shape: &str) -> Self {
+        let data = json!({ "type": "string", "contentMediaType": JSON, "contentSchema": refer(shape) });
+        let properties = json!({ "event": { "enum": names }, "data": data, "id": { "type": "string" } });
+        let schema = json!({ "type": "object", "properties": properties, "required": ["event", "data"] });
+        self.answer("200", about, EVENTS, schema)
     }
 
     /// Headers of an answer.
@@ -191,25 +195,41 @@ fn paths() -> Value {
 type Paths = Vec<(&'static str, Vec<(&'static str, Op)>)>;
 
 fn documents() -> Paths {
-    let bodies = [("application/merge-patch+json", refer("MergePatch")), ("application/json-patch+json", refer("JsonPatch"))];
+    let bodies =
+        [("application/merge-patch+json", refer("MergePatch")), ("application/json-patch+json", refer("JsonPatch"))];
     let both = ["ETag", "Foreshore-Bookmark"];
     let read = Op::new("readDocument", "documents", "Read a document")
-        .about("The body is the document itself. With `Foreshore-Bookmark`, only a state that covers it, waited for until \
-                `wait_ms` are over; then the problem is `not_yet`.")
+        .about(
+            "The body is the document itself. With `Foreshore-Bookmark`, only a state that covers it, waited for until \
+                `wait_ms` are over; then the problem is `not_yet`.",
+        )
         .shared(&["path", "bookmark", "if_none_match"])
-        .query("at", "A JSON Pointer (RFC 6901) to a part of it.", json!({ "type": "string" }))
+        .query(
+            "at",
+            "A JSON Pointer (RFC 6901) to a part of it.",
+            json!({ "type": "string", "format": "json-pointer" }),
+        )
         .query("tagged", "Whether values say of what kind they are.", json!({ "type": "boolean" }))
-        .query("heads", "The whole document as it was at these heads, as an entity tag names them.",
-               json!({ "type": "string", "pattern": "^[0-9a-f]{64}(\\.[0-9a-f]{64})*$" }))
-        .query("wait_ms", "How long to wait for what the bookmark stands for; 10,000 where it is not said.",
-               json!({ "type": "integer", "minimum": 0, "maximum": super::MAX_WAIT_MS }))
+        .query(
+            "heads",
+            "The document as it was at these heads, as an entity tag names them.",
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}(\\.[0-9a-f]{64})*$" }),
+        )
+        .query(
+            "wait_ms",
+            "How long to wait for what the bookmark stands for; 10,000 where it is not said.",
+            json!({ "type": "integer", "minimum": 0, "maximum": super::MAX_WAIT_MS }),
+        )
         .answer("200", "The document, or the part.", JSON, json!(true))
         .with(&["200"], &both);
     let mut read = read;
     read.json["responses"]["304"] = json!({ "description": "It is what `If-None-Match` names." });
     let write = |op: Op, status: &[&str]| {
         let op = op.shared(&["path", "bookmark", "if_match", "if_none_match_any"]);
-        status.iter().fold(op, |op, status| op.answer(status, "It is stored.", JSON, refer("Written"))).with(status, &both)
+        status
+            .iter()
+            .fold(op, |op, status| op.answer(status, "It is stored.", JSON, refer("Written")))
+            .with(status, &both)
     };
     let put = write(
         Op::new("putDocument", "documents", "Write a whole document")
@@ -247,12 +267,20 @@ fn transient() -> Paths {
     vec![
         (
             "/v1/soft",
-            vec![("get", soft("listSoft", "Entries under a prefix").shared(&["prefix"]).ok("The entries.", "SoftEntries"))],
+            vec![(
+                "get",
+                soft("listSoft", "Entries under a prefix").shared(&["prefix"]).ok("The entries.", "SoftEntries"),
+            )],
         ),
         (
             "/v1/soft/{path}",
             vec![
-                ("get", soft("readSoft", "Entries at a path, one an owner").shared(&["path"]).ok("The entries.", "SoftEntries")),
+                (
+                    "get",
+                    soft("readSoft", "Entries at a path, one an owner")
+                        .shared(&["path"])
+                        .ok("The entries.", "SoftEntries"),
+                ),
                 (
                     "put",
                     soft("setSoft", "Set this peer's entry")
@@ -261,7 +289,10 @@ fn transient() -> Paths {
                         .body(&[(JSON, refer("Any"))])
                         .ok("It is set.", "SoftSet"),
                 ),
-                ("delete", soft("deleteSoft", "Delete this peer's entry").shared(&["path"]).ok("It is gone.", "SoftRemoved")),
+                (
+                    "delete",
+                    soft("deleteSoft", "Delete this peer's entry").shared(&["path"]).ok("It is gone.", "SoftRemoved"),
+                ),
             ],
         ),
         (
@@ -281,12 +312,16 @@ fn transient() -> Paths {
 fn strong() -> Paths {
     let tree = |id, summary| Op::new(id, "tree", summary);
     let stale = |op: Op| {
-        op.query("stale", "Whether what the peer's voter has will do; else everything acknowledged before is in it.",
-                 json!({ "type": "boolean" }))
+        op.query(
+            "stale",
+            "Whether what the peer's voter has will do; else everything acknowledged before is in it.",
+            json!({ "type": "boolean" }),
+        )
     };
     let lock = |id, summary| Op::new(id, "locks", summary).shared(&["path"]);
     let queue = |id, summary| Op::new(id, "queues", summary).shared(&["path"]);
     let held = "It is held: events `held` (with the fencing token), `renewed`, `lost`. When the stream ends, it is given back.";
+    let holding = ["held", "renewed", "lost", "problem"];
     let number = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
     vec![
         (
@@ -315,22 +350,22 @@ fn strong() -> Paths {
             "/v1/ephemeral/{path}",
             vec![(
                 "post",
-                tree("holdNode", "Create a node for as long as the answer lasts").shared(&["path"]).json_body("HoldNode")
-                    .events("The node is there. When the stream ends, it goes."),
+                tree("holdNode", "Create a node for as long as the answer lasts").shared(&["path", "for_ms"]).json_body("HoldNode")
+                    .events("The node is there. When the stream ends, it goes.", &["held", "problem"], "Any"),
             )],
         ),
         (
             "/v1/locks/{path}",
             vec![
                 ("get", lock("readLock", "Who holds a lock").ok("The holders.", "Lock")),
-                ("post", lock("holdLock", "Hold a lock for as long as the answer lasts").json_body("HoldLock").events(held)),
+                ("post", lock("holdLock", "Hold a lock for as long as the answer lasts").shared(&["for_ms"]).json_body("HoldLock").events(held, &holding, "Grant")),
             ],
         ),
         (
             "/v1/elections/{path}",
             vec![
                 ("get", lock("readLeader", "Who leads an election").ok("The leader, if any.", "Leader")),
-                ("post", lock("lead", "Lead for as long as the answer lasts").json_body("Campaign").events(held)),
+                ("post", lock("lead", "Lead for as long as the answer lasts").shared(&["for_ms"]).json_body("Campaign").events(held, &holding, "Grant")),
             ],
         ),
         (
@@ -356,8 +391,8 @@ fn strong() -> Paths {
                 (
                     "delete",
                     queue("settleItem", "Acknowledge an item, or give it back")
-                        .required("item", "Its number.", number(u64::MAX >> 1))
-                        .required("token", "The claim's token.", number(u64::MAX >> 1))
+                        .required("item", "Its number.", number(super::queues::MAX_NUMBER))
+                        .required("token", "The claim's token.", number(super::queues::MAX_NUMBER))
                         .query("done", "`false`: it is given back.", json!({ "type": "boolean" }))
                         .ok("It is settled.", "Queued"),
                 ),
@@ -371,12 +406,16 @@ fn several() -> Paths {
         KINDS.iter().fold(op, |op, (name, about)| {
             let format = if *name == "document" { "foreshore-path" } else { "foreshore-prefix" };
             let item = json!({ "type": "string", "format": format });
-            op.query(name, &format!("Repeatable: {about}."), json!({ "type": "array", "items": item, "maxItems": 7 }))
+            op.query(
+                name,
+                &format!("Repeatable: {about}."),
+                json!({ "type": "array", "items": item, "maxItems": MAX_OF_KIND }),
+            )
         })
     };
     let read = with_kinds(
         Op::new("readSeveral", "several", "Read several paths of different kinds in one answer")
-            .about("At least one path, at most 64. One that cannot be read has a `problem` in its place; the others are read.")
+            .about("Each kind at most 16 times. One that cannot be read has a `problem` in its place; the others are read.")
             .shared(&["bookmark"]),
     )
     .ok("What is there, in the order in which it was asked for.", "State")
@@ -385,12 +424,13 @@ fn several() -> Paths {
         Op::new("live", "several", "Read several paths and keep them up to date on one stream")
             .about("Events `state`, `change`, `entry`, `signal`, `problem`. With `Upgrade: websocket` the same events come as \
                     messages `{id, event, data}`.")
-            .shared(&["bookmark", "last_event_id"]),
+            .shared(&["bookmark", "last_event_id", "for_ms"]),
     )
     .query("last_event_id", "As the header of that name, for who cannot set one.", json!({ "type": "string" }))
-    .events("The stream.");
+    .events("The stream.", &["state", "change", "entry", "signal", "problem"], "Any");
     live.json["responses"]["101"] = json!({ "description": "It goes on as a WebSocket." });
-    let mut entrance = Op::new("readEntrance", "door", "What this is").ok("The version, and where it is described.", "Entrance");
+    let mut entrance =
+        Op::new("readEntrance", "door", "What this is").ok("The version, and where it is described.", "Entrance");
     entrance.parameters.clear();
     vec![("/v1", vec![("get", entrance)]), ("/v1/read", vec![("get", read)]), ("/v1/live", vec![("get", live)])]
 }

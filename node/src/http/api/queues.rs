@@ -4,32 +4,31 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use foreshore::coord::queue::{MAX_ATTEMPTS, MAX_VISIBILITY_MS};
 use serde::Deserialize;
 
-use super::ask::{At, Body, Params};
+use super::Api;
+use super::ask::{At, Body, Bytes, Params, whole};
 use super::documents::SpaceParams;
 use super::pass::{Pass, Want};
 use super::problem::Problem;
-use super::{Api, bytes_of};
 use crate::request::{Blob, Claimed, QueueLine, Queued, Request};
 
 /// How long a claim lasts where it is not said.
 const DEFAULT_VISIBILITY_MS: u64 = 30_000;
 
-/// Longest claim: a day.
-const MAX_VISIBILITY_MS: u64 = 86_400_000;
-
 /// How often an item is handed out before it is put aside, where it is not said.
 const DEFAULT_ATTEMPTS: u32 = 5;
 
-/// Most times that an item is handed out.
-const MAX_ATTEMPTS: u32 = 1_000_000;
+/// Numbers of items and tokens are below 2⁵³, so that JavaScript can hold them.
+pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// An item that is to be done.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutBody {
-    body: Blob,
+    body: Bytes,
+    #[serde(default, deserialize_with = "whole")]
     attempts: Option<u32>,
 }
 
@@ -41,7 +40,7 @@ pub(super) async fn put(
     Body(put): Body<PutBody>,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
-    let (body, attempts) = (bytes_of(put.body)?, put.attempts.unwrap_or(DEFAULT_ATTEMPTS));
+    let (body, attempts) = (Blob::try_from(put.body)?, put.attempts.unwrap_or(DEFAULT_ATTEMPTS));
     if !(1..=MAX_ATTEMPTS).contains(&attempts) {
         return Err(Problem::invalid(format_args!("attempts: it is 1 to {MAX_ATTEMPTS}")));
     }
@@ -66,6 +65,7 @@ pub(super) async fn state(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClaimBody {
+    #[serde(default, deserialize_with = "whole")]
     visibility_ms: Option<u64>,
 }
 
@@ -111,6 +111,9 @@ pub(super) async fn settle(
     pass.check(Want::Write, &path)?;
     let space = pass.space(&api, params.space).await?;
     let SettleParams { item, token, done, .. } = params;
+    if item.max(token) > MAX_NUMBER {
+        return Err(Problem::invalid(format_args!("item, token: they are at most {MAX_NUMBER}")));
+    }
     let settled: Queued = api.one(Request::QueueSettle { space, path, item, token, done }).await?;
     Ok(Json(settled).into_response())
 }

@@ -49,7 +49,11 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
-        assert_eq!((problem["status"].as_u64(), problem["code"].as_str()), (Some(status.into()), Some(code)), "{self:?}");
+        assert_eq!(
+            (problem["status"].as_u64(), problem["code"].as_str()),
+            (Some(status.into()), Some(code)),
+            "{self:?}"
+        );
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
         self
     }
@@ -123,8 +127,13 @@ impl Bench {
     }
 
     async fn token(&self, prefix: &str, write: bool, expires_seconds: Option<u64>) -> TokenLine {
-        let request =
-            Request::TokenCreate { space: String::new(), name: "t".into(), prefix: prefix.into(), write, expires_seconds };
+        let request = Request::TokenCreate {
+            space: String::new(),
+            name: "t".into(),
+            prefix: prefix.into(),
+            write,
+            expires_seconds,
+        };
         let (items, _) = mpsc::channel(1);
         let (_, pages) = mpsc::channel(1);
         serde_json::from_value(self.service.call(request, pages, items).await.unwrap()).unwrap()
@@ -159,12 +168,14 @@ impl Events {
         head
     }
 
-    /// The next event; `None` at the end. Lines with the sizes of chunks fall out, since none of them names a field.
+    /// The next event; `None` at the end, which is a chunk of no bytes. Lines with the sizes of others fall out, since none of
+    /// them names a field.
     async fn next(&mut self) -> Option<Seen> {
         let (mut name, mut id, mut data) = (String::new(), String::new(), Json::Null);
         loop {
             let line = self.line().await?;
             match line.split_once(": ") {
+                None if line == "0" => return None,
                 Some(("event", text)) => name = text.into(),
                 Some(("id", text)) => id = text.into(),
                 Some(("data", text)) => data = serde_json::from_str(text).unwrap(),
@@ -199,7 +210,10 @@ async fn documents_are_guarded_by_their_heads() {
     bench.ask("PATCH", food, MERGE, r#"{"milk":1}"#).await.refuses(404, "not_found");
     let made = bench.ask("PUT", food, &format!("{JSON}If-None-Match: *\r\n"), r#"{"bread":2,"tags":["a"]}"#).await;
     let first = made.is(201).header("etag");
-    bench.ask("PUT", food, &format!("{JSON}If-None-Match: *\r\n"), "{\"x\":1}").await.refuses(412, "precondition_failed");
+    bench
+        .ask("PUT", food, &format!("{JSON}If-None-Match: *\r\n"), "{\"x\":1}")
+        .await
+        .refuses(412, "precondition_failed");
     let read = bench.get(food).await;
     assert_eq!(read.is(200).json(), serde_json::json!({ "bread": 2, "tags": ["a"] }));
     assert_eq!(read.header("etag"), first);
@@ -212,13 +226,25 @@ async fn documents_are_guarded_by_their_heads() {
     assert_ne!(first, second);
     let late = bench.ask("PATCH", food, &format!("{PATCH}If-Match: {first}\r\n"), operations).await;
     assert!(late.refuses(412, "precondition_failed").json()["hint"].is_string());
-    bench.ask("PATCH", food, PATCH, r#"[{"op":"test","path":"/bread","value":3}]"#).await.refuses(409, "patch_does_not_fit");
+    bench
+        .ask("PATCH", food, PATCH, r#"[{"op":"test","path":"/bread","value":3}]"#)
+        .await
+        .refuses(409, "patch_does_not_fit");
     bench.ask("PATCH", food, PATCH, r#"[{"op":"replace","path":"","value":7}]"#).await.refuses(400, "not_an_object");
-    bench.ask("PATCH", food, &format!("{MERGE}If-Match: \"x\", {second}\r\n"), r#"{"bread":null,"milk":{"l":1}}"#).await.is(200);
+    // A few operations that would make a document of a few GB.
+    let copies: Vec<_> = (0..30).map(|n| format!(r#"{{"op":"copy","from":"","path":"/{n}"}}"#)).collect();
+    bench.ask("PATCH", food, PATCH, &format!("[{}]", copies.join(","))).await.refuses(413, "too_large");
+    bench
+        .ask("PATCH", food, &format!("{MERGE}If-Match: \"x\", {second}\r\n"), r#"{"bread":null,"milk":{"l":1}}"#)
+        .await
+        .is(200);
     assert_eq!(bench.get(food).await.json(), serde_json::json!({ "tags": ["a", "b"], "milk": { "l": 1 } }));
 
     let heads = first.trim_matches('"');
-    assert_eq!(bench.get(&format!("{food}?heads={heads}")).await.json(), serde_json::json!({ "bread": 2, "tags": ["a"] }));
+    assert_eq!(
+        bench.get(&format!("{food}?heads={heads}")).await.json(),
+        serde_json::json!({ "bread": 2, "tags": ["a"] })
+    );
     bench.get(&format!("{food}?heads={}", "0".repeat(64))).await.refuses(404, "not_found");
     let history = bench.get("/v1/history/lists/food?limit=2").await.json();
     assert_eq!(history["items"].as_array().unwrap().len(), 2);
@@ -228,7 +254,8 @@ async fn documents_are_guarded_by_their_heads() {
     }
     let page = bench.get("/v1/documents?prefix=/lists&limit=3").await.json();
     assert_eq!(page["items"][0]["path"], "/lists/a");
-    let rest = bench.get(&format!("/v1/documents?prefix=/lists&limit=3&after={}", page["next"].as_str().unwrap())).await;
+    let rest =
+        bench.get(&format!("/v1/documents?prefix=/lists&limit=3&after={}", page["next"].as_str().unwrap())).await;
     assert_eq!(rest.json()["items"].as_array().unwrap().len(), 1);
     assert!(rest.json()["next"].is_null());
 
@@ -268,6 +295,11 @@ async fn what_a_patch_leaves_alone_keeps_its_kind() {
     let after = bench.get("/v1/documents/kinds?tagged=true").await.json();
     assert_eq!((&before["bytes"], &before["when"]), (&after["bytes"], &after["when"]));
     assert_ne!(before["n"], after["n"]);
+    // What JSON has no kind for is one value, and stays of its kind.
+    let patch = r#"[{"op":"replace","path":"/bytes/$bytes","value":"AAA="},{"op":"replace","path":"/when","value":{"$time":8}}]"#;
+    bench.ask("PATCH", "/v1/documents/kinds", PATCH, patch).await.is(200);
+    assert_eq!(document.value().unwrap().get("bytes"), Some(&Content::Bytes(vec![0, 0])));
+    assert_eq!(document.value().unwrap().get("when"), Some(&Content::Timestamp(8)));
 }
 
 #[tokio::test]
@@ -365,7 +397,9 @@ async fn a_lock_is_held_by_a_request_and_released_when_it_ends() {
     let bench = Bench::new().await;
     let mut first = bench.stream("POST", "/v1/locks/door", JSON, "{}").await;
     let held = first.expect("held").await.data;
-    assert!(held["token"].as_u64().is_some_and(|token| token > 0) && held["lease_ms"].as_u64().is_some_and(|ms| ms > 0));
+    assert!(
+        held["token"].as_u64().is_some_and(|token| token > 0) && held["lease_ms"].as_u64().is_some_and(|ms| ms > 0)
+    );
     assert_eq!(bench.get("/v1/locks/door").await.json()["holders"][0]["token"], held["token"]);
     bench.post("/v1/locks/door", "{}").await.refuses(409, "taken");
     bench.post("/v1/locks/door", r#"{"wait_ms":50}"#).await.refuses(409, "still_taken");
@@ -417,15 +451,29 @@ async fn nodes_have_versions_and_queues_hand_out_at_least_once() {
     assert_eq!(bench.get("/v1/children/conf").await.json()["items"], serde_json::json!(["n-0000000000"]));
     assert_eq!(bench.get("/v1/children").await.json()["items"], serde_json::json!(["conf"]));
     bench.ask("DELETE", "/v1/tree/conf", "", "").await.refuses(409, "has_children");
-    for bad in [r#"{"container":true,"ttl_ms":5}"#, r#"{"ttl_ms":0}"#, r#"{"data":{"text":"a","base64":""}}"#, "[]", "{"] {
+    for bad in [
+        r#"{"container":true,"ttl_ms":5}"#,
+        r#"{"ttl_ms":0}"#,
+        r#"{"ttl_ms":null}"#,
+        r#"{"ttl_ms":1.5}"#,
+        r#"{"data":{}}"#,
+        r#"{"data":{"text":"a","base64":""}}"#,
+        "[]",
+        "{",
+    ] {
         bench.post("/v1/tree/other", bad).await.refuses(400, "invalid");
     }
 
     bench.post("/v1/claims/jobs", "{}").await.refuses(404, "not_found");
-    let item = bench.post("/v1/queues/jobs", r#"{"body":{"text":"job"},"attempts":3}"#).await.is(201).json()["item"].clone();
+    let item =
+        bench.post("/v1/queues/jobs", r#"{"body":{"text":"job"},"attempts":3}"#).await.is(201).json()["item"].clone();
     let claim = bench.post("/v1/claims/jobs", r#"{"visibility_ms":60000}"#).await.json();
-    assert_eq!((&claim["item"], claim["body"]["text"].as_str(), claim["attempt"].as_u64()), (&item, Some("job"), Some(1)));
-    let settle = |claim: &Json, more: &str| format!("/v1/claims/jobs?item={}&token={}{more}", claim["item"], claim["token"]);
+    assert_eq!(
+        (&claim["item"], claim["body"]["text"].as_str(), claim["attempt"].as_u64()),
+        (&item, Some("job"), Some(1))
+    );
+    let settle =
+        |claim: &Json, more: &str| format!("/v1/claims/jobs?item={}&token={}{more}", claim["item"], claim["token"]);
     bench.ask("DELETE", &settle(&claim, "&done=false"), "", "").await.is(200);
     let again = bench.post("/v1/claims/jobs", "{}").await.json();
     assert_eq!(again["attempt"], 2);
@@ -482,7 +530,7 @@ async fn a_token_opens_what_it_grants_and_nothing_else() {
         bench.ask(method, path, &read, "").await.refuses(403, "denied");
     }
     for path in ["topics", "tree", "ephemeral", "locks", "elections", "queues", "claims"] {
-        let body = if path == "queues" { r#"{"body":{}}"# } else { "{}" };
+        let body = if path == "queues" { r#"{"body":{"text":""}}"# } else { "{}" };
         bench.ask("POST", &format!("/v1/{path}/a"), &format!("{JSON}{read}"), body).await.refuses(403, "denied");
     }
     for wrong in ["Bearer x", "Bearer fst_x", "Basic abc", "Bearer"] {
@@ -508,7 +556,8 @@ async fn pages_of_other_origins_ask_where_they_are_named_and_with_a_token() {
     closed.ask("GET", "/v1/documents", app, "").await.refuses(403, "forbidden_origin");
     closed.ask("GET", "/v1/documents", "Host: evil.example\r\n", "").await.refuses(403, "forbidden_origin");
     let bench = Bench::open(Admission::Local, &["https://app.example"]).await;
-    let preflight = format!("{app}Access-Control-Request-Method: PATCH\r\nAccess-Control-Request-Headers: if-match\r\n");
+    let preflight =
+        format!("{app}Access-Control-Request-Method: PATCH\r\nAccess-Control-Request-Headers: if-match\r\n");
     let allowed = bench.ask("OPTIONS", "/v1/documents/a", &preflight, "").await;
     assert_eq!(allowed.is(200).header("access-control-allow-origin"), "https://app.example");
     // This machine trusts itself, not whatever page is open on it.
@@ -521,6 +570,9 @@ async fn pages_of_other_origins_ask_where_they_are_named_and_with_a_token() {
     let other = headers.replace("app.example", "evil.example");
     let refused = bench.ask("GET", "/v1/documents", &other, "").await;
     assert!(!refused.refuses(403, "forbidden_origin").head.contains("access-control-allow-origin"));
+    // A picture of a page of another site, which has no origin.
+    bench.ask("GET", "/v1/documents", "Sec-Fetch-Site: cross-site\r\n", "").await.refuses(403, "forbidden_origin");
+    bench.ask("GET", "/v1/documents", "Sec-Fetch-Site: same-origin\r\n", "").await.is(200);
     // From further away than the socket says.
     bench.ask("GET", "/v1/documents", "X-Forwarded-For: 203.0.113.1\r\n", "").await.refuses(401, "unauthorized");
 }
@@ -554,9 +606,10 @@ async fn what_is_malformed_is_refused_by_name() {
         ("PUT", "/v1/soft/a", JSON, "", 400, "invalid"),
         ("POST", "/v1/locks/a", JSON, r#"{"wait_ms":99999999}"#, 400, "invalid"),
         ("POST", "/v1/locks/a", JSON, r#"{"other":1}"#, 400, "invalid"),
-        ("POST", "/v1/queues/a", JSON, r#"{"body":{},"attempts":0}"#, 400, "invalid"),
+        ("POST", "/v1/queues/a", JSON, r#"{"body":{"text":""},"attempts":0}"#, 400, "invalid"),
         ("DELETE", "/v1/claims/a?item=1", "", "", 400, "invalid"),
-        ("GET", "/v1/live", "", "", 400, "invalid"),
+        ("GET", "/v1/live?lock=/a", "", "", 400, "invalid"),
+        ("GET", "/v1/read?document=/a&for_ms=1", "", "", 400, "invalid"),
         ("GET", "/v1/live?document=/a", "Connection: Upgrade\r\nUpgrade: other\r\n", "", 426, "upgrade_required"),
     ] {
         bench.ask(method, path, headers, body).await.refuses(status, code);

@@ -5,10 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Api;
-use super::ask::{At, Body, Params};
+use super::ask::{AnyBody, At, Params};
 use super::documents::SpaceParams;
 use super::pass::{Pass, Want};
 use super::problem::Problem;
@@ -56,7 +55,7 @@ pub(super) async fn set(
     pass: Pass,
     At(path): At,
     Params(params): Params<SpaceParams>,
-    Body(value): Body<Value>,
+    AnyBody(value): AnyBody,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
     let space = pass.space(&api, params.space).await?;
@@ -87,7 +86,7 @@ pub(super) async fn publish(
     pass: Pass,
     At(path): At,
     Params(params): Params<SpaceParams>,
-    Body(value): Body<Value>,
+    AnyBody(value): AnyBody,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
     let space = pass.space(&api, params.space).await?;

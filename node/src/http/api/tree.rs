@@ -6,12 +6,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::ask::{At, Body, Params, version, version_tag};
+use super::Api;
+use super::ask::{At, Body, Bytes, Params, version, version_tag, whole};
 use super::documents::SpaceParams;
-use super::hold::{self, Held};
+use super::hold::{self, Held, HoldParams};
 use super::pass::{Pass, Want};
 use super::problem::Problem;
-use super::{Api, bytes_of};
 use crate::request::{Blob, NodeLife, NodeLine, Request};
 
 /// Longest time to live of a node, as ZooKeeper has it.
@@ -51,7 +51,7 @@ fn answer(status: StatusCode, node: NodeLine) -> Response {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetBody {
-    data: Blob,
+    data: Bytes,
 }
 
 pub(super) async fn set(
@@ -63,7 +63,7 @@ pub(super) async fn set(
     Body(body): Body<SetBody>,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
-    let (data, version) = (bytes_of(body.data)?, version(&headers)?);
+    let (data, version) = (Blob::try_from(body.data)?, version(&headers)?);
     let space = pass.space(&api, params.space).await?;
     let node: NodeLine = api.one(Request::TreeSet { space, path, data, version }).await?;
     Ok(answer(StatusCode::OK, node))
@@ -73,13 +73,18 @@ pub(super) async fn set(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
-    #[serde(default)]
-    data: Blob,
+    #[serde(default = "no_bytes")]
+    data: Bytes,
     #[serde(default)]
     sequential: bool,
     #[serde(default)]
     container: bool,
+    #[serde(default, deserialize_with = "whole")]
     ttl_ms: Option<u64>,
+}
+
+fn no_bytes() -> Bytes {
+    Bytes::Text(String::new())
 }
 
 impl CreateBody {
@@ -102,7 +107,7 @@ pub(super) async fn create(
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
-    let (life, data) = (body.life()?, bytes_of(body.data)?);
+    let (life, data) = (body.life()?, Blob::try_from(body.data)?);
     let space = pass.space(&api, params.space).await?;
     let request = Request::TreeCreate { space, path, data, sequential: body.sequential, life };
     let node: NodeLine = api.one(request).await?;
@@ -113,8 +118,8 @@ pub(super) async fn create(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EphemeralBody {
-    #[serde(default)]
-    data: Blob,
+    #[serde(default = "no_bytes")]
+    data: Bytes,
     #[serde(default)]
     sequential: bool,
 }
@@ -123,15 +128,15 @@ pub(super) async fn ephemeral(
     State(api): State<Api>,
     pass: Pass,
     At(path): At,
-    Params(params): Params<SpaceParams>,
+    Params(params): Params<HoldParams>,
     Body(body): Body<EphemeralBody>,
 ) -> Result<Response, Problem> {
     pass.check(Want::Write, &path)?;
-    let data = bytes_of(body.data)?;
+    let data = Blob::try_from(body.data)?;
     let space = pass.space(&api, params.space).await?;
     let life = NodeLife::Ephemeral;
     let request = Request::TreeCreate { space, path, data, sequential: body.sequential, life };
-    hold::start(&api, &pass, request, Held::Node).await
+    hold::start(&api, &pass, request, Held::Node, params.for_ms).await
 }
 
 pub(super) async fn delete(

@@ -24,6 +24,9 @@ use crate::control::QUEUE;
 use crate::failure::{Code, Failure};
 use crate::request::{Document, Listed, NodeLine, Page, QueueLine, Request, SoftLine};
 
+/// Most bytes of one event: a feed keeps one whatever its size.
+const MAX_EVENT_BYTES: usize = 4 << 20;
+
 /// Between two looks at what no majority answers for.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,7 @@ pub(super) async fn state(api: &Api, wishes: &Wishes, bookmark: Option<&str>) ->
     for found in &results {
         bytes += found.value.to_string().len();
         if bytes > MAX_ANSWER_BYTES {
-            return Err(too_much());
+            return Err(too_much(MAX_ANSWER_BYTES));
         }
     }
     let paths = wishes.all.iter().filter(|wish| wish.kind == Kind::Document);
@@ -173,9 +176,13 @@ impl Sources {
             let (news, receiver) = mpsc::channel(QUEUE);
             let (api, name) = (api.clone(), wishes.space().to_owned());
             strong.spawn(async move { follow_voters(&api, &name, &watches, &news).await });
-            streams.push(futures::stream::unfold(receiver, |mut receiver| async move {
-                Some((receiver.recv().await?, receiver))
-            }).boxed());
+            streams.push(
+                futures::stream::unfold(
+                    receiver,
+                    |mut receiver| async move { Some((receiver.recv().await?, receiver)) },
+                )
+                .boxed(),
+            );
         }
         Ok(Self { news: select_all(streams), _strong: strong })
     }
@@ -191,7 +198,11 @@ impl Sources {
         let state = state(api, wishes, bookmark).await?;
         let mut told: Vec<blake3::Hash> = state.results.iter().map(digest).collect();
         let mut troubled: BTreeSet<usize> = troubled(&state.results);
-        if !pen.tell(Told::new("state", &state)) {
+        let begin = Told::new("state", &state);
+        if begin.data.len() > MAX_EVENT_BYTES {
+            return Err(too_much(MAX_EVENT_BYTES));
+        }
+        if !pen.tell(begin) {
             return Ok(());
         }
         drop(state);
@@ -215,8 +226,11 @@ impl Sources {
                     true => troubled.insert(number),
                     false => troubled.remove(&number),
                 };
-                let digest = digest(&found);
-                if std::mem::replace(&mut told[number], digest) != digest && !pen.tell(Told::new("change", &found)) {
+                let (digest, change) = (digest(&found), Told::new("change", &found));
+                if change.data.len() > MAX_EVENT_BYTES {
+                    return Err(too_much(MAX_EVENT_BYTES));
+                }
+                if std::mem::replace(&mut told[number], digest) != digest && !pen.tell(change) {
                     return Ok(());
                 }
             }
@@ -266,13 +280,18 @@ fn watch(space: &Space, number: usize, wish: &Wish) -> Result<BoxStream<'static,
         }
         Kind::Documents => {
             let changes = space.watch(&prefix).map_err(refused)?;
-            changes.map(move |change| match change {
-                SpaceChange::Document(change) => {
-                    let kind = if change.deleted { "deleted" } else { "changed" };
-                    News::Entry(number, json!({ "path": change.path.as_str(), "change": kind, "remote": change.remote }))
-                }
-                _ => News::Dirty(number),
-            }).boxed()
+            changes
+                .map(move |change| match change {
+                    SpaceChange::Document(change) => {
+                        let kind = if change.deleted { "deleted" } else { "changed" };
+                        News::Entry(
+                            number,
+                            json!({ "path": change.path.as_str(), "change": kind, "remote": change.remote }),
+                        )
+                    }
+                    _ => News::Dirty(number),
+                })
+                .boxed()
         }
         Kind::Soft => {
             let soft = space.soft::<Json>(&prefix).map_err(refused)?;
@@ -280,14 +299,16 @@ fn watch(space: &Space, number: usize, wish: &Wish) -> Result<BoxStream<'static,
         }
         _ => {
             let signals = space.signals::<Json>(&prefix).map_err(refused)?;
-            signals.map(move |heard| {
-                let signal = json!({
-                    "path": heard.path.as_str(), "sender": peer_text(&heard.sender.peer),
-                    "device": heard.sender.device.to_string(), "mine": heard.mine, "seq": heard.seq,
-                    "missed": heard.missed, "dropped": heard.dropped, "value": heard.value,
-                });
-                News::Signal(number, signal)
-            }).boxed()
+            signals
+                .map(move |heard| {
+                    let signal = json!({
+                        "path": heard.path.as_str(), "sender": peer_text(&heard.sender.peer),
+                        "device": heard.sender.device.to_string(), "mine": heard.mine, "seq": heard.seq,
+                        "missed": heard.missed, "dropped": heard.dropped, "value": heard.value,
+                    });
+                    News::Signal(number, signal)
+                })
+                .boxed()
         }
     })
 }
@@ -324,12 +345,7 @@ async fn follow_voters(api: &Api, space: &str, watches: &Watches, news: &mpsc::S
     }
 }
 
-async fn follow_session(
-    api: &Api,
-    space: &str,
-    watches: &Watches,
-    news: &mpsc::Sender<News>,
-) -> Result<(), Failure> {
+async fn follow_session(api: &Api, space: &str, watches: &Watches, news: &mpsc::Sender<News>) -> Result<(), Failure> {
     let gone = |_| Failure::new(Code::Interrupted, "nobody listens");
     let session = api.service.own_session(space, None).await?;
     let mut events = session.events();

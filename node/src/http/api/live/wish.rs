@@ -1,13 +1,14 @@
 //! What is asked for: kinds and paths, as parameters that may be repeated.
 
 use super::super::Api;
+use super::super::event::life;
 use super::super::pass::{Pass, Want};
 use super::super::problem::Problem;
 use foreshore::coord::NodePath;
 use foreshore::id::{Path, Prefix};
 
-/// Most wishes of one request.
-pub(in crate::http::api) const MAX_WISHES: usize = 64;
+/// Most wishes of one kind in one request.
+pub(in crate::http::api) const MAX_OF_KIND: usize = 16;
 
 /// Kinds of wishes, each the name of its parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,24 +72,38 @@ pub(super) struct Wish {
 pub(super) struct Wishes {
     pub(super) space: Option<String>,
     pub(super) all: Vec<Wish>,
-    /// An event after which a stream is to go on.
+}
+
+/// How a stream is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Course {
+    /// An event after which it is to go on.
     pub(super) resume: Option<String>,
+    /// For how long at most.
+    pub(super) for_ms: Option<u64>,
 }
 
 impl Wishes {
-    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
-        let mut wishes = Self { space: None, all: Vec::new(), resume: None };
+    pub(super) fn parse(query: &str) -> Result<(Self, Course), Problem> {
+        let mut wishes = Self { space: None, all: Vec::new() };
+        let (mut resume, mut for_ms) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let once = match name.as_ref() {
                 "space" => &mut wishes.space,
-                "last_event_id" => &mut wishes.resume,
+                "last_event_id" => &mut resume,
+                "for_ms" => &mut for_ms,
                 name => {
                     let names = KINDS.map(|(name, _)| name).join(", ");
                     let kind = Kind::parse(name).ok_or_else(|| {
-                        Problem::invalid(format_args!("{name:?} is no parameter of this"))
-                            .hint(format!("it takes space, last_event_id, and, each as often as need be: {names}"))
+                        Problem::invalid(format_args!("{name:?} is no parameter of this")).hint(format!(
+                            "it takes space, last_event_id, for_ms, and, each as often as need be: {names}"
+                        ))
                     })?;
                     check(kind, &value)?;
+                    if wishes.all.iter().filter(|wish| wish.kind == kind).count() >= MAX_OF_KIND {
+                        let name = kind.name();
+                        return Err(Problem::invalid(format_args!("{name}: there may be {MAX_OF_KIND} of them")));
+                    }
                     wishes.all.push(Wish { kind, path: value.into_owned() });
                     continue;
                 }
@@ -97,11 +112,9 @@ impl Wishes {
                 return Err(Problem::invalid(format_args!("{name}: it is given twice")));
             }
         }
-        match wishes.all.len() {
-            0 => Err(Problem::invalid("nothing is asked for").hint("such as ?document=/lists/food&soft=/online")),
-            1..=MAX_WISHES => Ok(wishes),
-            n => Err(Problem::invalid(format_args!("{n} paths are asked for, and {MAX_WISHES} is the most"))),
-        }
+        let wrong = |_| Problem::invalid("for_ms: it is a number of milliseconds");
+        let for_ms = for_ms.map(|text: String| text.parse().map_err(wrong).and_then(life)).transpose()?;
+        Ok((wishes, Course { resume, for_ms }))
     }
 
     /// Checks each against what may be seen, and settles on the space.
@@ -131,7 +144,9 @@ mod tests {
 
     #[test]
     fn wishes_are_parameters_in_their_order() {
-        let wishes = Wishes::parse("document=%2Fa%20b&soft=/&space=home&node=/c&document=/d").unwrap();
+        let (wishes, course) =
+            Wishes::parse("document=%2Fa%20b&soft=/&space=home&node=/c&document=/d&for_ms=7").unwrap();
+        assert_eq!(course, Course { resume: None, for_ms: Some(7) });
         let all: Vec<_> = wishes.all.iter().map(|wish| (wish.kind.name(), wish.path.as_str())).collect();
         assert_eq!(all, [("document", "/a b"), ("soft", "/"), ("node", "/c"), ("document", "/d")]);
         assert_eq!(wishes.space(), "home");
@@ -142,8 +157,8 @@ mod tests {
 
     #[test]
     fn what_is_no_wish_is_refused() {
-        let many = vec!["document=/a"; MAX_WISHES + 1].join("&");
-        for bad in ["", "space=home", "document=a", "document=/", "soft=", "lock=/a", "topic=//", "node=/a/", &many] {
+        let many = vec!["document=/a"; MAX_OF_KIND + 1].join("&");
+        for bad in ["document=a", "document=/", "soft=", "lock=/a", "topic=//", "node=/a/", "soft=/&for_ms=x", &many] {
             assert!(Wishes::parse(bad).is_err(), "{bad}");
         }
         assert!(Wishes::parse("soft=/&space=a&space=b").is_err());

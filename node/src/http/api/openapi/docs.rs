@@ -92,7 +92,8 @@ fn show_operation(page: &mut String, document: &Value, (path, method): (&str, &s
             continue;
         }
         let content = response["content"].as_object().into_iter().flatten().next();
-        let kind = content.map_or(String::new(), |(kind, content)| format!("{} {}", escape(kind), shape(&content["schema"])));
+        let kind =
+            content.map_or(String::new(), |(kind, content)| format!("{} {}", escape(kind), shape(&content["schema"])));
         let about = prose(&text(&response["description"]));
         let _ = write!(page, "<tr><td><code>{}</code><td>{kind}<td>{about}", escape(status));
     }

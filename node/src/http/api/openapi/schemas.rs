@@ -45,14 +45,9 @@ fn sent(fields: &[(&str, Value)]) -> Value {
 }
 
 pub(super) fn parameters() -> Value {
-    let query = |name: &str, about: &str, schema: Value| {
-        json!({ "name": name, "in": "query", "description": about, "schema": schema })
-    };
-    let header = |name: &str, about: &str, schema: Value| {
-        json!({ "name": name, "in": "header", "description": about, "schema": schema })
-    };
-    let tag = "\"[!#-+.-~-]{1,64}\"";
-    let tags = json!({ "type": "string", "pattern": format!("^(\\*|{tag}(, ?{tag}){{0,7}})$") });
+    let query = |name: &str, about: &str, schema: Value| json!({ "name": name, "in": "query", "description": about, "schema": schema });
+    let header = |name: &str, about: &str, schema: Value| json!({ "name": name, "in": "header", "description": about, "schema": schema });
+    let tags = json!({ "type": "string", "format": "foreshore-entity-tags" });
     let about = "The state's path without its first slash. Slashes may be escaped and need not be.";
     json!({
         "space": query("space", "A space's name or id; else the token's, or `default`, or the only one.", text()),
@@ -70,7 +65,9 @@ pub(super) fn parameters() -> Value {
         "if_none_match_any": header("If-None-Match", "`*`: only where no document is.",
                                     json!({ "type": "string", "enum": ["*"] })),
         "if_match_version": header("If-Match", "Only where the node has this version: its entity tag, or `*`.",
-                                   json!({ "type": "string", "pattern": "^(\\*|\"[0-9]{1,9}\")$" })),
+                                   json!({ "type": "string", "format": "foreshore-version-tag" })),
+        "for_ms": query("for_ms", "The stream ends after so many milliseconds, if not before.",
+                        json!({ "type": "integer", "minimum": 0, "maximum": super::super::event::MAX_LIFE_MS })),
         "last_event_id": header("Last-Event-ID", "The id of the last event that was heard.", text()),
     })
 }
@@ -122,8 +119,8 @@ fn general() -> Schemas {
         (
             "Bytes",
             json!({
-                "description": "Bytes as text, or, where they are none, in base64. Nothing of both: no bytes.",
-                "type": "object", "maxProperties": 1, "additionalProperties": false,
+                "description": "Bytes as text, or, where they are none, in base64.",
+                "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
                 "properties": { "text": text(), "base64": { "type": "string", "contentEncoding": "base64", "format": "byte" } },
             }),
         ),
@@ -177,7 +174,10 @@ fn documents() -> Schemas {
                 ("hash", hash()),
                 ("actor", text()),
                 ("seq", number()),
-                ("time", json!({ "type": "integer", "description": "Milliseconds since 1970, by its author's clock; 0: none." })),
+                (
+                    "time",
+                    json!({ "type": "integer", "description": "Milliseconds since 1970, by its author's clock; 0: none." }),
+                ),
                 ("ops", number()),
                 ("message?", text()),
             ]),
@@ -227,12 +227,19 @@ fn strong() -> Schemas {
         ("life", life),
     ]);
     let waits = [
-        ("wait_ms?", json!({ "type": "integer", "minimum": 0, "maximum": 600_000, "description": "How long to wait for it; 0, which is not at all, where it is not said." })),
-        ("ttl_ms?", json!({ "type": "integer", "minimum": 0, "maximum": 600_000, "description": "How long it outlives a peer that is not heard of; 10,000 where it is not said. It is brought within what the voters allow." })),
+        (
+            "wait_ms?",
+            json!({ "type": "integer", "minimum": 0, "maximum": 600_000, "description": "How long to wait for it; 0, which is not at all, where it is not said." }),
+        ),
+        (
+            "ttl_ms?",
+            json!({ "type": "integer", "minimum": 0, "maximum": 600_000, "description": "How long it outlives a peer that is not heard of; 10,000 where it is not said. It is brought within what the voters allow." }),
+        ),
     ];
     let ttl = json!({ "type": "integer", "minimum": 1, "maximum": foreshore::coord::stat::MAX_NODE_TTL_MS,
                       "description": "How long it stays without children and changes." });
-    let mut create = sent(&[("data?", refer("Bytes")), ("sequential?", flag()), ("container?", flag()), ("ttl_ms?", ttl)]);
+    let mut create =
+        sent(&[("data?", refer("Bytes")), ("sequential?", flag()), ("container?", flag()), ("ttl_ms?", ttl)]);
     create["not"] = json!({ "properties": { "container": { "const": true } }, "required": ["container", "ttl_ms"] });
     let holder = answer(&[("session", text()), ("shared", flag()), ("token", number())]);
     let item = ("item", number());
@@ -243,8 +250,26 @@ fn strong() -> Schemas {
         ("CreateNode", create),
         ("HoldNode", sent(&[("data?", refer("Bytes")), ("sequential?", flag())])),
         ("Names", answer(&[("items", many(&text()))])),
+        (
+            "Grant",
+            answer(&[
+                ("path", text()),
+                ("token", json!({ "type": "integer", "minimum": 0, "description": "The fencing token, below 2⁵³." })),
+                (
+                    "lease_ms",
+                    json!({ "type": "integer", "minimum": 0, "description": "For how long it is certainly held if nothing more is heard." }),
+                ),
+                ("why?", json!({ "type": "string", "description": "Of `lost`: why." })),
+            ]),
+        ),
         ("Lock", answer(&[("path", text()), ("holders", many(&holder)), ("waiting", number())])),
-        ("HoldLock", sent(&[&[("shared?", flag()), ("delay_ms?", up_to(600_000))], waits.as_slice()].concat())),
+        (
+            "HoldLock",
+            sent(
+                &[&[("shared?", flag()), ("delay_ms?", up_to(super::super::locks::MAX_DELAY_MS))], waits.as_slice()]
+                    .concat(),
+            ),
+        ),
         ("Campaign", sent(&[&[("value?", text())], waits.as_slice()].concat())),
         (
             "Leader",
@@ -261,11 +286,20 @@ fn strong() -> Schemas {
             "PutItem",
             sent(&[
                 ("body", refer("Bytes")),
-                ("attempts?", json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000, "description": "How often it is handed out before it is put aside; 5 where it is not said." })),
+                (
+                    "attempts?",
+                    json!({ "type": "integer", "minimum": 1, "maximum": foreshore::coord::queue::MAX_ATTEMPTS, "description": "How often it is handed out before it is put aside; 5 where it is not said." }),
+                ),
             ]),
         ),
         ("Queued", answer(&[("path", text()), item.clone()])),
-        ("Claim", sent(&[("visibility_ms?", json!({ "type": "integer", "minimum": 1, "maximum": 86_400_000, "description": "For how long; 30,000 where it is not said." }))])),
+        (
+            "Claim",
+            sent(&[(
+                "visibility_ms?",
+                json!({ "type": "integer", "minimum": 1, "maximum": foreshore::coord::queue::MAX_VISIBILITY_MS, "description": "For how long; 30,000 where it is not said." }),
+            )]),
+        ),
         (
             "Claimed",
             answer(&[("path", text()), item, ("token", number()), ("attempt", number()), ("body", refer("Bytes"))]),
