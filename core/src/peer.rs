@@ -15,6 +15,7 @@
 //! happens or not, whole. Reading and editing a document touches that document's lock only and never waits for the
 //! driver, the disk or the network. Programs without a runtime use `blocking`.
 
+mod archive;
 mod batch;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
@@ -47,6 +48,7 @@ use crate::engine::{Command, Reply, StatusReport};
 use crate::id::{DeviceId, Incarnation, SpaceId};
 use crate::net::{self, NetStatus, Request};
 
+pub use self::archive::{ArchiveError, ArchiveItem, ArchiveReader, ArchiveWriter, MAX_PAGE};
 pub use self::batch::Batch;
 pub use self::builder::{Builder, SpawnError};
 pub use self::client::{MAX_COMMANDS, MAX_UNSTORED_BYTES, MAX_UNSTORED_EDITS};

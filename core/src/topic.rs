@@ -63,6 +63,8 @@ pub use state::{Figures, State, TopicError, TopicEvent};
 
 /// Longest payload. With its header a signal stays under 6 KiB, as what is pushed eagerly does.
 pub const MAX_PAYLOAD: usize = 4 * 1024;
+/// How far ahead of this peer's clock an incarnation may lie that others say it has had.
+pub const MAX_LEAD: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The highest number of a signal: 285,000 years at a thousand a second. Counts of what was missed stay exact in every language.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 /// How old a signal may say it is. Shorter refuses more clocks; longer lets a recorded signal be played to newcomers longer.

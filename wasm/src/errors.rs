@@ -185,6 +185,7 @@ impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         let code = match error {
             EditError::TooLarge { .. } | EditError::Full | EditError::TooDeep { .. } => "TOO_LARGE",
+            EditError::Fenced { .. } => "FENCED",
             _ => "INVALID",
         };
         Self::new(code, error)

@@ -3,6 +3,8 @@
 //! Documents are served by one task each, so that a page's edits are made in the order in which they were sent; everything
 //! else is answered as it comes.
 
+mod archive;
+mod batch;
 mod document;
 mod live;
 mod soft;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use foreshore::document::Template;
 use foreshore::document::value::Value;
 use foreshore::id::{ChangeHash, DeviceId};
-use foreshore::peer::{Bookmark, Peer, PeerEvent, PeerId, Space, peer_text};
+use foreshore::peer::{Bookmark, Keep, Peer, PeerEvent, PeerId, Space, peer_text};
 use foreshore::time::WallTime;
 use foreshore::trust::{Invitation, Role};
 use js_sys::Function;
@@ -55,6 +57,7 @@ pub(crate) struct Inner {
     undos: RefCell<BTreeMap<u32, foreshore::peer::Undo>>,
     softs: RefCell<BTreeMap<u32, soft::Followed>>,
     lives: RefCell<BTreeMap<u32, live::Followed>>,
+    copies: RefCell<BTreeMap<u32, archive::Copy>>,
     sessions: RefCell<BTreeMap<u32, strong::Opened>>,
     /// Devices that may vote, by the ids of spaces; forgotten when members change.
     voters: RefCell<BTreeMap<String, Rc<[DeviceId]>>>,
@@ -111,6 +114,7 @@ pub async fn open(
         undos: RefCell::default(),
         softs: RefCell::default(),
         lives: RefCell::default(),
+        copies: RefCell::default(),
         sessions: RefCell::default(),
         voters: RefCell::default(),
         wanted: RefCell::default(),
@@ -218,10 +222,12 @@ impl Inner {
                 self.unwant(doc).await?;
                 Ok(Json::Null)
             }
-            Request::Edit { doc, seq, base, ops, message } => {
-                let answer = self.served(doc)?.edit(crate::session::Edit { seq, base, ops, message });
+            Request::Edit(part) => {
+                let answer = self.served(part.doc)?.edit(part.into_edit());
                 answer.await.map_err(|_| closed())?
             }
+            Request::Batch { space, edits } => self.edit_together(&space, edits).await,
+            Request::Export { .. } | Request::Import { .. } => self.answer_archive(request).await,
             Request::Ack { doc, id } => {
                 self.served(doc)?.ack(id);
                 Ok(Json::Null)
@@ -354,6 +360,11 @@ impl Inner {
                     None => invite,
                 };
                 Ok(invite.await?.into())
+            }
+            Request::Revoke { space, member } => {
+                let device = parse("member", &member)?;
+                self.space(&space).await?.revoke(device, Vec::new(), Keep::Known).await?;
+                Ok(Json::Null)
             }
             Request::Members { space } => {
                 let members = self.space(&space).await?.members(None, 1000).await?;

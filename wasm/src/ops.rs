@@ -80,6 +80,15 @@ pub enum Op {
         /// How much.
         by: i64,
     },
+    /// Sets a fenced register under the token of a lock.
+    Fence {
+        /// The register.
+        at: Vec<At>,
+        /// The token.
+        token: u64,
+        /// Tagged JSON.
+        v: Json,
+    },
     /// Edits a text.
     Text {
         /// The text.
@@ -142,6 +151,13 @@ fn apply_one(root: &mut MapDraft<'_>, op: &Op) -> Result<(), EditError> {
             (Holder::List(mut list), At::Index(index)) => list.counter(*index)?.add(*by),
             (holder, last) => Err(holder.wrong(last)),
         }),
+        Op::Fence { at, token, v } => {
+            let value = value(v)?;
+            holder(root, at, |holder, last| match (holder, last) {
+                (Holder::Map(mut map), At::Key(key)) => map.put_fenced(key, value, *token),
+                (holder, last) => Err(holder.wrong(last)),
+            })
+        }
         Op::Text { at, edits } => {
             let edit = |e: &Replace| TextEdit { from: e.from, to: e.to, insert: e.insert.clone() };
             let edits: Vec<TextEdit> = edits.iter().map(edit).collect();

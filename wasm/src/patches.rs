@@ -1,7 +1,8 @@
 //! What a page is told, as JSON that loses nothing: values are tagged, so that a page knows text from a string and a
 //! counter from a number.
 
-use foreshore::document::patch::Patch;
+use foreshore::document::edit::Mark;
+use foreshore::document::patch::{At, Patch, Step};
 use foreshore::document::value::Value;
 use foreshore::id::ChangeHash;
 use serde_json::{Value as Json, json};
@@ -22,6 +23,24 @@ fn patch(patch: &Patch) -> Json {
         plain[name] = value;
     }
     plain
+}
+
+/// The marks of texts.
+pub fn marked(texts: &[(At, Vec<Mark>)]) -> Json {
+    let marks = |marks: &[Mark]| -> Json {
+        let mark = |m: &Mark| json!({ "from": m.from, "to": m.to, "name": m.name, "value": m.value.to_json() });
+        marks.iter().map(mark).collect()
+    };
+    texts.iter().map(|(at, of)| json!({ "at": way(at), "marks": marks(of) })).collect()
+}
+
+fn way(at: &[Step]) -> Json {
+    at.iter()
+        .map(|step| match step {
+            Step::Key(key) => Json::from(key.as_str()),
+            Step::Index(index) => Json::from(*index),
+        })
+        .collect()
 }
 
 /// Heads, as text.

@@ -13,6 +13,16 @@ pub(crate) struct Standing {
     pub(crate) seq: u64,
 }
 
+/// A page's edit of one document.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) doc: u32,
+    pub(crate) seq: u64,
+    pub(crate) base: u64,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) message: Option<String>,
+}
+
 /// A request.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
@@ -60,7 +70,9 @@ pub(crate) enum Request {
     /// The page is done with a document.
     CloseDoc { doc: u32 },
     /// The page edited a document. Answered once it is stored.
-    Edit { doc: u32, seq: u64, base: u64, ops: Vec<Op>, message: Option<String> },
+    Edit(Part),
+    /// The page edited several documents as one. Answered once all of it is stored.
+    Batch { space: String, edits: Vec<Part> },
     /// The page has applied an event of a document.
     Ack { doc: u32, id: u64 },
     /// The value at earlier heads.
@@ -95,6 +107,12 @@ pub(crate) enum Request {
     Remove { space: String, path: String },
     /// Makes an invitation.
     Invite { space: String, role: String, prefix: Option<String>, expires: Option<i64> },
+    /// Takes every right from a member. What this store has of its work stays.
+    Revoke { space: String, member: String },
+    /// The next piece of a portable copy, in base64; null behind the last. `live` names the copy.
+    Export { space: String, live: u32 },
+    /// The next bytes of a portable copy, in base64; none: it has no more. `live` names the copy.
+    Import { space: String, live: u32, bytes: Option<String> },
     /// Members.
     Members { space: String },
     /// What this store has, as text for another client.

@@ -19,6 +19,7 @@
 //! **Bounds.** One event is on its way at a time, so a page that sleeps gets one merged event when it wakes, and nothing
 //! queues here.
 
+use foreshore::document::patch::Patch;
 use foreshore::document::{Cursor, HotError, Side};
 use foreshore::id::ChangeHash;
 use foreshore::peer::{Commit, Document, DocumentError, Undo};
@@ -29,7 +30,7 @@ use crate::ops::{self, At, Op};
 use crate::patches;
 
 /// A page's edit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Edit {
     /// Counts the page's edits of this document, from 1.
     pub seq: u64,
@@ -59,6 +60,10 @@ pub struct Session {
     due: bool,
     /// The next event carries the whole value, since the page shows what there is no way from.
     reset: bool,
+    /// Whether some text has had marks, as far as is known.
+    marked: bool,
+    /// The page has edited a document with marks: which of what it typed is marked, it can only guess.
+    remark: bool,
 }
 
 impl Session {
@@ -70,9 +75,17 @@ impl Session {
         let shown = document.heads()?;
         let value = document.value_at(&shown)?.to_tagged_json();
         let deleted = document.is_deleted();
-        let first = json!({ "value": value, "heads": patches::heads(&shown), "deleted": deleted });
-        let (seq, event, rolled_back, due, reset) = (0, 0, 0, false, false);
-        Ok((Self { document, shown, offered: None, seq, event, rolled_back, deleted, due, reset }, first))
+        let marks = document.read_at(&shown, |view| Ok(view.marked_texts()))?;
+        let mut first = json!({ "value": value, "heads": patches::heads(&shown), "deleted": deleted });
+        let marked = !marks.is_empty();
+        if marked {
+            first["marks"] = patches::marked(&marks);
+        }
+        let (seq, event, rolled_back, due, reset, remark) = (0, 0, 0, false, false, false);
+        Ok((
+            Self { document, shown, offered: None, seq, event, rolled_back, deleted, due, reset, marked, remark },
+            first,
+        ))
     }
 
     /// Goes on where a page stands that had the document open with another host: at the first of `standings` (heads, and the
@@ -93,6 +106,7 @@ impl Session {
             session.shown.clone_from(heads);
             session.seq = *seq;
             session.due = true;
+            session.remark = session.marked;
         }
         Ok((session, first, found))
     }
@@ -114,6 +128,26 @@ impl Session {
     /// # Errors
     /// The edit is refused; the page is told the whole value, and edits that it made on top of this one are refused too.
     pub fn edit(&mut self, edit: &Edit) -> Result<Commit, Failure> {
+        self.begin_edit(edit)?;
+        let made =
+            self.document.edit_with(Some(&self.shown), edit.message.as_deref(), |root| ops::apply(root, &edit.ops));
+        match made {
+            Ok(((), commit)) => {
+                self.edited(commit.hash());
+                Ok(commit)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The page has made an edit, which is about to be made here where the page saw the document: at [`Session::shown`].
+    ///
+    /// # Errors
+    /// It stands on an edit that was refused, and is refused with it.
+    pub fn begin_edit(&mut self, edit: &Edit) -> Result<(), Failure> {
         self.ack(edit.base);
         self.offered = None;
         self.seq = edit.seq;
@@ -123,20 +157,21 @@ impl Session {
             self.roll_back();
             return Err(Failure::new("ABORTED", "an edit that this one stands on was refused"));
         }
-        let made =
-            self.document.edit_with(Some(&self.shown), edit.message.as_deref(), |root| ops::apply(root, &edit.ops));
-        match made {
-            Ok(((), commit)) => {
-                if let Some(hash) = commit.hash() {
-                    self.shown = vec![hash];
-                }
-                Ok(commit)
-            }
-            Err(error) => {
-                self.roll_back();
-                Err(error.into())
-            }
+        self.marked |= edit.ops.iter().any(|op| matches!(op, Op::Mark { .. }));
+        self.remark |= self.marked;
+        Ok(())
+    }
+
+    /// The edit has been made, by a change if it changed anything.
+    pub fn edited(&mut self, change: Option<ChangeHash>) {
+        if let Some(hash) = change {
+            self.shown = vec![hash];
         }
+    }
+
+    /// What the page shows.
+    pub fn shown(&self) -> &[ChangeHash] {
+        &self.shown
     }
 
     /// The page shows what is not stored and will not be.
@@ -174,15 +209,27 @@ impl Session {
             "id": self.event, "seq": self.seq, "heads": patches::heads(&now), "deleted": deleted,
         });
         match patches {
-            Some(patches) => event["patches"] = patches::patches(&patches),
+            Some(patches) => {
+                if self.remark {
+                    event["marks"] = self.marks_at(&self.shown)?;
+                }
+                self.marked |=
+                    patches.iter().any(|patch| matches!(patch, Patch::Text { marks, .. } if !marks.is_empty()));
+                event["patches"] = patches::patches(&patches);
+            }
             None => {
                 event["value"] = self.document.value_at(&now)?.to_tagged_json();
+                event["marks"] = self.marks_at(&now)?;
                 self.rolled_back = self.event;
             }
         }
         self.offered = Some((self.event, now));
-        (self.due, self.reset) = (false, false);
+        (self.due, self.reset, self.remark) = (false, false, false);
         Ok(Some(event))
+    }
+
+    fn marks_at(&self, heads: &[ChangeHash]) -> Result<Json, DocumentError> {
+        Ok(patches::marked(&self.document.read_at(heads, |view| Ok(view.marked_texts()))?))
     }
 
     /// A cursor in a text, as the page shows it.

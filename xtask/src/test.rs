@@ -23,8 +23,8 @@ const STRONG_SEEDS: u64 = 2_000;
 /// Feature sets of the library that people build, each checked on its own.
 const FEATURES: [&str; 7] = ["", "redb", "sim", "coord", "net", "net,redb", "net,tower"];
 
-/// Steps that are run with `--long`, or by name: they build the package and the demo, and install every bundler from npm.
-const LONG: [&str; 3] = ["browser", "demo", "bundlers"];
+/// Steps that are run with `--long`, or by name: every bundler and framework is installed from npm.
+const LONG: [&str; 1] = ["bundlers"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -3,10 +3,13 @@
 //! A register is one scalar under a key of a map, a token and a value in one, so that no merge tears them apart:
 //!
 //! ```text
-//!  bytes  01            version
+//!  bytes  c5 66 73 01   what no other bytes begin with, and the version
 //!         token         u64, big-endian: FencingToken::as_u64
 //!         value         tagged JSON, UTF-8
 //! ```
+//!
+//! In JSON a register is `{"$fenced": {"token": n, "value": …}}`. Where a [`Value`] or a patch shows a key under which
+//! several registers were written at the same time, it shows the one of the greatest token.
 //!
 //! **At a read the greatest token wins**, over all values that were written at the same time, on every peer alike; of two
 //! values under one token the greater bytes. **At a write** a token below one that this replica has seen is refused with
@@ -15,12 +18,13 @@
 //! lasting, not from being made; it is no defence against a writer that makes tokens up.
 
 use automerge::{ReadDoc, ScalarValue};
+use serde_json::{Value as Json, json};
 
 use super::edit::{EditError, MAX_BYTES};
 use super::value::Value;
 
-const VERSION: u8 = 1;
-const HEAD: usize = 9;
+/// Not UTF-8, and named so that nobody's bytes are taken for a register by chance. The last byte is the version.
+const MAGIC: [u8; 4] = [0xc5, b'f', b's', 1];
 
 /// What a fenced register holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,49 +37,89 @@ pub struct Fenced {
 
 impl Fenced {
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, EditError> {
-        let mut bytes = vec![VERSION];
-        bytes.extend(self.token.to_be_bytes());
-        bytes.extend(self.value.to_tagged_json().to_string().into_bytes());
+        let bytes = self.bytes();
         if bytes.len() > MAX_BYTES {
             return Err(EditError::TooLarge { what: "a fenced register", bytes: bytes.len(), max: MAX_BYTES });
         }
         Ok(bytes)
     }
 
+    /// The bytes, however long.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.token.to_be_bytes());
+        bytes.extend(self.value.to_tagged_json().to_string().into_bytes());
+        bytes
+    }
+
     /// `None`: it is no register, or one of a newer version.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let (head, json) = bytes.split_at_checked(HEAD)?;
-        let (version, token) = head.split_first()?;
-        let json = (*version == VERSION).then(|| serde_json::from_slice(json).ok())??;
-        Some(Self { token: u64::from_be_bytes(token.try_into().ok()?), value: Value::from_json(&json).ok()? })
+        let (token, json) = bytes.strip_prefix(&MAGIC)?.split_first_chunk()?;
+        let value = Value::from_json(&serde_json::from_slice(json).ok()?).ok()?;
+        Some(Self { token: u64::from_be_bytes(*token), value })
+    }
+
+    /// What `{"$fenced": …}` holds, of bytes that are a register and are written in the one way that we write.
+    pub(super) fn to_json(bytes: &[u8]) -> Option<Json> {
+        let register = Self::parse(bytes).filter(|register| register.bytes() == bytes)?;
+        Some(json!({ "token": register.token, "value": register.value.to_tagged_json() }))
+    }
+
+    /// The bytes of a register that JSON describes.
+    pub(super) fn from_json(json: &Json) -> Option<Vec<u8>> {
+        let members = json.as_object().filter(|members| members.len() == 2)?;
+        let token = members.get("token")?.as_u64()?;
+        let value = Value::from_json(members.get("value")?).ok()?;
+        Some(Self { token, value }.bytes())
     }
 }
 
-/// The register among the values under a key: the one of the greatest token. `None`: nothing there is a register.
-pub(super) fn winner<'a>(values: impl IntoIterator<Item = automerge::Value<'a>>) -> Option<Fenced> {
-    let bytes = values.into_iter().filter_map(|value| match value.as_scalar()? {
-        ScalarValue::Bytes(bytes) => Some(bytes.clone()),
+type Found = (Vec<u8>, Fenced);
+
+/// The values under a key of an object, as it stands or stood, each with the register that it is.
+fn values(
+    doc: &impl ReadDoc,
+    obj: &automerge::ObjId,
+    key: &str,
+    heads: Option<&[automerge::ChangeHash]>,
+) -> Vec<Option<Found>> {
+    let all = match heads {
+        Some(heads) => doc.get_all_at(obj, key, heads),
+        None => doc.get_all(obj, key),
+    };
+    let register = |(value, _): (automerge::Value<'_>, _)| match value.as_scalar()? {
+        ScalarValue::Bytes(bytes) => Fenced::parse(bytes).map(|register| (bytes.clone(), register)),
         _ => None,
-    });
-    // The token is at the front and big-endian, so the order of bytes is the order of tokens.
-    let mut registers: Vec<(Vec<u8>, Fenced)> =
-        bytes.filter_map(|bytes| Fenced::parse(&bytes).map(|register| (bytes, register))).collect();
-    registers.sort_by(|a, b| a.0.cmp(&b.0));
-    registers.pop().map(|(_, register)| register)
+    };
+    all.into_iter().flatten().map(register).collect()
 }
 
-/// The register under a key of an object, as it stands or stood.
+/// The register of the greatest token. The token is behind the same bytes in all of them and big-endian, so the order of bytes
+/// is the order of tokens.
+fn winner(registers: impl IntoIterator<Item = Found>) -> Option<Found> {
+    registers.into_iter().max_by(|a, b| a.0.cmp(&b.0))
+}
+
+/// The register under a key of an object, as it stands or stood. `None`: nothing there is one.
 pub(super) fn read(
     doc: &impl ReadDoc,
     obj: &automerge::ObjId,
     key: &str,
     heads: Option<&[automerge::ChangeHash]>,
 ) -> Option<Fenced> {
-    let all = match heads {
-        Some(heads) => doc.get_all_at(obj, key, heads),
-        None => doc.get_all(obj, key),
-    };
-    winner(all.ok()?.into_iter().map(|(value, _)| value))
+    winner(values(doc, obj, key, heads).into_iter().flatten()).map(|(_, register)| register)
+}
+
+/// What a key shows that has several values, if each of them is a register. Where somebody has written something else at the same
+/// time Automerge chooses, as it does everywhere.
+pub(super) fn shown(
+    doc: &impl ReadDoc,
+    obj: &automerge::ObjId,
+    key: &str,
+    heads: Option<&[automerge::ChangeHash]>,
+) -> Option<Value> {
+    let registers: Option<Vec<Found>> = values(doc, obj, key, heads).into_iter().collect();
+    winner(registers?).map(|(bytes, _)| Value::Bytes(bytes))
 }
 
 #[cfg(test)]

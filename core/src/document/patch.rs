@@ -18,7 +18,7 @@ use serde_json::{Value as Json, json};
 
 pub(super) use compose::{Composer, units};
 pub(super) use convert::Unmarked;
-pub(super) use marks::between as marks_between;
+pub(super) use marks::{between as marks_between, marked};
 
 use super::hot::{HotDocument, HotError, their_hash};
 use super::value::Value;

@@ -5,7 +5,8 @@
 //! **JSON.** [`Value::to_json`] gives what a person reads: text is a string, a counter a number. JSON has no bytes, times
 //! or non-finite numbers, so these are tagged objects: `{"$bytes": "<base64>"}`, `{"$time": <ms since 1970>}`,
 //! `{"$float": "NaN" | "inf" | "-inf"}`. [`Value::to_tagged_json`] loses nothing: it also tags `{"$text": "…"}`,
-//! `{"$counter": n}` and `{"$uint": n}`. [`Value::from_json`] reads either form. A map whose only key begins with `$` is
+//! `{"$counter": n}` and `{"$uint": n}`. Bytes that are a [fenced register](super::fenced) are
+//! `{"$fenced": {"token": n, "value": …}}` in both. [`Value::from_json`] reads either form. A map whose only key begins with `$` is
 //! written with that `$` doubled, so no map is ever taken for a tag.
 //!
 //! **Equality and digest** are those of the canonical bytes: floats by their bits, maps in key order. Two replicas with
@@ -19,6 +20,7 @@ use automerge::{ObjType, ROOT, ReadDoc, ScalarValue, ValueRef};
 use base64::Engine as _;
 use serde_json::Value as Json;
 
+use super::fenced::{self, Fenced};
 use crate::wire::Writer;
 
 /// Deepest nesting that is read or written. JSON people write by hand stays under 20; serde_json's own limit is 128.
@@ -207,7 +209,10 @@ impl Value {
                 None => tag("$float", Json::from(f.to_string())),
             },
             Value::Str(s) => Json::from(s.as_str()),
-            Value::Bytes(b) => tag("$bytes", Json::from(base64::engine::general_purpose::STANDARD.encode(b))),
+            Value::Bytes(b) => match Fenced::to_json(b) {
+                Some(register) => tag("$fenced", register),
+                None => tag("$bytes", Json::from(base64::engine::general_purpose::STANDARD.encode(b))),
+            },
             Value::Timestamp(ms) => tag("$time", Json::from(*ms)),
             Value::Counter(n) if tagged => tag("$counter", Json::from(*n)),
             Value::Counter(n) => Json::from(*n),
@@ -261,6 +266,7 @@ impl Value {
             "$bytes" => {
                 inner.as_str().and_then(|s| base64::engine::general_purpose::STANDARD.decode(s).ok()).map(Value::Bytes)
             }
+            "$fenced" => Fenced::from_json(inner).map(Value::Bytes),
             "$time" => inner.as_i64().map(Value::Timestamp),
             "$counter" => inner.as_i64().map(Value::Counter),
             "$uint" => inner.as_u64().map(Value::Uint),
@@ -390,11 +396,12 @@ pub(super) fn read_object<D: ReadDoc>(
                 Some(heads) => doc.map_range_at(obj, .., heads),
                 None => doc.map_range(obj, ..),
             };
-            Value::Map(
-                items
-                    .map(|item| (item.key.to_string(), read_item(doc, &item.value, || item.id(), heads, left)))
-                    .collect(),
-            )
+            let read = |item: automerge::iter::MapRangeItem<'_>| {
+                let value = if item.conflict { fenced::shown(doc, obj, &item.key, heads) } else { None };
+                let value = value.unwrap_or_else(|| read_item(doc, &item.value, || item.id(), heads, left));
+                (item.key.to_string(), value)
+            };
+            Value::Map(items.map(read).collect())
         }
     }
 }

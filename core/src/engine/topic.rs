@@ -2,7 +2,8 @@
 //!
 //! The protocol is [`crate::topic`]; here it gets the roster's answers, the device's key, links and clocks. Nothing of it is
 //! stored but the number of this peer's life, which is above that of every former one even where the wall clock went back:
-//! receivers refuse the signals of a life that is over.
+//! receivers refuse the signals of a life that is over. A store that was put back from a copy may not know of its latest life;
+//! receivers tell it, and it goes on above that.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +22,14 @@ use crate::wire::v1::Message;
 /// What the low bits of a life may count: a peer that publishes at very many paths begins incarnations within its life.
 const LIFE: u64 = 1 << 16;
 
+/// How many lives one may be above the one before, where the clock does not say: two that begin from one copy of a store
+/// differ, but for one chance in so many.
+const SPREAD: u64 = 1 << 12;
+
 /// The life that begins: of the time at which it does, unless a former one was above that.
 pub(super) fn next_life(former: Option<u64>, opened: WallTime, store: Incarnation) -> u64 {
-    soft::incarnation(opened, store).max(former.map_or(0, |former| former.saturating_add(LIFE)))
+    let step = LIFE * (1 + (store.0 >> 32) % SPREAD);
+    soft::incarnation(opened, store).max(former.map_or(0, |former| former.saturating_add(step)))
 }
 
 /// What the engine holds of topics.

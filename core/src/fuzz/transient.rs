@@ -178,6 +178,7 @@ fn topic_seeds() -> Vec<Vec<u8>> {
         topic::Message::Graft(vec![(tag, 0)]),
         topic::Message::Prune(vec![tag]),
         topic::Message::Ack { bytes: 1_000 },
+        topic::Message::Former { incarnation: 7 << 16 },
     ];
     said.extend(more.iter().map(|message| after(1, &message.to_bytes())));
     vec![join(said.iter().take(2).map(Vec::as_slice)), join(said.iter().map(Vec::as_slice))]

@@ -18,18 +18,27 @@ use crate::id::{ChangeHash, DocumentId, SpaceId};
 
 type Edit<'e> = Box<dyn FnOnce(&mut MapDraft<'_>) -> Result<(), EditError> + 'e>;
 
+/// What is to be done to one document.
+struct Part<'e> {
+    core: Arc<Core>,
+    /// Where the edits see the document; `None`: as it stands.
+    heads: Option<Vec<ChangeHash>>,
+    message: Option<String>,
+    edits: Vec<Edit<'e>>,
+}
+
 /// The edits of a [`Space::batch`](super::Space::batch).
 pub struct Batch<'e> {
     client: Arc<Client>,
     space: SpaceId,
-    edits: BTreeMap<DocumentId, (Arc<Core>, Vec<Edit<'e>>)>,
+    parts: BTreeMap<DocumentId, Part<'e>>,
     /// A document of another space was named.
     foreign: bool,
 }
 
 impl<'e> Batch<'e> {
     pub(crate) fn new(client: Arc<Client>, space: SpaceId) -> Self {
-        Self { client, space, edits: BTreeMap::new(), foreign: false }
+        Self { client, space, parts: BTreeMap::new(), foreign: false }
     }
 
     /// Adds an edit. Several edits of one document become one change, in the order in which they were added.
@@ -38,9 +47,26 @@ impl<'e> Batch<'e> {
         document: &Document<T>,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError> + 'e,
     ) -> &mut Self {
+        self.edit_with(document, None, None, f)
+    }
+
+    /// [`Batch::edit`] as somebody saw the document at `heads` (`None`: as it stands), with a message for the history. Of
+    /// several edits of one document the first says where, and the last that has a message which.
+    pub fn edit_with<T>(
+        &mut self,
+        document: &Document<T>,
+        heads: Option<&[ChangeHash]>,
+        message: Option<&str>,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError> + 'e,
+    ) -> &mut Self {
         let core = document.core();
         self.foreign |= core.space != self.space;
-        self.edits.entry(core.document).or_insert_with(|| (core.clone(), Vec::new())).1.push(Box::new(f));
+        let part = self.parts.entry(core.document).or_insert_with(|| {
+            let (core, heads) = (core.clone(), heads.map(<[ChangeHash]>::to_vec));
+            Part { core, heads, message: None, edits: Vec::new() }
+        });
+        part.message = message.map(Into::into).or(part.message.take());
+        part.edits.push(Box::new(f));
         self
     }
 
@@ -49,15 +75,18 @@ impl<'e> Batch<'e> {
             let why = "its documents are in several spaces".into();
             return Err(CommandError::Invalid { what: "batch", why }.into());
         }
-        let (cores, edits): (Vec<_>, Vec<_>) = self.edits.into_values().unzip();
+        let parts: Vec<Part<'e>> = self.parts.into_values().collect();
+        let cores: Vec<Arc<Core>> = parts.iter().map(|part| part.core.clone()).collect();
+        let options: Vec<EditOptions> = (parts.iter())
+            .map(|part| EditOptions { message: part.message.clone(), ..EditOptions::at(self.client.wall()) })
+            .collect();
         cores.iter().try_for_each(|core| core.check_editable())?;
         let cells: Vec<Arc<HotCell>> = cores.iter().map(Core::cell).collect();
-        let options = EditOptions::at(self.client.wall());
         let commit = HotCell::with_all(&cells, |documents| {
-            let drafts = draft_all(documents, edits)?;
+            let drafts = draft_all(documents, parts)?;
             let mut changes: Vec<LocalChange> = Vec::new();
-            for ((document, draft), core) in documents.iter_mut().zip(drafts).zip(&cores) {
-                if let Some(change) = document.keep(draft, &options)? {
+            for (((document, draft), core), options) in documents.iter_mut().zip(drafts).zip(&cores).zip(&options) {
+                if let Some(change) = document.keep(draft, options)? {
                     core.record(document, &change, None);
                     changes.push(change);
                 }
@@ -82,11 +111,11 @@ fn heads(
 /// Runs every edit; when one fails, those before it are undone.
 fn draft_all(
     documents: &mut [impl std::ops::DerefMut<Target = HotDocument>],
-    edits: Vec<Vec<Edit<'_>>>,
+    parts: Vec<Part<'_>>,
 ) -> Result<Vec<Draft>, DocumentError> {
     let mut drafts = Vec::new();
-    for (i, edits) in edits.into_iter().enumerate() {
-        let run = || documents[i].draft(|draft| edits.into_iter().try_for_each(|edit| edit(draft)));
+    for (i, Part { heads, edits, .. }) in parts.into_iter().enumerate() {
+        let run = || documents[i].draft(heads.as_deref(), |draft| edits.into_iter().try_for_each(|edit| edit(draft)));
         // A panic of the program's closure undoes the others too, and goes on.
         let failed = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(((), draft))) => {

@@ -588,6 +588,11 @@ impl Checks {
         self.floors.retain(|(of, _), _| *of != node);
     }
 
+    /// Whether a node's store was ever put back from a copy.
+    pub(super) fn was_restored(&self, node: NodeId) -> bool {
+        self.restored.contains(&node)
+    }
+
     pub(super) fn on_mischief(&mut self) {
         self.honest = false;
     }

@@ -114,6 +114,12 @@ impl Cluster {
             Some(before) if (before.life, before.count) >= (now.life, now.count) => {
                 Some(format!("heard {text} after life {} count {}", before.life, before.count))
             }
+            // Told of a life that its store does not know of, a sender goes on above that, and numbers anew.
+            Some(before)
+                if before.life == now.life && event.missed == 0 && self.checks.was_restored(NodeId(mark.0)) =>
+            {
+                None
+            }
             Some(before) if before.life == now.life && now.seq != before.seq + event.missed + 1 => Some(format!(
                 "{text} has number {} after {} and says that {} were missed",
                 now.seq, before.seq, event.missed

@@ -521,7 +521,14 @@ impl State {
 
     fn lapse(&mut self, owner: OwnerTag, now: Timestamp) {
         self.drop_entries(owner, |_| true, &SoftChange::Expired);
-        self.links.values_mut().for_each(|peering| peering.forget(&owner));
+        for peering in self.links.values_mut() {
+            // It may live on where this peer has asked for silence about it.
+            let silent = peering.views.get(&owner).is_some_and(|view| view.pruned) || peering.graft.contains(&owner);
+            peering.forget(&owner);
+            if silent {
+                peering.fetch.insert(owner, true);
+            }
+        }
         if let Some(replica) = self.replicas.remove(&owner) {
             self.timers.remove(&(replica.timer, owner));
             if owner != self.own.tag {

@@ -105,10 +105,16 @@ impl State {
             if asks.is_some() {
                 (peering.digest_due, peering.answers) = (true, asks);
             }
-            peering.views.clear();
+            // Whom the peer was asked to be silent about it forgets when this end's digest reaches it, not before.
+            let before = std::mem::take(&mut peering.views);
             let all: Vec<OwnerTag> = self.replicas.keys().copied().collect();
             for owner in all {
                 self.compare(link, now, theirs.get(&owner).copied(), owner);
+                if before.get(&owner).is_some_and(|view| view.pruned)
+                    && let Some(peering) = self.links.get_mut(&link)
+                {
+                    peering.view(owner).pruned = true;
+                }
             }
         }
         Ok(())
@@ -222,6 +228,8 @@ impl State {
         if std::mem::take(&mut peering.digest_due) {
             messages.extend(self.digest(&peering));
             (peering.asks, peering.answers) = (None, None);
+            // Whoever gets it speaks of everybody again.
+            peering.views.values_mut().for_each(|view| view.pruned = false);
         }
         let graft: Vec<Summary> = std::mem::take(&mut peering.graft)
             .iter()

@@ -330,6 +330,48 @@ fn what_waited_in_the_buffers_of_a_sleeper_does_not_count() {
     assert_eq!(other.shows(at(15_500)), ["/a=1"]);
 }
 
+/// The owner was asked to be silent, since the receiver has heard of it first by another link, which is gone now.
+fn silenced() -> (Peer, Peer, OwnerTag) {
+    let (mut owner, mut other) = acquainted();
+    let tag = owner.state.own.tag;
+    other.state.links.get_mut(&other.link).unwrap().view(tag).pruned = true;
+    owner.take(at(0), Message::Prune(vec![tag])).unwrap();
+    owner.tick(at(1000));
+    assert!(owner.says(at(1000)).is_empty(), "it does as it was asked");
+    (owner, other, tag)
+}
+
+#[test]
+fn silence_that_crosses_a_digest_is_ended_when_it_is_missed() {
+    let (mut owner, mut other, _) = silenced();
+    // As one that was sent before the owner heard that it is to be silent.
+    owner.state.links.get_mut(&owner.link).unwrap().digest_due = true;
+    owner.says(at(1000)).into_iter().for_each(|message| other.take(at(1000), message).unwrap());
+    for second in 1..20 {
+        owner.tick(at(second * 1000));
+        other.tick(at(second * 1000));
+        talk(at(second * 1000), &mut owner, &mut other);
+    }
+    assert_eq!(other.shows(at(19_000)), ["/a=1"]);
+}
+
+#[test]
+fn an_owner_that_was_asked_to_be_silent_is_asked_for_when_its_lease_runs_out() {
+    let (mut owner, mut other, tag) = silenced();
+    // Too late for anything but that: the receiver was held up, and did not notice.
+    other.tick(at(30_000));
+    assert!(other.shows(at(30_000)).is_empty());
+    let asked = other.says(at(30_000));
+    assert!(asked.iter().any(|m| matches!(m, Message::Fetch(f) if f.iter().any(|f| f.owner == tag))), "{asked:?}");
+    asked.into_iter().for_each(|message| owner.take(at(30_000), message).unwrap());
+    for second in 30..40 {
+        owner.tick(at(second * 1000));
+        other.tick(at(second * 1000));
+        talk(at(second * 1000), &mut owner, &mut other);
+    }
+    assert_eq!(other.shows(at(39_000)), ["/a=1"]);
+}
+
 #[test]
 fn an_owner_that_slept_signs_anew_what_had_lapsed() {
     let (mut owner, mut other) = acquainted();

@@ -7,6 +7,7 @@
 //!  2 prune    list(≤ 1,024) stream tag 8
 //!  3 graft    list(≤ 1,024) (stream tag 8 · seq varint)
 //!  4 ack      bytes varint
+//!  5 former   incarnation u64 LE
 //! ```
 
 use super::signal::{Signal, StreamTag};
@@ -27,6 +28,11 @@ pub enum Message {
     Prune(Vec<StreamTag>),
     /// Send these streams again, from behind these numbers on.
     Graft(Vec<(StreamTag, u64)>),
+    /// The receiver of this message publishes under an incarnation that is below this one, which it has had before.
+    Former {
+        /// The incarnation that was heard of.
+        incarnation: u64,
+    },
     /// So many more bytes of signals, as messages of this kind, have been taken in.
     Ack {
         /// Bytes.
@@ -61,6 +67,9 @@ impl Codec for Message {
             Message::Ack { bytes } => {
                 w.u8(4).varint(*bytes);
             }
+            Message::Former { incarnation } => {
+                w.u8(5).u64_le(*incarnation);
+            }
         }
     }
 
@@ -71,6 +80,7 @@ impl Codec for Message {
             2 => Message::Prune(r.list(MAX_TAGS, "streams", |r| Ok(StreamTag(r.array("stream")?)))?),
             3 => Message::Graft(decode_marks(r)?),
             4 => Message::Ack { bytes: r.varint("bytes")? },
+            5 => Message::Former { incarnation: r.u64_le("incarnation")? },
             _ => return Err(DecodeError::Invalid { field: "topic message type" }),
         })
     }

@@ -44,6 +44,8 @@ pub(super) struct Peering {
     expected_at: Option<Timestamp>,
     prune: BTreeSet<StreamTag>,
     graft: BTreeMap<StreamTag, u64>,
+    /// The peer is to be told under which incarnation it has been heard.
+    pub(super) former: Option<u64>,
 }
 
 impl Peering {
@@ -65,6 +67,7 @@ impl Peering {
             expected_at: None,
             prune: BTreeSet::new(),
             graft: BTreeMap::new(),
+            former: None,
         }
     }
 
@@ -186,6 +189,7 @@ impl Peering {
     pub(super) fn is_busy(&self, now: Timestamp) -> bool {
         !self.prune.is_empty()
             || !self.graft.is_empty()
+            || self.former.is_some()
             || self.taken >= ACK_AFTER
             || self.have_at.is_some_and(|at| at <= now)
             || (!self.queue.is_empty() && self.unacknowledged < WINDOW)
@@ -202,6 +206,7 @@ impl Peering {
             let bytes = std::mem::take(&mut self.taken);
             messages.push(Message::Ack { bytes }.to_bytes());
         }
+        messages.extend(self.former.take().map(|incarnation| Message::Former { incarnation }.to_bytes()));
         let prune: Vec<StreamTag> = std::mem::take(&mut self.prune).into_iter().collect();
         messages.extend(prune.chunks(MAX_TAGS).map(|tags| Message::Prune(tags.to_vec()).to_bytes()));
         let graft: Vec<(StreamTag, u64)> = std::mem::take(&mut self.graft).into_iter().collect();

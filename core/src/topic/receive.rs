@@ -43,6 +43,7 @@ impl State {
                 return self.on_signal(link, now, &signal, may_write);
             }
             Message::Ack { bytes } => peering.on_ack(bytes),
+            Message::Former { incarnation } => self.on_former(now, incarnation),
             Message::Have(marks) => self.on_have(link, now.mono, marks),
             Message::Prune(tags) => {
                 // A stream that is not known has no path here, and no place among those kept for the link.
@@ -69,7 +70,13 @@ impl State {
                 self.on_duplicate(link, now.mono, signal);
                 return Ok(());
             }
-            Place::Old => return self.refuse(),
+            Place::Old => {
+                let peering = self.links.get_mut(&link).expect("checked by the caller");
+                if peering.peer == signal.sender.peer {
+                    peering.former = self.streams.outlived(signal);
+                }
+                return self.refuse();
+            }
             Place::Fresh { missed } => missed,
         };
         let peering = self.links.get_mut(&link).expect("checked by the caller");

@@ -12,8 +12,8 @@ use super::peering::Peering;
 use super::recent::{Parcel, Recent};
 use super::signal::{Signal, StreamTag, stream_tag};
 use super::streams::Streams;
-use super::{GRAFT_AFTER, MAX_OWN_PATHS, MAX_PAYLOAD, PUBLISH};
-use crate::id::{Path, PeerId, Prefix, SpaceId};
+use super::{GRAFT_AFTER, MAX_LEAD, MAX_OWN_PATHS, MAX_PAYLOAD, PUBLISH};
+use crate::id::{Incarnation, Path, PeerId, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::soft::OwnerId;
 use crate::time::{Now, Timestamp, WallTime};
@@ -171,10 +171,7 @@ impl State {
     fn number(&mut self, signal: &mut Signal) -> StreamTag {
         if self.own.streams.len() >= MAX_OWN_PATHS && !self.own.streams.contains_key(&signal.path) {
             // Numbers that were forgotten must not be used again; those of another incarnation may.
-            self.own.incarnation += 1;
-            self.own.streams.clear();
-            let gone: Vec<StreamTag> = std::mem::take(&mut self.own.tags).into_keys().collect();
-            self.forget(&gone);
+            self.begin(self.own.incarnation + 1);
         }
         let (path, incarnation) = (&signal.path, self.own.incarnation);
         let fresh = || (0, stream_tag(&self.own.sender, incarnation, path));
@@ -183,6 +180,25 @@ impl State {
         self.own.streams.insert(path.clone(), (seq + 1, tag));
         self.own.tags.insert(tag, path.clone());
         tag
+    }
+
+    /// Publishes under another incarnation from here on.
+    fn begin(&mut self, incarnation: u64) {
+        self.own.incarnation = incarnation;
+        self.own.streams.clear();
+        let gone: Vec<StreamTag> = std::mem::take(&mut self.own.tags).into_keys().collect();
+        self.forget(&gone);
+    }
+
+    /// A peer has heard this one under an incarnation that it does not know of: its store was put back from a copy, and its
+    /// clock was, too, or it would have begun above that. What says so is not signed, so it leads no further than a clock that
+    /// is wrong by [`MAX_LEAD`] would.
+    pub(super) fn on_former(&mut self, now: Now, incarnation: u64) {
+        let most =
+            crate::soft::incarnation(WallTime(now.wall.0.saturating_add(MAX_LEAD.as_millis() as i64)), Incarnation(0));
+        if incarnation > self.own.incarnation && incarnation < most {
+            self.begin(((incarnation >> 16) + 1) << 16);
+        }
     }
 
     pub(super) fn emit(&mut self, signal: &Signal, missed: u64, mine: bool) {
@@ -235,7 +251,14 @@ impl State {
     pub fn connect(&mut self, link: LinkId, peer: PeerId, domains: Vec<Prefix>, now: Timestamp) {
         match self.links.get_mut(&link) {
             Some(peering) => peering.domains = domains,
-            None => drop(self.links.insert(link, Peering::new(peer, domains, now))),
+            None => {
+                let mut peering = Peering::new(peer, domains, now);
+                peering.former = self.streams.incarnation(&peer);
+                if peering.former.is_some() {
+                    self.busy.insert(link);
+                }
+                self.links.insert(link, peering);
+            }
         }
     }
 

@@ -93,6 +93,17 @@ impl Streams {
         }
     }
 
+    /// The incarnation under which a sender was last heard, if that is above the signal's.
+    pub(super) fn outlived(&self, signal: &Signal) -> Option<u64> {
+        self.of(signal).map(|stream| stream.incarnation).filter(|heard| *heard > signal.incarnation)
+    }
+
+    /// The latest incarnation under which a peer was heard.
+    pub(super) fn incarnation(&self, peer: &PeerId) -> Option<u64> {
+        let streams = self.devices.values().flat_map(|device| &device.streams);
+        streams.filter(|((of, _), _)| of == peer).map(|(_, stream)| stream.incarnation).max()
+    }
+
     /// Where a stream lies, by its tag.
     pub(super) fn path(&self, tag: &StreamTag) -> Option<&Path> {
         self.tags.get(tag).map(|(.., path)| path)

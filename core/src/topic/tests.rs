@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{DeviceId, Path, PeerId, Prefix, SpaceId};
+use crate::id::{DeviceId, Incarnation, Path, PeerId, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::soft::OwnerId;
 use crate::time::{Now, Timestamp, WallTime};
@@ -243,6 +243,51 @@ fn a_late_peer_hears_what_is_published_from_then_on() {
     assert_eq!(net.heard[2][0].missed, 0, "what was never there to be heard was not missed");
 }
 
+/// The store was put back from a copy that does not know of the life in which it was heard, and the clock went back as well.
+#[test]
+fn a_sender_that_does_not_know_of_its_latest_life_is_told_and_heard() {
+    let known = crate::soft::incarnation(WallTime(WALL + 5_000), Incarnation(3));
+    let now = at(1_000_000);
+    for told_when_it_comes in [true, false] {
+        let mut there = state(0);
+        if !told_when_it_comes {
+            there.connect(LinkId(1), sender(1).peer, root(), Timestamp::ZERO);
+        }
+        there.connect(LinkId(2), sender(2).peer, root(), Timestamp::ZERO);
+        assert_eq!(give(&mut there, 2, now, &signal(1, known, 7, "/a", WALL)).len(), 1);
+        let mut here = State::new(SPACE, sender(1), known - 9, Timestamp::ZERO);
+        here.connect(LinkId(1), sender(0).peer, root(), Timestamp::ZERO);
+        if told_when_it_comes {
+            there.connect(LinkId(1), sender(1).peer, root(), Timestamp::ZERO);
+        } else {
+            here.publish(now, &key(1), path("/a"), b"lost".as_slice().into()).unwrap();
+            assert_eq!(pass(&mut here, &mut there, now), []);
+        }
+        assert_eq!(pass(&mut there, &mut here, now), []);
+        here.publish(now, &key(1), path("/a"), b"heard".as_slice().into()).unwrap();
+        let events = pass(&mut here, &mut there, now);
+        assert_eq!(
+            events.iter().map(|event| (event.seq, event.missed, &*event.payload)).collect::<Vec<_>>(),
+            [(1, 0, b"heard".as_slice())]
+        );
+    }
+    // Who lies about it leads nowhere that a clock could not.
+    let mut here = State::new(SPACE, sender(1), known, Timestamp::ZERO);
+    here.on_former(now, u64::MAX);
+    here.on_former(now, known);
+    assert_eq!(here.own.incarnation, known);
+}
+
+/// Hands what leaves on link 1 to the other end; what its programs are given.
+fn pass(from: &mut State, to: &mut State, now: Now) -> Vec<TopicEvent> {
+    for bytes in from.poll_link(LinkId(1), now.mono) {
+        let message = Message::from_bytes(&bytes).unwrap();
+        to.on_message(LinkId(1), now, message, bytes.len(), &|_, _| true).unwrap();
+    }
+    from.take_events();
+    to.take_events()
+}
+
 #[test]
 fn a_restarted_sender_is_heard_anew_and_its_former_life_no_more() {
     let mut here = state(0);
@@ -349,6 +394,7 @@ proptest! {
             Message::Prune(vec![tag]),
             Message::Graft(vec![(tag, seq)]),
             Message::Ack { bytes: seq },
+            Message::Former { incarnation: seq },
         ] {
             prop_assert_eq!(Message::from_bytes(&message.to_bytes()).unwrap(), message);
         }

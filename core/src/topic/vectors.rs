@@ -57,6 +57,7 @@ fn messages_are_written_as_ever() {
         (Message::Prune(vec![tag]), PRUNE.to_owned()),
         (Message::Graft(vec![(tag, 0)]), GRAFT.to_owned()),
         (Message::Ack { bytes: 1_000 }, ACK.to_owned()),
+        (Message::Former { incarnation: 0x0102 }, "050201000000000000".to_owned()),
     ] {
         let bytes = message.to_bytes();
         assert_eq!(text(&bytes), expected, "{message:?}");

@@ -1,16 +1,17 @@
-//! export and import: a space as a file.
+//! export and import: a space as a file, in the format of [`foreshore::peer::ArchiveWriter`].
 //!
-//! The file is a line `foreshore export 1 fs1…`, then pages, each behind its length (u32, little-endian), then a length
-//! of zero and the BLAKE3 hash of everything before it. A page is taken in with the checks that a peer's bytes get, so a
-//! damaged or forged file can bring nothing that its authors did not sign. A file that was cut is noticed at its end;
-//! the whole pages before the cut are in, and importing the whole file later completes them.
+//! A page is taken in with the checks that a peer's bytes get, so a damaged or forged file can bring nothing that its authors
+//! did not sign. A file that was cut is noticed at its end; the whole pages before the cut are in, and importing the whole
+//! file later completes them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use foreshore::id::SpaceId;
+use foreshore::peer::{ArchiveError, ArchiveItem, ArchiveReader, ArchiveWriter, MAX_PAGE};
 
 use super::{Context, item};
 use crate::failure::{Code, Failure};
@@ -19,10 +20,8 @@ use crate::progress::Progress;
 use crate::request::{Answer, Page64, Request, SpaceLine, Transferred};
 use crate::service::Opening;
 
-const MAGIC: &str = "foreshore export 1 ";
-
-/// Largest page. In base64 it fits a line of the control socket.
-const MAX_PAGE: u32 = 180 << 20;
+// In base64 a page fits a line of the control socket.
+const _: () = assert!(MAX_PAGE / 3 * 4 < crate::control::MAX_LINE);
 
 pub(super) async fn export(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     let spaces: Vec<SpaceLine> = context.answer(Request::Spaces, Opening::Existing).await?;
@@ -32,8 +31,7 @@ pub(super) async fn export(context: &Context, file: Option<PathBuf>) -> Result<(
         .into_iter()
         .find(|space| only || space.name == *wanted || space.id == *wanted)
         .ok_or_else(|| Failure::new(Code::NotFound, format_args!("this store has no space {wanted:?}")))?;
-    let mut sink = Sink::open(file.as_deref())?;
-    sink.write(format!("{MAGIC}{}\n", space.id).as_bytes())?;
+    let mut sink = Sink::open(file.as_deref(), &space.id)?;
     let progress = Progress::start("exporting");
     let (mut pages, mut bytes) = (0, 0);
     let mut done: Transferred = context
@@ -107,46 +105,47 @@ fn named(file: Option<&Path>, error: io::Error) -> Failure {
 /// Where an export goes. A file appears under its name only once it is whole.
 struct Sink {
     out: Box<dyn Write>,
-    hash: blake3::Hasher,
+    archive: ArchiveWriter,
     file: Option<(File, PathBuf, PathBuf)>,
 }
 
 impl Sink {
-    fn open(file: Option<&Path>) -> Result<Self, Failure> {
-        let hash = blake3::Hasher::new();
-        let Some(path) = file_of(file) else {
-            if io::IsTerminal::is_terminal(&io::stdout()) {
+    fn open(file: Option<&Path>, space: &str) -> Result<Self, Failure> {
+        let space = SpaceId::from_bech32(space).map_err(|error| Failure::new(Code::Failed, error))?;
+        let (archive, head) = ArchiveWriter::begin(space);
+        let mut sink = match file_of(file) {
+            None if io::IsTerminal::is_terminal(&io::stdout()) => {
                 return Err(Failure::invalid("file", "an export is binary, and the output is a terminal")
                     .hint("name a file, or redirect the output"));
             }
-            return Ok(Self { out: Box::new(io::stdout()), hash, file: None });
+            None => Self { out: Box::new(io::stdout()), archive, file: None },
+            Some(path) => {
+                let mut part = path.as_os_str().to_owned();
+                part.push(".part");
+                let part = PathBuf::from(part);
+                let mut options = OpenOptions::new();
+                std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
+                let out = options.open(&part).map_err(|e| named(Some(&part), e))?;
+                let copy = out.try_clone().map_err(|e| named(Some(&part), e))?;
+                Self { out: Box::new(BufWriter::new(out)), archive, file: Some((copy, part, path.to_owned())) }
+            }
         };
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let mut options = OpenOptions::new();
-        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
-        let out = options.open(&part).map_err(|e| named(Some(&part), e))?;
-        let copy = out.try_clone().map_err(|e| named(Some(&part), e))?;
-        Ok(Self { out: Box::new(BufWriter::new(out)), hash, file: Some((copy, part, path.to_owned())) })
+        sink.write(&head)?;
+        Ok(sink)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.hash.update(bytes);
         self.out.write_all(bytes).map_err(|e| named(self.file.as_ref().map(|(_, part, _)| part.as_path()), e))
     }
 
     fn page(&mut self, page: &[u8]) -> Result<(), Failure> {
-        let length = u32::try_from(page.len()).ok().filter(|length| (1..=MAX_PAGE).contains(length));
-        let length = length.ok_or_else(|| Failure::new(Code::Failed, "a page of this export is out of bounds"))?;
-        self.write(&length.to_le_bytes())?;
-        self.write(page)
+        let framed = self.archive.page(page).map_err(|error| Failure::new(Code::Failed, error))?;
+        self.write(&framed)
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        self.write(&0u32.to_le_bytes())?;
-        let hash = *self.hash.finalize().as_bytes();
-        self.write(&hash)?;
+        let end = self.archive.finish();
+        self.write(&end)?;
         let part = self.file.as_ref().map(|(_, part, _)| part.clone());
         self.complete().map_err(|e| named(part.as_deref(), e))
     }
@@ -173,9 +172,12 @@ impl Drop for Sink {
 
 /// Where an import comes from.
 struct Source {
-    input: BufReader<Box<dyn Read>>,
-    hash: blake3::Hasher,
+    input: Box<dyn Read>,
+    archive: ArchiveReader,
 }
+
+/// How much is read at a time.
+const PIECE: usize = 64 << 10;
 
 impl Source {
     fn open(file: Option<&Path>) -> Result<Self, Failure> {
@@ -186,70 +188,60 @@ impl Source {
             })?),
             None => Box::new(io::stdin()),
         };
-        Ok(Self { input: BufReader::new(input), hash: blake3::Hasher::new() })
+        Ok(Self { input, archive: ArchiveReader::default() })
     }
 
     /// The space that the file names.
     fn header(&mut self) -> Result<String, Failure> {
-        let mut line = Vec::new();
-        while line.len() < 128 && line.last() != Some(&b'\n') {
-            line.push(self.exact::<1>()?[0]);
+        match self.item()? {
+            Some(ArchiveItem::Space(space)) => Ok(space),
+            _ => Err(refused(ArchiveError::NotAnExport)),
         }
-        std::str::from_utf8(&line)
-            .ok()
-            .and_then(|line| line.strip_suffix('\n')?.strip_prefix(MAGIC))
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::invalid("file", "it is not an export of foreshore, or of a newer release"))
     }
 
     /// The next page; `None` behind the last.
     fn page(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let length = u32::from_le_bytes(self.exact()?);
-        if length > MAX_PAGE {
-            return Err(Failure::invalid("file", format_args!("a page claims {length} bytes, over {MAX_PAGE}")));
+        match self.item()? {
+            Some(ArchiveItem::Page(page)) => Ok(Some(page)),
+            _ => Ok(None),
         }
-        if length == 0 {
-            let expected = *self.hash.finalize().as_bytes();
-            return match self.exact::<32>()? == expected {
-                true => Ok(None),
-                false => Err(Failure::new(Code::Damaged, "the file is damaged: its hash does not match")),
-            };
-        }
-        // Reads what is there before it believes the length.
-        let mut page = Vec::new();
-        let read = (&mut self.input).take(length.into()).read_to_end(&mut page).map_err(Failure::from)?;
-        if read < length as usize {
-            return Err(cut());
-        }
-        self.hash.update(&page);
-        Ok(Some(page))
     }
 
-    fn exact<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
-        let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => cut(),
-            _ => e.into(),
-        })?;
-        self.hash.update(&bytes);
-        Ok(bytes)
+    fn item(&mut self) -> Result<Option<ArchiveItem>, Failure> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            if let Some(item) = self.archive.next_item().map_err(refused)? {
+                return Ok(Some(item));
+            }
+            match self.input.read(&mut piece)? {
+                0 => return self.archive.close().map(|()| None).map_err(refused),
+                read => self.archive.feed(&piece[..read]),
+            }
+        }
     }
 }
 
-fn cut() -> Failure {
-    Failure::new(Code::Damaged, "the file ends early: its last pages are missing")
-        .hint("what came before the end was taken in; importing the whole file adds the rest")
+fn refused(error: ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Cut => Failure::new(Code::Damaged, error)
+            .hint("what came before the end was taken in; importing the whole file adds the rest"),
+        ArchiveError::Damaged | ArchiveError::Trailing => Failure::new(Code::Damaged, error),
+        error => Failure::invalid("file", error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn space() -> String {
+        SpaceId([7; 32]).to_bech32()
+    }
+
     fn exported(pages: &[&[u8]]) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
-        let mut sink = Sink::open(Some(&path)).unwrap();
-        sink.write(format!("{MAGIC}fs1q\n").as_bytes()).unwrap();
+        let mut sink = Sink::open(Some(&path), &space()).unwrap();
         pages.iter().for_each(|page| sink.page(page).unwrap());
         assert!(!path.exists(), "an unfinished export has no name");
         sink.finish().unwrap();
@@ -258,7 +250,9 @@ mod tests {
 
     fn import(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
         let mut source = Source::open(Some(path)).unwrap();
-        assert_eq!(source.header()?, "fs1q");
+        if source.header()? != space() {
+            return Err(refused(ArchiveError::NotAnExport));
+        }
         let mut pages = Vec::new();
         while let Some(page) = source.page()? {
             pages.push(page);
@@ -282,7 +276,7 @@ mod tests {
             let mut changed = whole.clone();
             changed[cut] ^= 0x80;
             std::fs::write(&path, changed).unwrap();
-            assert!(import(&path).is_err() || cut < MAGIC.len() + 5, "changed at {cut}");
+            assert!(import(&path).is_err(), "changed at {cut}");
         }
     }
 }

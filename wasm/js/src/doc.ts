@@ -7,8 +7,9 @@ import { difference, editText, type Op, type Place, placeOf, run } from './draft
 import { Emitter, stream, unsubscribe } from './emitter.js';
 import type { Engine } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
+import { spansOf } from './marks.js';
 import { hasMoved } from './tabs.js';
-import { apply, EMPTY, find, follow, Misfit, type WirePatch } from './mirror.js';
+import { apply, decoded, EMPTY, find, follow, type Marked, Misfit, remark, type WirePatch } from './mirror.js';
 import { Builder } from './slices.js';
 import { issues, layers } from './template.js';
 import type { At, Author, ChangeOptions, Commit, Cursor, Doc, DocEvent, DocState, Draft, Heads, Patch, Path, SharedText, Snapshot, Template, TextEdit, TextRef, UndoManager, Unsubscribe, Wait } from './types.js';
@@ -20,6 +21,8 @@ export interface Home {
   readonly engine: Engine;
   readonly author: Author;
   readonly closed: AbortSignal;
+  /** What edits are gathered in, while the body of a batch runs. */
+  readonly together: Together | null;
   number(): number;
   fail(error: ForeshoreError): void;
   changed(): void;
@@ -29,17 +32,20 @@ export interface Home {
 }
 
 /** `value` is null if the value came ahead in pieces. */
-interface First { value: Json; inPieces?: true; heads: string[]; deleted: boolean; standing: number | null }
+interface First { value: Json; inPieces?: true; marks?: Marked[]; heads: string[]; deleted: boolean; standing: number | null }
 
-interface DocMessage { id: number; seq: number; heads: string[]; deleted: boolean; patches?: WirePatch[]; value?: Json }
+interface DocMessage { id: number; seq: number; heads: string[]; deleted: boolean; patches?: WirePatch[]; value?: Json; marks?: Marked[] }
 
 type AnyEvent = DocEvent<unknown>;
 
 /** An edit that is not known to be stored. */
 interface Unsaved {
   readonly seq: number;
-  readonly ops: readonly Op[];
-  readonly message: string | undefined;
+  /** More is added while the body of its batch runs, and never after it was sent. */
+  readonly ops: Op[];
+  message: string | undefined;
+  readonly saved: Promise<Heads>;
+  readonly together: Together | null;
   /** What it stands on: the edit before it, or the heads of the last event. */
   readonly before: Unsaved | Heads;
   /** The change that the engine made of it; null if it changed nothing. */
@@ -52,6 +58,31 @@ interface Unsaved {
 function headsAfter(edit: Unsaved | Heads): Heads | undefined {
   if (!('seq' in edit)) return edit;
   return edit.hash ? [edit.hash] : edit.hash === null ? headsAfter(edit.before) : undefined;
+}
+
+/** Edits of several documents, one of each, that are stored together or not at all. */
+export class Together {
+  readonly parts = new Map<Mirror, Unsaved>();
+  /** What each document was before the batch. */
+  readonly undo: (() => void)[] = [];
+
+  get saved(): Promise<Heads> {
+    return Promise.all([...this.parts.values()].map(edit => edit.saved)).then(heads => heads.flat());
+  }
+
+  /** Sends it. */
+  post(): Commit {
+    for (const [mirror, edit] of this.parts) mirror.post(edit);
+    const { saved } = this;
+    // Whoever does not await it has the space's `error` event.
+    saved.catch(() => {});
+    return { saved };
+  }
+
+  /** Takes it back before it is sent. */
+  takeBack(): void {
+    for (const undo of this.undo.reverse()) undo();
+  }
 }
 
 /** The mirror of one document, shared by every Doc of its path on the page. */
@@ -70,6 +101,8 @@ export class Mirror {
   #base = 0;
   /** What the next edit stands on. */
   #standing: Unsaved | Heads = [];
+  /** What waits to be sent: a part of a batch until the other parts come first as well, and what is behind it. */
+  #outbox: Unsaved[] = [];
   /** Counts hosts: what an earlier one has not answered is sent to the next. */
   #host = 0;
   /** There is no engine to keep in step with yet: at the start, and while another tab takes over. */
@@ -109,7 +142,7 @@ export class Mirror {
   }
 
   #begin(first: First): void {
-    this.root = first.inPieces ? (this.#pieces as Builder).finish() : decode(first.value);
+    this.root = remark(first.inPieces ? (this.#pieces as Builder).finish() : decode(first.value), first.marks ?? []).root;
     this.heads = first.heads;
     this.#standing = first.heads;
     this.deleted = first.deleted;
@@ -133,6 +166,7 @@ export class Mirror {
   /** Another tab hosts the engine: goes on with it where this page stands. */
   async moved(): Promise<void> {
     const host = ++this.#host;
+    this.#outbox = [];
     if (!this.#opened) {
       // Whoever opens it asks again, and what the former host sent is half of something.
       this.#early = this.#pieces = undefined;
@@ -158,7 +192,7 @@ export class Mirror {
     if (standing) {
       for (const edit of edits) if (edit.seq <= standing.seq) this.#settle(edit, headsAfter(edit) ?? answer.heads);
       this.#arrive();
-      for (const edit of [...this.#unsaved.values()]) this.#post(edit);
+      for (const edit of [...this.#unsaved.values()]) this.post(edit);
     } else {
       // The former host told of what it had not stored yet, and that is gone.
       const previous = this.root;
@@ -201,40 +235,86 @@ export class Mirror {
 
   #send(root: Node, ops: Op[], patches: readonly Patch[], options: ChangeOptions): Commit {
     const previous = this.root;
+    const { together } = this.home;
+    const begun = together?.parts.get(this);
     this.root = root;
+    if (begun) {
+      begun.ops.push(...ops);
+      begun.message = options.message ?? begun.message;
+      this.#tell(previous, patches, 'local', options.origin);
+      return { saved: begun.saved };
+    }
+    const standing = this.#standing;
     let [resolve, reject] = [(_: Heads) => {}, (_: ForeshoreError) => {}];
     const saved = new Promise<Heads>((yes, no) => { [resolve, reject] = [yes, no]; });
-    const edit: Unsaved = { seq: ++this.#seq, ops, message: options.message, before: this.#standing, resolve, reject };
+    const edit: Unsaved = { seq: ++this.#seq, ops, message: options.message, before: standing, saved, together, resolve, reject };
     this.#unsaved.set(edit.seq, edit);
     this.#standing = edit;
     // Whoever does not await it has the space's `error` event.
     this.#saving.add(saved);
     saved.catch(() => {}).finally(() => this.#saving.delete(saved));
-    if (!this.#moving) this.#post(edit);
+    if (together) {
+      together.parts.set(this, edit);
+      together.undo.push(() => this.#takeBack(edit, previous, standing));
+    } else this.post(edit);
     this.states.emit();
     this.#tell(previous, patches, 'local', options.origin);
     return { saved };
   }
 
-  #post(edit: Unsaved): void {
-    const { seq, ops, message } = edit;
+  /** The body of a batch failed: nothing of it was sent, and this page shows what it showed before. */
+  #takeBack(edit: Unsaved, root: Node, standing: Unsaved | Heads): void {
+    const shown = this.root;
+    this.root = root;
+    this.#standing = standing;
+    this.#seq--;
+    this.#settle(edit, ForeshoreError.make('ABORTED', 'the body of the batch failed', { path: this.path }));
+    this.#tell(shown, [{ action: 'put', at: [], value: snapshot(root) }], 'rollback');
+  }
+
+  /** Sends an edit behind those before it. Without a host it is sent to the next. */
+  post(edit: Unsaved): void {
+    if (this.#moving) return;
+    this.#outbox.push(edit);
+    this.#flush();
+  }
+
+  #flush(): void {
+    for (let edit = this.#outbox[0]; edit; edit = this.#outbox[0]) {
+      const parts: [Mirror, Unsaved][] = edit.together ? [...edit.together.parts].filter(([mirror, part]) => mirror.#unsaved.has(part.seq)) : [[this, edit]];
+      // A part whose document is not there yet sends them all when it is.
+      if (!parts.every(([mirror, part]) => mirror.#outbox[0] === part)) return;
+      for (const [mirror] of parts) mirror.#outbox.shift();
+      this.#dispatch(parts, edit.together !== null);
+      for (const [mirror] of parts) if (mirror !== this) mirror.#flush();
+    }
+  }
+
+  #dispatch(parts: readonly [Mirror, Unsaved][], together: boolean): void {
     const host = this.#host;
-    this.home.engine.call({ do: 'edit', doc: this.id, seq, base: this.#base, ops, ...(message ? { message } : {}) }).then(
-      answer => this.#settle(edit, (answer as { heads: string[] }).heads),
+    const edits = parts.map(([mirror, { seq, ops, message }]) => ({ doc: mirror.id, seq, base: mirror.#base, ops, message: message ?? null }));
+    const asked = together
+      ? this.home.engine.call({ do: 'batch', space: this.home.id, edits }).then(answer => answer as unknown as Heads[])
+      : this.home.engine.call({ do: 'edit', ...(edits[0] as (typeof edits)[0]) }).then(answer => [(answer as unknown as { heads: Heads }).heads]);
+    asked.then(
+      heads => parts.forEach(([mirror, edit], i) => mirror.#settle(edit, heads[i] ?? [])),
       (reason: unknown) => {
         // What a host left unanswered goes to the next one.
         if (hasMoved(reason) || host !== this.#host) return;
         const error = fromEngine(reason, this.path);
         this.home.fail(error);
-        this.#settle(edit, error);
+        for (const [mirror, edit] of parts) mirror.#settle(edit, error);
       },
     );
   }
 
   #settle(edit: Unsaved, outcome: Heads | ForeshoreError): void {
-    if (!this.#unsaved.delete(edit.seq)) return;
+    if (this.#unsaved.get(edit.seq) !== edit) return;
+    this.#unsaved.delete(edit.seq);
     if (outcome instanceof ForeshoreError) edit.reject(outcome);
     else edit.resolve(outcome);
+    // Parts that wait for this one do no longer.
+    if (edit.together) for (const mirror of edit.together.parts.keys()) mirror.#flush();
     this.states.emit();
     this.home.changed();
   }
@@ -250,13 +330,15 @@ export class Mirror {
     const deleted = message.deleted !== this.deleted;
     let patches: readonly Patch[];
     if (message.value !== undefined) {
-      this.root = decode(message.value);
+      this.root = remark(decode(message.value), message.marks ?? []).root;
       patches = [{ action: 'put', at: [], value: snapshot(this.root) }];
     } else {
       try {
-        const next = apply(this.root, message.patches ?? []);
+        // Of what this page has typed, the engine knows how it is marked.
+        const exact = remark(this.root, message.marks ?? []);
+        const next = apply(exact.root, message.patches ?? []);
         this.root = next.root;
-        patches = next.patches;
+        patches = [...exact.patches, ...next.patches];
       } catch (error) {
         if (!(error instanceof Misfit)) throw error;
         this.home.fail(ForeshoreError.make('CRASHED', `${this.path}: ${error.message}`, { hint: 'open the document again', path: this.path }));
@@ -387,6 +469,7 @@ export class PageDoc<T> implements Doc<T> {
     const patches = (await this.#call({ do: 'diff', from, to }, options)) as unknown as WirePatch[];
     return patches.map(patch => {
       if (patch.action === 'put') return { ...patch, value: snapshot(decode(patch.value)) };
+      if (patch.action === 'text') return { ...patch, marks: patch.marks.map(decoded) };
       return patch.action === 'insert' ? { ...patch, values: patch.values.map(value => snapshot(decode(value))) } : patch;
     });
   }
@@ -440,17 +523,21 @@ class PageText implements TextRef {
     this.#stop = mirror.events.on(event => this.#hear(event));
   }
 
-  #read(): string {
+  get #node(): (Node & { kind: 'text' }) | null {
     const node = this.#at && find(this.#mirror.root, this.#at);
-    return node?.kind === 'text' ? node.value : '';
+    return node?.kind === 'text' ? node : null;
+  }
+
+  #read(): string {
+    return this.#node?.value ?? '';
   }
 
   get value(): string {
     return this.#read();
   }
 
-  get spans(): readonly { readonly text: string; readonly marks: Readonly<Record<string, never>> }[] {
-    return this.value === '' ? [] : [{ text: this.value, marks: {} }];
+  get spans(): TextRef['spans'] {
+    return spansOf(this.#read(), this.#node?.marks ?? []);
   }
 
   #hear(event: AnyEvent): void {

@@ -1,13 +1,14 @@
 // Drafts: what an edit sees. A draft object stands for the object, not for its place: elements may move while it is held.
 import { ForeshoreError, invalid } from './errors.js';
+import { grow, type Marks, paint } from './marks.js';
 import { splice } from './mirror.js';
-import type { At, Patch, Scalar, SharedCounter, SharedText, TextEdit } from './types.js';
-import { checkString, encode, type Json, type Node, snapshot, toNode, Wanted } from './values.js';
+import type { At, Fenced, HeldLock, Patch, Scalar, SharedCounter, SharedText, TextEdit } from './types.js';
+import { checkString, encode, type Json, type Node, type Register, snapshot, toNode, toScalar, Wanted } from './values.js';
 
 /** One thing that an edit did, as the engine takes it. */
 export type Op =
   | { o: 'put'; at: At; v: Json } | { o: 'del'; at: At; n?: number } | { o: 'ins'; at: At; vs: Json[] }
-  | { o: 'inc'; at: At; by: number } | { o: 'text'; at: At; edits: TextEdit[] }
+  | { o: 'inc'; at: At; by: number } | { o: 'text'; at: At; edits: TextEdit[] } | { o: 'fence'; at: At; token: number; v: Json }
   | { o: 'mark'; at: At; from: number; to: number; name: string; value: Json; expand?: string };
 
 /** Everything an edit did, in the engine's words and in those of events. */
@@ -25,14 +26,17 @@ export class Recorder {
 /** A place in a draft, made when it is first looked at. */
 export class Place {
   kids: Map<string, Place> | Place[] | undefined;
-  /** Of texts and counters: what they hold now. */
+  /** Of what is edited in place and holds nothing else: what it holds now. */
   value: unknown;
+  /** Of a text. */
+  marks: Marks = [];
   touched = false;
   gone = false;
   face: object | undefined;
 
   constructor(readonly base: Node, readonly parent: Place | null, readonly key: string | null, readonly recorder: Recorder) {
     if (base.kind !== 'map' && base.kind !== 'list') this.value = base.value;
+    if (base.kind === 'text') this.marks = base.marks ?? [];
   }
 
   /** The way from the root, now. */
@@ -68,6 +72,7 @@ export class Place {
     switch (this.base.kind) {
       case 'map': return { kind: 'map', entries: new Map([...this.map()].map(([key, place]) => [key, place.node()])) };
       case 'list': return { kind: 'list', items: this.list().map(place => place.node()) };
+      case 'text': return { kind: 'text', value: this.value as string, marks: this.marks };
       default: return { kind: this.base.kind, value: this.value } as Node;
     }
   }
@@ -90,6 +95,7 @@ export function face(place: Place): unknown {
     case 'scalar': return place.value;
     case 'text': return (place.face ??= remember(new TextDraft(place), place));
     case 'counter': return (place.face ??= remember(new CounterDraft(place), place));
+    case 'fenced': return (place.face ??= remember(new FencedDraft(place), place));
     case 'map': return (place.face ??= remember(new Proxy({}, mapTraps(place)), place));
     default: return (place.face ??= remember(new Proxy([], listTraps(place)), place));
   }
@@ -106,7 +112,7 @@ function mapTraps(place: Place): ProxyHandler<object> {
     checkString(key);
     const old = place.map().get(key);
     if (old && old.base.kind !== 'scalar' && old.base.kind !== 'map' && face(old) !== value) {
-      throw invalid(`${JSON.stringify(key)} is ${old.base.kind === 'list' ? 'a list' : `a ${old.base.kind}`}: edit it in place, since replacing it would drop what others do to it meanwhile`);
+      throw invalid(`${JSON.stringify(key)} is a ${old.base.kind === 'fenced' ? 'fenced register' : old.base.kind}: edit it in place, since replacing it would drop what others do to it meanwhile`);
     }
     if (old && face(old) === value) return true;
     const node = fromProgram(value);
@@ -261,8 +267,13 @@ class TextDraft implements SharedText {
     const place = this.#place;
     place.recorder.check();
     const at = place.at();
-    place.recorder.ops.push({ o: 'mark', at, from, to, name, value: encode(toNode(value)), ...(expand ? { expand } : {}) });
-    place.recorder.patches.push({ action: 'text', at, edits: [], marks: [{ from, to, name, value }] });
+    const inner = toScalar(value);
+    const mark = { from, to: Math.min(to, this.length), name: checkString(name), value: snapshot(inner) as Scalar };
+    if (!(mark.from >= 0 && mark.from < mark.to)) throw invalid(`a mark covers a range of the text's ${this.length} code units`);
+    place.marks = paint(place.marks, mark);
+    place.touch();
+    place.recorder.ops.push({ o: 'mark', at, from, to: mark.to, name, value: encode(inner), ...(expand ? { expand } : {}) });
+    place.recorder.patches.push({ action: 'text', at, edits: [], marks: [mark] });
   }
 }
 
@@ -284,6 +295,7 @@ export function editText(place: Place, edits: readonly TextEdit[]): void {
   }
   if (settled.length === 0) return;
   place.value = splice(text, settled);
+  place.marks = grow(place.marks, settled);
   place.touch();
   place.recorder.ops.push({ o: 'text', at, edits: settled });
   place.recorder.patches.push({ action: 'text', at, edits: settled, marks: [] });
@@ -335,6 +347,44 @@ class CounterDraft implements SharedCounter {
   }
 
   valueOf(): number {
+    return this.value;
+  }
+}
+
+class FencedDraft implements Fenced<unknown> {
+  readonly #place: Place;
+
+  constructor(place: Place) {
+    this.#place = place;
+  }
+
+  get #register(): Register {
+    return this.#place.value as Register;
+  }
+
+  get value(): unknown {
+    return snapshot(this.#register.inner);
+  }
+
+  get token(): number {
+    return this.#register.token;
+  }
+
+  set(lock: HeldLock, value: unknown): void {
+    const place = this.#place;
+    place.recorder.check();
+    if (!Number.isSafeInteger(lock?.token) || lock.token < 0) throw invalid('a fenced register is set under a lock that is held');
+    if (lock.signal?.aborted) throw ForeshoreError.make('LEASE_LOST', `the lock ${lock.path} is not held any more`, { path: lock.path, hint: 'acquire it again' });
+    if (lock.token < this.token) throw ForeshoreError.make('FENCED', `the lock ${lock.path} has had another holder since: token ${lock.token} is older than ${this.token}`, { path: lock.path, hint: 'acquire it again' });
+    const inner = toScalar(value);
+    const at = place.at();
+    place.value = { token: lock.token, inner };
+    place.touch();
+    place.recorder.ops.push({ o: 'fence', at, token: lock.token, v: encode(inner) });
+    place.recorder.patches.push({ action: 'put', at, value: snapshot(inner) });
+  }
+
+  toJSON(): unknown {
     return this.value;
   }
 }

@@ -1,6 +1,6 @@
 // The way to an engine: requests and events, wherever it runs.
 import { ForeshoreError, fromEngine } from './errors.js';
-import type { Code, OpenOptions, Path, Status } from './types.js';
+import type { Code, OpenOptions, Path, Status, StorageAdapter } from './types.js';
 import type { Json } from './values.js';
 
 export interface Request { do: string; [field: string]: unknown }
@@ -17,7 +17,7 @@ export interface Engine {
 }
 
 export interface EngineOptions {
-  storage: 'indexeddb' | 'memory';
+  storage: 'indexeddb' | 'memory' | StorageAdapter;
   database: string;
   wasm?: OpenOptions['wasm'];
   /** Where to be reached by other engines of this very context; for tests. */

@@ -1,4 +1,5 @@
 // An engine in this very context, over the wasm.
+import { AdapterStore } from './adapter.js';
 import * as core from './core.js';
 import type { Engine, EngineEvent, EngineOptions } from './engine.js';
 import { ForeshoreError, fromEngine, invalid } from './errors.js';
@@ -56,10 +57,7 @@ async function checked(response: Response): Promise<unknown> {
 /** An engine in this very context. */
 export async function inPlace(options: EngineOptions, own: WasmSource, listen: (event: EngineEvent) => void): Promise<Engine> {
   const core = await load(options.wasm, own);
-  if (options.storage !== 'indexeddb' && options.storage !== 'memory') {
-    throw ForeshoreError.make('UNSUPPORTED', 'storage adapters are not in this version', { hint: "use 'indexeddb' or 'memory'" });
-  }
-  const store = options.storage === 'indexeddb' ? await IndexedDbStore.open(options.database) : undefined;
+  const store = await stored(options);
   let crash: ForeshoreError | undefined;
   const notify = (text: string): void => {
     const event = JSON.parse(text) as EngineEvent;
@@ -103,6 +101,13 @@ export async function inPlace(options: EngineOptions, own: WasmSource, listen: (
       }
     },
   };
+}
+
+async function stored({ storage, database }: EngineOptions): Promise<IndexedDbStore | AdapterStore | undefined> {
+  if (storage === 'memory') return undefined;
+  if (storage === 'indexeddb') return IndexedDbStore.open(database);
+  if (typeof storage?.list === 'function') return AdapterStore.open(storage);
+  throw invalid(`${JSON.stringify(storage)} is no storage: 'indexeddb', 'memory' or an adapter`);
 }
 
 interface Opened { value: Json }

@@ -1,12 +1,13 @@
 // Patches on nodes: the mirror's copy follows the engine by exactly what it is told.
+import { between, carry, type Marks, paint } from './marks.js';
+import type { At, MarkEdit, Patch, Scalar, TextEdit } from './types.js';
 import { decode, type Json, type Node, snapshot } from './values.js';
-import type { At, Patch, TextEdit, MarkEdit } from './types.js';
 
 /** A patch as the engine sends it: values are tagged. */
 export type WirePatch =
   | { action: 'put'; at: At; value: Json } | { action: 'delete'; at: At; count: number }
   | { action: 'insert'; at: At; values: Json[] } | { action: 'increment'; at: At; by: number }
-  | { action: 'text'; at: At; edits: TextEdit[]; marks: MarkEdit[] } | { action: 'conflict'; at: At };
+  | { action: 'text'; at: At; edits: TextEdit[]; marks: WireMark[] } | { action: 'conflict'; at: At };
 
 /** The value is not the one that the patches start from: the mirror and the engine disagree, which is a defect. */
 export class Misfit extends Error {}
@@ -39,14 +40,44 @@ export function apply(root: Node, patches: readonly WirePatch[]): { root: Node; 
         told.push(patch);
         break;
       case 'text':
-        root = on(root, patch.at, node => (node.kind === 'text' ? { kind: 'text', value: splice(node.value, patch.edits) } : misfit()));
-        told.push(patch);
+        root = on(root, patch.at, node => {
+          if (node.kind !== 'text') return misfit();
+          const marks = patch.marks.map(decoded).reduce<Marks>(paint, carry(node.marks ?? [], patch.edits));
+          return { kind: 'text', value: splice(node.value, patch.edits), marks };
+        });
+        told.push({ ...patch, marks: patch.marks.map(decoded) });
         break;
       default:
         told.push(patch);
     }
   }
   return { root, patches: told };
+}
+
+/** A mark as the engine sends it. */
+export interface WireMark { from: number; to: number; name: string; value: Json }
+
+/** All marks of a text. */
+export interface Marked { at: At; marks: WireMark[] }
+
+export function decoded(mark: WireMark): MarkEdit {
+  return { ...mark, value: snapshot(decode(mark.value)) as Scalar };
+}
+
+/** Makes the marks of some texts what the engine says they are; what that changes. */
+export function remark(root: Node, marked: readonly Marked[]): { root: Node; patches: Patch[] } {
+  const patches: Patch[] = [];
+  for (const { at, marks } of marked) {
+    root = on(root, at, node => {
+      if (node.kind !== 'text') return misfit();
+      const wanted = marks.map(decoded).reduce<Marks>(paint, []);
+      const edits = between(node.marks ?? [], wanted);
+      if (edits.length === 0) return node;
+      patches.push({ action: 'text', at, edits: [], marks: edits });
+      return { kind: 'text', value: node.value, marks: wanted };
+    });
+  }
+  return { root, patches };
 }
 
 /** The text after edits whose positions are all in the text before. */

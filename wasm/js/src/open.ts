@@ -1,5 +1,5 @@
 // Opening a space: which one, and the way to it.
-import type { Engine, EngineEvent } from './engine.js';
+import type { Engine, EngineEvent, EngineOptions } from './engine.js';
 import { abortable, ForeshoreError, invalid } from './errors.js';
 import { inPlace } from './local-engine.js';
 import type { Platform } from './platform.js';
@@ -27,7 +27,7 @@ export function create(platform: Platform, options: OpenOptions = {}): Promise<S
 async function begin(platform: Platform, options: OpenOptions, create: boolean): Promise<PageSpace> {
   options.signal?.throwIfAborted?.();
   const storage = options.storage ?? (typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb');
-  if (typeof storage !== 'string') throw ForeshoreError.make('UNSUPPORTED', 'storage adapters are not in this version', { hint: "use 'indexeddb' or 'memory'" });
+  if (typeof storage !== 'string' && options.engine !== 'inline') throw ForeshoreError.make('INVALID', 'a storage adapter works in this very context', { hint: "pass engine: 'inline' with it" });
   let space: PageSpace | undefined;
   const early: EngineEvent[] = [];
   const engine = await start(platform, options, storage, event => (space ? space.hear(event) : early.push(event)));
@@ -50,7 +50,7 @@ async function begin(platform: Platform, options: OpenOptions, create: boolean):
 }
 
 /** An engine where it is asked for: in a worker unless told otherwise, and shared with other tabs. */
-async function start(platform: Platform, options: OpenOptions, storage: 'indexeddb' | 'memory', listen: (event: EngineEvent) => void): Promise<Engine> {
+async function start(platform: Platform, options: OpenOptions, storage: EngineOptions['storage'], listen: (event: EngineEvent) => void): Promise<Engine> {
   const settings = { storage, database: DATABASE, wasm: options.wasm };
   const own = platform.worker && typeof Worker !== 'undefined' ? platform.worker : undefined;
   const make = ('worker' in options ? options.worker : undefined) ?? own;
@@ -59,7 +59,7 @@ async function start(platform: Platform, options: OpenOptions, storage: 'indexed
   if (options.engine === 'worker' && !worker) throw ForeshoreError.make('UNSUPPORTED', 'there are no workers here', { hint: "pass engine: 'inline'" });
   if (worker && platform.handsOver && settings.wasm === undefined) settings.wasm = (await platform.wasm()) as Uint8Array;
   const here = (hear: (event: EngineEvent) => void) => (worker ? inWorker(settings, worker, hear) : inPlace(settings, platform.wasm, hear));
-  if (storage === 'memory' || !Tabs.possible) return here(listen);
+  if (storage !== 'indexeddb' || !Tabs.possible) return here(listen);
   if (options.tabs === 'isolated') await alone();
   return Tabs.join(DATABASE, here, listen);
 }

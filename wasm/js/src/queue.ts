@@ -2,7 +2,7 @@
 import { abortable, ForeshoreError, invalid } from './errors.js';
 import { strongPath } from './locks.js';
 import type { Sessions, Watcher } from './sessions.js';
-import { fromBase64, toBase64 } from './tree.js';
+import { fromBase64, toBase64 } from './values.js';
 import type { Path, Queue, QueueItem, Wait } from './types.js';
 
 interface WireItem { item: number; body: string; attempt: number; token: number }

@@ -1,8 +1,8 @@
 // Spaces on a page.
 import { ASYNC_DISPOSE, DISPOSE } from './dispose.js';
-import { Mirror, PageDoc, type Home } from './doc.js';
+import { type Home, Mirror, PageDoc, Together } from './doc.js';
 import { Emitter } from './emitter.js';
-import type { Engine, EngineEvent } from './engine.js';
+import type { Engine, EngineEvent, EngineOptions } from './engine.js';
 import { abortable, ForeshoreError, fromEngine, invalid } from './errors.js';
 import { Kept, type Live, PageCollection, PageTopic } from './live.js';
 import { PageElections, PageLocks } from './locks.js';
@@ -12,7 +12,7 @@ import { PagePresence, PageSoft } from './soft.js';
 import { hasMoved } from './tabs.js';
 import { PageTree } from './tree.js';
 import type { Author, Collection, Commit, Doc, DocInfo, Elections, Locks, Member, Path, Presence, Queue, Snapshot, Soft, Space, SpaceEvents, Status, StorageInfo, Storable, Template, Topic, Tree, Unsubscribe, Wait } from './types.js';
-import { decode, type Json, snapshot } from './values.js';
+import { decode, fromBase64, type Json, snapshot, toBase64 } from './values.js';
 
 interface WireStatus { pending: number; root: string | null; quorum: Status['quorum']; links: { id: string; address: string; rtt: number | null; inStep: boolean; member: boolean }[]; offline: boolean }
 interface WireMember { id: string; me: boolean; roles: { role: Member['role']; prefix: Path; expires: number | null }[] }
@@ -22,6 +22,9 @@ function checked(path: Path): Path {
   if (typeof path !== 'string' || !path.startsWith('/')) throw invalid(`${JSON.stringify(path)} is not a path: it begins with a slash`);
   return path;
 }
+
+/** How much of a copy goes to the engine at once, in bytes. */
+const PIECE = 1 << 20;
 
 /** An open space. */
 export class PageSpace implements Space, Home, Harbour {
@@ -38,8 +41,9 @@ export class PageSpace implements Space, Home, Harbour {
   #dials: boolean;
   #stops: (() => void)[] = [];
   #member: Member;
+  together: Together | null = null;
 
-  constructor(readonly engine: Engine, readonly id: string, readonly storageKind: 'indexeddb' | 'memory', dials: boolean) {
+  constructor(readonly engine: Engine, readonly id: string, readonly kept: EngineOptions['storage'], dials: boolean) {
     this.#dials = dials;
     this.#member = { id: engine.me.device, role: 'writer', prefix: '/' };
   }
@@ -284,8 +288,24 @@ export class PageSpace implements Space, Home, Harbour {
     return kept;
   }
 
-  batch(_body: () => void): Commit {
-    throw unsupported('batches');
+  batch(body: () => void): Commit {
+    this.#open();
+    if (this.together) {
+      // Within another one it is part of that.
+      body();
+      return { saved: this.together.saved };
+    }
+    const together = (this.together = new Together());
+    try {
+      const result: unknown = body();
+      if (typeof (result as { then?: unknown } | undefined)?.then === 'function') throw ForeshoreError.make('INVALID', 'the body of a batch is synchronous', { hint: 'await first, then batch' });
+    } catch (error) {
+      together.takeBack();
+      throw error;
+    } finally {
+      this.together = null;
+    }
+    return together.post();
   }
 
   async soft<T extends Storable<T>>(path: Path, options: Wait & { prefix?: string } = {}): Promise<Soft<T>> {
@@ -325,8 +345,8 @@ export class PageSpace implements Space, Home, Harbour {
     return String(await this.#call({ do: 'invite', role: options.role, prefix: options.prefix ?? null, expires: options.expires?.getTime() ?? null }));
   }
 
-  revoke(_member: string): Promise<void> {
-    return Promise.reject(unsupported('revocations'));
+  async revoke(member: string): Promise<void> {
+    await this.#call({ do: 'revoke', member });
   }
 
   goOffline(): Disposable {
@@ -336,10 +356,15 @@ export class PageSpace implements Space, Home, Harbour {
   }
 
   async storage(): Promise<StorageInfo> {
+    if (typeof this.kept !== 'string') {
+      let usage = 0;
+      for await (const [, bytes] of this.kept.list('')) usage += bytes;
+      return { kind: 'adapter', durability: 'strict', persisted: true, usage, quota: Infinity };
+    }
     const manager = typeof navigator === 'undefined' ? undefined : navigator.storage;
     const [estimate, persisted] = await Promise.all([(manager?.estimate?.() ?? {}) as StorageEstimate | Promise<StorageEstimate>, manager?.persisted?.() ?? false]);
-    const durability = this.storageKind === 'memory' ? 'none' : 'strict';
-    return { kind: this.storageKind, durability, persisted, usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 };
+    const durability = this.kept === 'memory' ? 'none' : 'strict';
+    return { kind: this.kept, durability, persisted, usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 };
   }
 
   async requestPersistence(): Promise<boolean> {
@@ -377,12 +402,41 @@ export class PageSpace implements Space, Home, Harbour {
     return this.close();
   }
 
-  export(): ReadableStream<Uint8Array> {
-    throw unsupported('exports');
+  export(options?: Wait): ReadableStream<Uint8Array> {
+    this.#open();
+    const live = this.number();
+    const end = () => void this.engine.call({ do: 'closeLive', live }).catch(() => {});
+    return new ReadableStream<Uint8Array>({
+      // A page of the copy is made when it is asked for.
+      pull: async controller => {
+        try {
+          const piece = (await this.#call({ do: 'export', live }, options)) as string | null;
+          if (piece === null) controller.close();
+          else controller.enqueue(fromBase64(piece));
+        } catch (error) {
+          end();
+          throw error;
+        }
+      },
+      cancel: end,
+    }, { highWaterMark: 0 });
   }
 
-  import(): Promise<void> {
-    return Promise.reject(unsupported('imports'));
+  async import(source: ReadableStream<Uint8Array>, options?: Wait): Promise<void> {
+    const live = this.number();
+    const reader = source.getReader();
+    try {
+      for (;;) {
+        const { done, value } = await abortable(reader.read(), options?.signal);
+        if (done) break;
+        for (let from = 0; from < value.length; from += PIECE) await this.#call({ do: 'import', live, bytes: toBase64(value.subarray(from, from + PIECE)) }, options);
+      }
+      await this.#call({ do: 'import', live, bytes: null }, options);
+    } catch (error) {
+      void this.engine.call({ do: 'closeLive', live }).catch(() => {});
+      void reader.cancel(error).catch(() => {});
+      throw error;
+    }
   }
 
   // ── strong state ──
@@ -395,8 +449,4 @@ export class PageSpace implements Space, Home, Harbour {
   queue(path: Path): Queue {
     return new PageQueue(this.#sessions, path);
   }
-}
-
-function unsupported(what: string): ForeshoreError {
-  return ForeshoreError.make('UNSUPPORTED', `${what} are not in this version of the package`, { hint: 'a native peer has them' });
 }

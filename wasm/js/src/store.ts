@@ -5,16 +5,16 @@
 // epoch row is not what the write names: a frozen former host cannot write over its successor.
 import { ForeshoreError } from './errors.js';
 
-const TABLES = ['meta', 'facts', 'index', 'chunks', 'endorsements', 'roots'];
-const EPOCH = new TextEncoder().encode('epoch');
+export const TABLES = ['meta', 'facts', 'index', 'chunks', 'endorsements', 'roots'];
+export const EPOCH = new TextEncoder().encode('epoch');
 const VERSION = 1;
 
 type Bytes = Uint8Array<ArrayBuffer>;
-type Write = ['put', string, Bytes, Bytes] | ['delete', string, Bytes] | ['clear', string, Bytes, Bytes];
-type Read = ['get', string, Bytes] | ['scan', string, Bytes, Bytes | null, number];
+export type Write = ['put', string, Bytes, Bytes] | ['delete', string, Bytes] | ['clear', string, Bytes, Bytes];
+export type Read = ['get', string, Bytes] | ['scan', string, Bytes, Bytes | null, number];
 
 /** What the engine understands of a failure. */
-class StoreError extends Error {
+export class StoreError extends Error {
   constructor(readonly kind: 'full' | 'epoch' | 'corrupt' | 'io', message: string) {
     super(message);
   }
@@ -146,11 +146,11 @@ function named(error: DOMException | null): StoreError {
   return new StoreError('io', message);
 }
 
-function equal(a: Uint8Array | undefined, b: Uint8Array): boolean {
+export function equal(a: Uint8Array | undefined, b: Uint8Array): boolean {
   return a !== undefined && a.length === b.length && compare(a, b) === 0;
 }
 
-function compare(a: Uint8Array, b: Uint8Array): number {
+export function compare(a: Uint8Array, b: Uint8Array): number {
   for (let i = 0; i < Math.min(a.length, b.length); i++) {
     const by = (a[i] as number) - (b[i] as number);
     if (by !== 0) return by;

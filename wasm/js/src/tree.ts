@@ -3,7 +3,7 @@ import { abortable, ForeshoreError, invalid } from './errors.js';
 import { strongPath } from './locks.js';
 import type { Sessions, Watcher } from './sessions.js';
 import type { Path, Stat, Tree, TreeOp, Wait } from './types.js';
-import type { Json } from './values.js';
+import { fromBase64, type Json, toBase64 } from './values.js';
 
 type NodeEvent = { readonly type: 'created' | 'changed' | 'deleted' | 'children' | 'resync'; readonly path: Path; readonly zxid: number };
 type Consistency = { consistency?: 'sequential' | 'linearizable' };
@@ -11,20 +11,6 @@ type Outcome = { path?: Path; stat: Stat } | null;
 
 /** Events that wait for a reader; beyond it they are one `resync`. */
 const MAX_WAITING = 1024;
-
-/** Bytes in one piece of base64: a multiple of three, and no more arguments than a call takes. */
-const CHUNK = 3 * 8192;
-
-export function toBase64(data: Uint8Array): string {
-  if (!(data instanceof Uint8Array)) throw invalid('data is a Uint8Array');
-  let text = '';
-  for (let at = 0; at < data.length; at += CHUNK) text += btoa(String.fromCharCode(...data.subarray(at, at + CHUNK)));
-  return text;
-}
-
-export function fromBase64(text: unknown): Uint8Array {
-  return Uint8Array.from(atob(String(text)), c => c.charCodeAt(0));
-}
 
 function wire(op: TreeOp): Json {
   if ('create' in op) {

@@ -1,16 +1,20 @@
 // Values as the mirror holds them: immutable nodes that know their kind, each with the plain snapshot that pages see.
 import { invalid, ForeshoreError } from './errors.js';
-import type { Fenced, Scalar, SharedCounter, SharedText } from './types.js';
+import type { Fenced, MarkEdit, Scalar, SharedCounter, SharedText } from './types.js';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** A place's value. `shown` is its snapshot, made when first asked for and shared for as long as the node lives. */
 export type Node =
   | { readonly kind: 'scalar'; readonly value: Scalar }
-  | { readonly kind: 'text'; readonly value: string }
+  | { readonly kind: 'text'; readonly value: string; readonly marks?: readonly MarkEdit[] }
   | { readonly kind: 'counter'; readonly value: number }
+  | { readonly kind: 'fenced'; readonly value: Register }
   | { readonly kind: 'map'; readonly entries: ReadonlyMap<string, Node>; shown?: unknown }
   | { readonly kind: 'list'; readonly items: readonly Node[]; shown?: unknown };
+
+/** What a fenced register holds. */
+export interface Register { readonly token: number; readonly inner: Node }
 
 /** Deepest nesting that is stored. */
 const MAX_DEPTH = 100;
@@ -50,6 +54,7 @@ export function snapshot(node: Node): unknown {
     return node.shown;
   }
   if (node.kind === 'list') return (node.shown ??= Object.freeze(node.items.map(item => snapshot(item))));
+  if (node.kind === 'fenced') return snapshot(node.value.inner);
   return node.value;
 }
 
@@ -73,10 +78,14 @@ function decodeTagged(tag: string, inner: Json): Node {
   switch (tag) {
     case '$text': return { kind: 'text', value: String(inner) };
     case '$counter': return { kind: 'counter', value: Number(inner) };
+    case '$fenced': {
+      const { token, value } = inner as { readonly token: number; readonly value: Json };
+      return { kind: 'fenced', value: { token, inner: decode(value) } };
+    }
     case '$uint': return { kind: 'scalar', value: Number(inner) };
     case '$float': return { kind: 'scalar', value: inner === 'inf' ? Infinity : inner === '-inf' ? -Infinity : NaN };
     case '$time': return { kind: 'scalar', value: new Date(Number(inner)) };
-    case '$bytes': return { kind: 'scalar', value: Uint8Array.from(atob(String(inner)), c => c.charCodeAt(0)) };
+    case '$bytes': return { kind: 'scalar', value: fromBase64(inner) };
     default: return { kind: 'map', entries: new Map([[tag.startsWith('$$') ? tag.slice(1) : tag, decode(inner)]]) };
   }
 }
@@ -86,6 +95,7 @@ export function encode(node: Node): Json {
   switch (node.kind) {
     case 'text': return { $text: node.value };
     case 'counter': return { $counter: node.value };
+    case 'fenced': return { $fenced: { token: node.value.token, value: encode(node.value.inner) } };
     case 'list': return node.items.map(encode);
     case 'map': {
       const json: { [key: string]: Json } = {};
@@ -97,15 +107,25 @@ export function encode(node: Node): Json {
   }
 }
 
-function encodeScalar(value: Scalar): Json {
-  if (value instanceof Uint8Array) {
-    let binary = '';
-    for (let at = 0; at < value.length; at += 8192) binary += String.fromCharCode(...value.subarray(at, at + 8192));
-    return { $bytes: btoa(binary) };
-  }
+export function encodeScalar(value: Scalar): Json {
+  if (value instanceof Uint8Array) return { $bytes: toBase64(value) };
   if (value instanceof Date) return { $time: value.getTime() };
   if (typeof value === 'number' && !Number.isFinite(value)) return { $float: Number.isNaN(value) ? 'NaN' : value > 0 ? 'inf' : '-inf' };
   return value as Json;
+}
+
+/** Bytes in one piece of base64: a multiple of three, and no more arguments than a call takes. */
+const CHUNK = 3 * 8192;
+
+export function toBase64(data: Uint8Array): string {
+  if (!(data instanceof Uint8Array)) throw invalid('data is a Uint8Array');
+  let text = '';
+  for (let at = 0; at < data.length; at += CHUNK) text += btoa(String.fromCharCode(...data.subarray(at, at + CHUNK)));
+  return text;
+}
+
+export function fromBase64(text: unknown): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(String(text)), c => c.charCodeAt(0));
 }
 
 /** A node from what a program wrote. `known` finds the node behind a draft that is stored a second time. */
@@ -144,8 +164,16 @@ function wanted(value: Wanted): Node {
   switch (value.kind) {
     case 'text': return { kind: 'text', value: checkString(value.initial as string) };
     case 'counter': return { kind: 'counter', value: value.initial as number };
-    default: throw ForeshoreError.make('UNSUPPORTED', 'fenced registers come with locks', { hint: 'not in this version' });
+    // No lock has been held yet: every token is greater.
+    default: return { kind: 'fenced', value: { token: 0, inner: toScalar(value.initial) } };
   }
+}
+
+/** What a fenced register holds: one value that is replaced as a whole. */
+export function toScalar(value: unknown): Node {
+  const node = toNode(value);
+  if (node.kind !== 'scalar') throw invalid('a fenced register holds a single value: null, a boolean, a number, a string, a Uint8Array or a Date');
+  return node;
 }
 
 /** Half of a surrogate pair is no text; it would come back as another character. */

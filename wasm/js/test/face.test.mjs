@@ -152,7 +152,7 @@ test('a signal gives up, a closed space says so, and strong state says what it l
   await refused('NO_QUORUM', () => space.locks.request('/x', () => 1));
   await refused('NO_QUORUM', () => space.elections.lead('/x', () => 1));
   await refused('NO_QUORUM', () => space.tree.get('/x'));
-  await refused('UNSUPPORTED', () => space.revoke('x'));
+  await refused('INVALID', () => space.revoke('x'));
   await space.close();
   assert.equal(space.closed.aborted, true);
   await refused('CLOSED', () => space.list('/'));

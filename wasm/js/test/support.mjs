@@ -205,6 +205,57 @@ export async function page(context, url) {
   return page;
 }
 
+/**
+ * A browser as people have it, spoken to without Playwright, which has every page believe that it is looked at: of its tabs one
+ * is in front, and the others are hidden and slowed down.
+ */
+export async function tabbed(t) {
+  const process = spawn(CHROMIUM, ['--headless', ...FLAGS, `--user-data-dir=${await temporary(t)}`, '--remote-debugging-port=0', 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const gone = new Promise(resolve => process.once('exit', resolve));
+  t.after(async () => { process.kill('SIGKILL'); await gone; });
+  let said = '';
+  const address = await new Promise((resolve, reject) => {
+    process.once('exit', () => reject(new Error(`the browser ended: ${said}`)));
+    process.stderr.on('data', data => {
+      said += data;
+      const found = /DevTools listening on (ws:\S+)/.exec(said);
+      if (found) resolve(found[1]);
+    });
+  });
+  const socket = new WebSocket(address);
+  await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = () => reject(new Error('the browser does not answer')); });
+  t.after(() => socket.close());
+  const waiting = new Map();
+  socket.onmessage = ({ data }) => {
+    const { id, result, error } = JSON.parse(data);
+    const [resolve, reject] = waiting.get(id) ?? [];
+    waiting.delete(id);
+    if (error) reject?.(new Error(error.message));
+    else resolve?.(result);
+  };
+  let calls = 0;
+  const send = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
+    waiting.set(++calls, [resolve, reject]);
+    socket.send(JSON.stringify({ id: calls, method, params, sessionId }));
+  });
+  return {
+    /** A tab in front of those before. */
+    async open(url) {
+      const { targetId } = await send('Target.createTarget', { url });
+      const { sessionId } = await send('Target.attachToTarget', { targetId, flatten: true });
+      return {
+        async evaluate(run, argument) {
+          const expression = `(${run})(${JSON.stringify(argument)})`;
+          const { result, exceptionDetails } = await send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true }, sessionId);
+          if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+          return result.value;
+        },
+        show: () => send('Target.activateTarget', { targetId }),
+      };
+    },
+  };
+}
+
 export async function load(page, url) {
   await page.goto(url);
   await page.evaluate(async () => { globalThis.foreshore = await import('/dist/index.js'); });

@@ -53,7 +53,7 @@ test('when the host tab dies another takes over, and nothing that was flushed is
   const context = await browse(t, await temporary(t));
   const tabs = [await page(context, url), await page(context, url)];
   for (const tab of tabs) await tab.evaluate(OPEN);
-  const kills = process.env.FORESHORE_LONG === '1' ? 20 : 4;
+  const kills = 20;
   const took = [];
   let written = 0;
   for (let kill = 0; kill < kills; kill++) {

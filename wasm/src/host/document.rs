@@ -29,6 +29,8 @@ enum Told {
     Look,
     /// Answered once everything before it is done.
     Fence(oneshot::Sender<()>),
+    /// Answered once everything before it is done; nothing behind it is done before it is released.
+    Hold(oneshot::Sender<()>, oneshot::Receiver<()>),
 }
 
 /// A document that a page has open. Dropping it ends its task.
@@ -51,6 +53,18 @@ impl Served {
         let (reached, receiver) = oneshot::channel();
         let _ = self.told.unbounded_send(Told::Fence(reached));
         receiver.await.map_err(|_| closed())
+    }
+
+    /// Holds the document once everything that the page sent before has been taken in, until what comes back is dropped.
+    pub(super) fn hold(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((reached, receiver), (release, released)) = (oneshot::channel(), oneshot::channel());
+        let _ = self.told.unbounded_send(Told::Hold(reached, released));
+        (receiver, release)
+    }
+
+    /// Something may be due.
+    pub(super) fn look(&self) {
+        let _ = self.told.unbounded_send(Told::Look);
     }
 
     pub(super) fn ack(&self, event: u64) {
@@ -212,6 +226,10 @@ impl ServedRef {
     pub(super) fn session(&self) -> std::cell::Ref<'_, Session> {
         self.0.session.borrow()
     }
+
+    pub(super) fn session_mut(&self) -> std::cell::RefMut<'_, Session> {
+        self.0.session.borrow_mut()
+    }
 }
 
 impl std::ops::Deref for ServedRef {
@@ -241,11 +259,16 @@ async fn serve(
         let mut told = told;
         // Edits that came meanwhile are made before the page is told anything: it would drop that in any case.
         while let Some(next) = told {
-            let edited = matches!(next, Told::Edit(..));
+            let edited = matches!(next, Told::Edit(..) | Told::Hold(..));
             match next {
                 Told::Ack(event) => session.borrow_mut().ack(event),
                 Told::Edit(edit, answer) => make(&inner, doc, &session, edit, answer).await,
                 Told::Fence(reached) => drop(reached.send(())),
+                Told::Hold(reached, released) => {
+                    let _ = reached.send(());
+                    // Released by a word or by nobody being there to say one.
+                    let _ = released.await;
+                }
                 Told::Look => {}
             }
             told = if edited { queue.try_recv().ok() } else { None };
@@ -294,7 +317,7 @@ async fn make(
                 if matches!(&stored, Err(error) if !matches!(error, CommandError::Closed)) {
                     session.borrow_mut().roll_back();
                     if let Some(served) = inner.documents.borrow().get(&doc) {
-                        let _ = served.told.unbounded_send(Told::Look);
+                        served.look();
                     }
                 }
                 let heads = stored.map(|heads| json!({ "heads": patches::heads(&heads) }));

@@ -78,6 +78,7 @@ impl Inner {
             }
             Request::CloseLive { live } => {
                 self.lives.borrow_mut().remove(&live);
+                self.copies.borrow_mut().remove(&live);
                 self.unwant(live).await?;
                 Ok(Json::Null)
             }

@@ -74,14 +74,6 @@ impl HotDocument {
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
         self.ready()?;
-        self.edit_applied(options, f)
-    }
-
-    fn edit_applied<R>(
-        &mut self,
-        options: &EditOptions,
-        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
-    ) -> Result<(R, Option<LocalChange>), HotError> {
         let plan = self.plan()?;
         self.run(&plan, options, f)
     }
@@ -109,10 +101,16 @@ impl HotDocument {
         options: &EditOptions,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Option<LocalChange>), HotError> {
+        let plan = self.plan_at(heads)?;
+        self.run(&plan, options, f)
+    }
+
+    /// The plan of an edit as seen at `heads`.
+    fn plan_at(&mut self, heads: &[ChangeHash]) -> Result<Plan, HotError> {
         // What was seen before needs nothing of what came since, and applying that costs more the longer the history is.
         self.bring(heads)?;
         if self.applied_view_heads(heads)?.is_none() {
-            return self.edit_applied(options, f);
+            return self.plan();
         }
         let n = self.free_actor(Some(heads))?;
         let own_last = self.own_chains()?.get(&n).copied();
@@ -133,19 +131,24 @@ impl HotDocument {
         let (below, above) = (max_op(doc, &heads), max_op(doc, &doc.get_heads()));
         let fork = above + 1 > below + MAX_GAP;
         let top = if fork { below } else { above };
-        let plan = Plan { n, actor: self.author().actor(n), heads: Some(heads), present: None, top, fork };
-        self.run(&plan, options, f)
+        Ok(Plan { n, actor: self.author().actor(n), heads: Some(heads), present: None, top, fork })
     }
 
-    /// The first half of an edit at the present heads: what the closure did, not yet a change. The document answers
+    /// The first half of an edit at `heads` (`None`: the present ones): what the closure did, not yet a change. The document answers
     /// nothing until [`HotDocument::keep`] or [`HotDocument::discard`] has settled it, so settle it under the same lock.
     #[cfg(feature = "net")]
     pub(crate) fn draft<R>(
         &mut self,
+        heads: Option<&[ChangeHash]>,
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
     ) -> Result<(R, Draft), HotError> {
-        self.ready()?;
-        let plan = self.plan()?;
+        let plan = match heads {
+            Some(heads) => self.plan_at(heads)?,
+            None => {
+                self.ready()?;
+                self.plan()?
+            }
+        };
         let (result, tx) = self.attempt(&plan, f)?;
         Ok((result, Draft { tx, plan }))
     }

@@ -10,7 +10,7 @@ use super::apply::panic_text;
 use super::{HotDocument, HotError};
 use crate::document::edit::{EditError, Mark, Span, from_mark, object_kind, parse_pointer};
 use crate::document::fenced::{self, Fenced};
-use crate::document::patch::Step;
+use crate::document::patch::{At, Step, marked};
 use crate::document::value::{self, Kind, MAX_DEPTH, Value};
 use crate::error::IdError;
 use crate::id::{Actor, ChangeHash};
@@ -297,6 +297,13 @@ impl<'d> View<'d> {
             None => doc.marks(&self.obj),
         });
         marks.unwrap_or_default().iter().map(from_mark).collect()
+    }
+
+    /// Every text in this object that has marks, with the way to it. Walks the object, and each text once.
+    pub fn marked_texts(&self) -> Vec<(At, Vec<Mark>)> {
+        let mut out = Vec::new();
+        self.doc.ask(|doc| marked(doc, (&self.obj, self.kind), self.heads, &[], &mut out));
+        out
     }
 
     /// A text as runs of equal marks.

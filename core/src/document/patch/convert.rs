@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use automerge::{Automerge, ChangeHash, ObjId, ObjType, PatchAction, Prop, ReadDoc, ValueRef};
+use automerge::{Automerge, ChangeHash, ObjId, ObjType, PatchAction, Prop, ReadDoc};
 
 use super::compose::{Composer, units};
 use super::{At, MarkEdit, Patch, Step, TextEdit, marks};
 use crate::document::edit::{Mark, diff_text, from_mark};
+use crate::document::fenced;
 use crate::document::value::{self, MAX_DEPTH, Value};
 
 /// Texts known to carry no mark in one state of a document.
@@ -76,6 +77,9 @@ impl Convert<'_> {
         }
         let below = |last: Step| at.iter().cloned().chain([last]).collect::<At>();
         match action {
+            PatchAction::PutMap { key, conflict: true, .. } if self.register(&obj, &key).is_some() => {
+                self.show_register(&obj, &key, below(Step::Key(key.clone())));
+            }
             PatchAction::PutMap { key, value, conflict } => self.put(below(Step::Key(key)), &value, conflict),
             PatchAction::PutSeq { index, value, conflict } => self.put(below(Step::Index(index)), &value, conflict),
             PatchAction::Insert { index, values } => {
@@ -97,6 +101,9 @@ impl Convert<'_> {
             PatchAction::Increment { prop, value } => {
                 self.out.push(Patch::Increment { at: below(step(&prop)), by: value });
             }
+            PatchAction::Conflict { prop: Prop::Map(key) } => {
+                self.show_register(&obj, &key, below(Step::Key(key.clone())));
+            }
             PatchAction::Conflict { prop } => self.out.push(Patch::Conflict { at: below(step(&prop)) }),
             // Only texts are spliced and marked.
             PatchAction::SpliceText { .. } | PatchAction::Mark { .. } => {}
@@ -110,6 +117,17 @@ impl Convert<'_> {
         self.out.push(Patch::Put { at: at.clone(), value: read });
         self.out.extend(more);
         self.out.extend(conflict.then_some(Patch::Conflict { at }));
+    }
+
+    /// What a key with several values shows, if they are fenced registers.
+    fn register(&self, obj: &ObjId, key: &str) -> Option<Value> {
+        fenced::shown(self.doc, obj, key, Some(self.after))
+    }
+
+    /// A key has several values: which of them is shown is not Automerge's choice if they are fenced registers.
+    fn show_register(&mut self, obj: &ObjId, key: &str, at: At) {
+        self.out.extend(self.register(obj, key).map(|value| Patch::Put { at: at.clone(), value }));
+        self.out.push(Patch::Conflict { at });
     }
 
     /// The whole value in the state after.
@@ -126,34 +144,12 @@ impl Convert<'_> {
     /// Marks of texts inside a value that is given whole.
     fn marks_within(&self, value: &automerge::Value<'static>, id: &ObjId, at: &[Step], out: &mut Vec<Patch>) {
         let automerge::Value::Object(kind) = value else { return };
-        if at.len() > MAX_DEPTH {
-            return;
-        }
-        let below = |last: Step| at.iter().cloned().chain([last]).collect::<At>();
-        match kind {
-            ObjType::Text => {
-                let marks = marks::between(&[], &self.marks(id, self.after), &[]);
-                if !marks.is_empty() {
-                    out.push(Patch::Text { at: at.to_vec(), edits: Vec::new(), marks });
-                }
-            }
-            ObjType::List => {
-                for item in
-                    self.doc.list_range_at(id, .., self.after).filter(|item| matches!(item.value, ValueRef::Object(_)))
-                {
-                    let value = item.value.clone().into_value();
-                    self.marks_within(&value, &item.id(), &below(Step::Index(item.index)), out);
-                }
-            }
-            ObjType::Map | ObjType::Table => {
-                for item in
-                    self.doc.map_range_at(id, .., self.after).filter(|item| matches!(item.value, ValueRef::Object(_)))
-                {
-                    let value = item.value.clone().into_value();
-                    self.marks_within(&value, &item.id(), &below(Step::Key(item.key.to_string())), out);
-                }
-            }
-        }
+        let mut texts = Vec::new();
+        marks::marked(self.doc, (id, *kind), Some(self.after), at, &mut texts);
+        out.extend(texts.into_iter().map(|(at, marks)| {
+            let marks = marks::between(&[], &marks, &[]);
+            Patch::Text { at, edits: Vec::new(), marks }
+        }));
     }
 
     fn take_text(&mut self, obj: &ObjId, at: At, action: PatchAction) {

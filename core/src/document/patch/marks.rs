@@ -5,9 +5,56 @@
 
 use std::collections::BTreeSet;
 
-use super::{MarkEdit, TextEdit};
-use crate::document::edit::Mark;
-use crate::document::value::Value;
+use automerge::{ChangeHash, ObjId, ObjType, ReadDoc, ValueRef};
+
+use super::{At, MarkEdit, Step, TextEdit};
+use crate::document::edit::{Mark, from_mark};
+use crate::document::value::{MAX_DEPTH, Value};
+
+/// Every text with marks in an object that lies at `at`, as it stands or stood; texts in the order of their places.
+pub(in crate::document) fn marked<D: ReadDoc>(
+    doc: &D,
+    (obj, kind): (&ObjId, ObjType),
+    heads: Option<&[ChangeHash]>,
+    at: &[Step],
+    out: &mut Vec<(At, Vec<Mark>)>,
+) {
+    if at.len() > MAX_DEPTH {
+        return;
+    }
+    let mut child = |value: &ValueRef<'_>, id: &dyn Fn() -> ObjId, last: Step| {
+        if let automerge::Value::Object(kind) = value.clone().into_value() {
+            let at: At = at.iter().cloned().chain([last]).collect();
+            marked(doc, (&id(), kind), heads, &at, out);
+        }
+    };
+    match kind {
+        ObjType::Text => {
+            let marks = match heads {
+                Some(heads) => doc.marks_at(obj, heads),
+                None => doc.marks(obj),
+            };
+            let marks: Vec<Mark> = marks.unwrap_or_default().iter().map(from_mark).collect();
+            if !marks.is_empty() {
+                out.push((at.to_vec(), marks));
+            }
+        }
+        ObjType::List => {
+            let items = match heads {
+                Some(heads) => doc.list_range_at(obj, .., heads),
+                None => doc.list_range(obj, ..),
+            };
+            items.for_each(|item| child(&item.value, &|| item.id(), Step::Index(item.index)));
+        }
+        ObjType::Map | ObjType::Table => {
+            let items = match heads {
+                Some(heads) => doc.map_range_at(obj, .., heads),
+                None => doc.map_range(obj, ..),
+            };
+            items.for_each(|item| child(&item.value, &|| item.id(), Step::Key(item.key.to_string())));
+        }
+    }
+}
 
 /// Mark edits that make `before`, carried through `edits`, equal to `after`.
 pub(in crate::document) fn between(before: &[Mark], after: &[Mark], edits: &[TextEdit]) -> Vec<MarkEdit> {

@@ -16,6 +16,7 @@ enum Act {
     ListPut { at: usize, value: u8 },
     Put { key: u8, value: u8 },
     Delete { key: u8 },
+    Fence { key: u8, token: u64 },
     Nested { key: u8, at: usize, insert: String },
     Count { by: i64 },
     Exchange,
@@ -32,7 +33,8 @@ fn acts() -> impl Strategy<Value = Vec<(bool, Act)>> {
         1 => at.clone().prop_map(|at| Act::ListDelete { at }),
         1 => (at.clone(), any::<u8>()).prop_map(|(at, value)| Act::ListPut { at, value }),
         2 => (0u8..4, any::<u8>()).prop_map(|(key, value)| Act::Put { key, value }),
-        1 => (0u8..4).prop_map(|key| Act::Delete { key }),
+        1 => (0u8..6).prop_map(|key| Act::Delete { key }),
+        2 => (2u8..6, 1u64..9).prop_map(|(key, token)| Act::Fence { key, token }),
         2 => (0u8..4, at, "[x-z]{1,2}").prop_map(|(key, at, insert)| Act::Nested { key, at, insert }),
         1 => (-3i64..4).prop_map(|by| Act::Count { by }),
         2 => Just(Act::Exchange),
@@ -81,6 +83,10 @@ fn act(d: &mut MapDraft<'_>, act: &Act) -> Result<(), EditError> {
         }
         Act::Put { key, value } => d.map("meta")?.put(&key.to_string(), thing(*value)),
         Act::Delete { key } => d.map("meta")?.delete(&key.to_string()).map(drop),
+        Act::Fence { key, token } => match d.map("meta")?.put_fenced(&key.to_string(), "held", *token) {
+            Err(EditError::Fenced { .. } | EditError::WrongKind { .. }) => Ok(()),
+            done => done,
+        },
         Act::Nested { key, at, insert } => {
             let mut meta = d.map("meta")?;
             let key = key.to_string();
