@@ -14,7 +14,7 @@
 //! themselves ask for.
 //!
 //! Bounds: [`MAX_BODY_BYTES`] a body, [`MAX_REQUESTS`](super::MAX_REQUESTS) answered at once, [`MAX_STREAMS`] streams at once,
-//! [`TIMEOUT`] for a request to arrive and be answered, streams and waits for locks excepted; and what `live` bounds.
+//! half a minute for a request to arrive and be answered, streams and waits for locks excepted; and what `live` bounds.
 
 mod ask;
 mod documents;
@@ -57,8 +57,9 @@ use crate::service::Service;
 /// Largest body in bytes. What is being read of all bodies at once is so many times [`MAX_REQUESTS`](super::MAX_REQUESTS).
 pub const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// Streams at once: live reads, and what is held.
-pub const MAX_STREAMS: usize = 256;
+/// Streams at once: live reads, and what is held. Half of the connections that there are by default, so that health and metrics
+/// are still to be had.
+pub const MAX_STREAMS: usize = 128;
 
 /// Most items of one answer.
 const MAX_LIST: usize = 1000;

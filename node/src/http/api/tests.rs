@@ -365,6 +365,10 @@ async fn several_kinds_are_read_at_once_and_kept_live_on_one_stream() {
     // Over the parameter as well, from further back.
     let mut again = bench.stream("GET", &format!("{path}&last_event_id={}", last.id), "", "").await;
     assert_eq!(again.expect("signal").await.id, next.id);
+    // A stream that is given a time has that much, also where nothing is asked for.
+    let mut short = bench.stream("GET", "/v1/live?for_ms=200", "", "").await;
+    assert_eq!(short.expect("state").await.data["results"], serde_json::json!([]));
+    assert!(short.next().await.is_none(), "it ends without a problem");
     // What is not known, or is of other wishes, begins anew.
     for (path, id) in [(path.as_str(), "nobody-7"), ("/v1/live?document=/a", &last.id), (&path, "x")] {
         let mut anew = bench.stream("GET", path, &format!("Last-Event-ID: {id}\r\n"), "").await;

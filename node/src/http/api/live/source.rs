@@ -8,12 +8,13 @@ use axum::http::StatusCode;
 use foreshore::coord::watch::{EventKind, Watch};
 use foreshore::id::{Path, Prefix};
 use foreshore::peer::{Bookmark, SoftNews, Space, SpaceChange, peer_text};
-use futures::stream::{BoxStream, SelectAll, select_all};
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll, select_all};
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::super::event::Told;
 use super::super::problem::Problem;
@@ -26,6 +27,9 @@ use crate::request::{Document, Listed, NodeLine, Page, QueueLine, Request, SoftL
 
 /// Most bytes of one event: a feed keeps one whatever its size.
 const MAX_EVENT_BYTES: usize = 4 << 20;
+
+/// How long the voters have to answer where other kinds of state wait beside them.
+const MAJORITY: Duration = Duration::from_secs(3);
 
 /// Between two looks at what no majority answers for.
 const RETRY: Duration = Duration::from_secs(1);
@@ -96,7 +100,17 @@ pub(super) async fn state(api: &Api, wishes: &Wishes, bookmark: Option<&str>) ->
 }
 
 async fn look(api: &Api, wishes: &Wishes, wish: &Wish) -> Found {
-    let (value, problem) = match value(api, wishes.space().to_owned(), wish).await {
+    let value = value(api, wishes.space().to_owned(), wish);
+    let read = async {
+        match wish.kind.is_strong() {
+            false => value.await,
+            true => tokio::time::timeout(MAJORITY, value).await.unwrap_or_else(|_| {
+                let detail = format_args!("no majority of the voters has answered within {MAJORITY:?}");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_quorum", detail))
+            }),
+        }
+    };
+    let (value, problem) = match read.await {
         Ok(value) => (value, None),
         Err(problem) => (Json::Null, Some(problem)),
     };
@@ -184,6 +198,10 @@ impl Sources {
                 .boxed(),
             );
         }
+        if streams.is_empty() {
+            // Nothing is asked for, and nothing comes of it.
+            streams.push(futures::stream::pending().boxed());
+        }
         Ok(Self { news: select_all(streams), _strong: strong })
     }
 
@@ -206,33 +224,42 @@ impl Sources {
             return Ok(());
         }
         drop(state);
-        let mut dirty = BTreeSet::new();
+        // Each is looked at by itself: what no majority answers for holds up nothing else.
+        let (mut dirty, mut busy) = (BTreeSet::new(), BTreeSet::new());
+        let mut looking = FuturesUnordered::new();
+        let mut retry = tokio::time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // What changes while it is looked at waits, and is looked at once more, however often it did.
+            let free: Vec<usize> = dirty.difference(&busy).copied().collect();
+            for number in free {
+                dirty.remove(&number);
+                busy.insert(number);
+                looking.push(async move { (number, look(api, wishes, &wishes.all[number]).await) });
+            }
             tokio::select! {
                 news = self.news.next() => match news {
                     None => return Err(stopping()),
                     Some(news) => sort(news, wishes, &mut dirty, pen),
                 },
-                () = tokio::time::sleep(RETRY), if !troubled.is_empty() => dirty.append(&mut troubled),
+                Some((number, found)) = looking.next() => {
+                    busy.remove(&number);
+                    if found.problem.is_some() {
+                        troubled.insert(number);
+                    }
+                    let (digest, change) = (digest(&found), Told::new("change", &found));
+                    if change.data.len() > MAX_EVENT_BYTES {
+                        return Err(too_much(MAX_EVENT_BYTES));
+                    }
+                    if std::mem::replace(&mut told[number], digest) != digest && !pen.tell(change) {
+                        return Ok(());
+                    }
+                }
+                _ = retry.tick(), if !troubled.is_empty() => dirty.append(&mut troubled),
                 () = api.service.until_stopping() => return Err(stopping()),
             }
-            // One look for all that waits: a burst costs one.
             while let Some(Some(news)) = self.news.next().now_or_never() {
                 sort(news, wishes, &mut dirty, pen);
-            }
-            while let Some(number) = dirty.pop_first() {
-                let found = look(api, wishes, &wishes.all[number]).await;
-                match found.problem.is_some() {
-                    true => troubled.insert(number),
-                    false => troubled.remove(&number),
-                };
-                let (digest, change) = (digest(&found), Told::new("change", &found));
-                if change.data.len() > MAX_EVENT_BYTES {
-                    return Err(too_much(MAX_EVENT_BYTES));
-                }
-                if std::mem::replace(&mut told[number], digest) != digest && !pen.tell(change) {
-                    return Ok(());
-                }
             }
         }
     }
