@@ -25,20 +25,12 @@ schemathesis.openapi.format(
 STREAMS = ("/v1/live", "/v1/locks/{path}", "/v1/elections/{path}", "/v1/ephemeral/{path}")
 
 
-KINDS = ("document", "documents", "soft", "topic", "node", "children", "leader", "queue")
-
-
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # Formats of the items of lists are not always heeded.
-    if case.meta is not None and case.meta.generation.mode.is_positive and case.operation.path in ("/v1/live", "/v1/read"):
-        for kind in KINDS:
-            if isinstance((case.query or {}).get(kind), list):
-                case.query[kind] = [item if str(item).startswith("/") else "/a" for item in case.query[kind]]
-    # A stream has no end of its own; one that the case gives a malformed end keeps that.
-    if case.operation.path in STREAMS and (case.operation.path == "/v1/live" or case.method.upper() == "POST"):
-        query = dict(case.query or {})
+    query, path = dict(case.query or {}), case.operation.path
+    if path in STREAMS and (path == "/v1/live" or case.method.upper() == "POST"):
+        # A stream has no end of its own; one that the case gives a malformed end keeps that.
         given = str(query.get("for_ms", "0"))
         if given.isdecimal() and int(given) <= 86_400_000:
             query["for_ms"] = 50
-            case.query = query
+    case.query = query

@@ -18,6 +18,15 @@ use crate::service::Precondition;
 /// Where a session's bookmark travels, both ways.
 pub(super) const BOOKMARK: HeaderName = HeaderName::from_static("foreshore-bookmark");
 
+/// Paths of every kind have one bound here, that of documents.
+pub(super) fn within(path: &str) -> Result<(), Problem> {
+    const MAX: usize = foreshore::id::Path::MAX_LEN;
+    match path.len() {
+        0..=MAX => Ok(()),
+        bytes => Err(Problem::invalid(format_args!("a path has at most {MAX} bytes, this one has {bytes}"))),
+    }
+}
+
 /// What the wildcard of a route stands for, with its slash in front.
 pub(super) struct At(pub(super) String);
 
@@ -27,6 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let path = path.map_err(Problem::invalid)?.0;
+        within(&path)?;
         // Whoever puts a path behind an address that ends in a slash has two of them, and means one.
         Ok(Self(if path.starts_with('/') { path } else { format!("/{path}") }))
     }

@@ -250,7 +250,7 @@ fn documents() -> Paths {
         .with(&["200"], &["Foreshore-Bookmark"]);
     let list = Op::new("listDocuments", "documents", "List documents, in pages")
         .shared(&["prefix", "limit"])
-        .query("after", "Where to go on: what `next` said.", json!({ "type": "string", "format": "foreshore-path" }))
+        .query("after", "Where to go on: what `next` said.", schemas::path())
         .ok("A page.", "Listing");
     let history = Op::new("readHistory", "documents", "The changes of a document, newest first")
         .shared(&["path", "limit"])
@@ -404,8 +404,7 @@ fn strong() -> Paths {
 fn several() -> Paths {
     let with_kinds = |op: Op| {
         KINDS.iter().fold(op, |op, (name, about)| {
-            let format = if *name == "document" { "foreshore-path" } else { "foreshore-prefix" };
-            let item = json!({ "type": "string", "format": format });
+            let item = if *name == "document" { schemas::path() } else { schemas::prefix() };
             op.query(
                 name,
                 &format!("Repeatable: {about}."),

@@ -618,6 +618,11 @@ async fn what_is_malformed_is_refused_by_name() {
     ] {
         bench.ask(method, path, headers, body).await.refuses(status, code);
     }
+    let long = "x".repeat(600);
+    for path in ["documents", "soft", "tree", "locks", "elections", "queues"].map(|kind| format!("/v1/{kind}/{long}")) {
+        bench.get(&path).await.refuses(400, "invalid");
+    }
+    bench.get(&format!("/v1/read?node=/{long}")).await.refuses(400, "invalid");
     let large = format!("{{\"text\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES));
     bench.put("/v1/documents/a", &large).await.refuses(413, "too_large");
     bench.put("/v1/soft/a", &format!("\"{}\"", "x".repeat(9000))).await.refuses(413, "too_large");

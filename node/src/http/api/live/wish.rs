@@ -1,6 +1,7 @@
 //! What is asked for: kinds and paths, as parameters that may be repeated.
 
 use super::super::Api;
+use super::super::ask::within;
 use super::super::event::life;
 use super::super::pass::{Pass, Want};
 use super::super::problem::Problem;
@@ -130,6 +131,7 @@ impl Wishes {
 }
 
 fn check(kind: Kind, path: &str) -> Result<(), Problem> {
+    within(path)?;
     let refused = |why: &dyn std::fmt::Display| Problem::invalid(format_args!("{}: {path:?}: {why}", kind.name()));
     match kind {
         Kind::Document => Path::parse(path).map(drop).map_err(|why| refused(&why)),

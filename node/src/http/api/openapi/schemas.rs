@@ -44,6 +44,27 @@ fn sent(fields: &[(&str, Value)]) -> Value {
     schema
 }
 
+/// Text that is a path, behind what it begins with. What a pattern does not say: no segment is `.` or `..`, the text is in
+/// Unicode's form NFC, and it has at most 512 bytes.
+fn path_like(begins: &str, format: &str) -> Value {
+    let segment = "[^/\\u0000-\\u001f\\u007f-\\u009f]+";
+    json!({ "type": "string", "format": format, "maxLength": 512, "pattern": format!("^{begins}{segment}(/{segment})*$") })
+}
+
+/// A path.
+pub(super) fn path() -> Value {
+    path_like("/", "foreshore-path")
+}
+
+/// A path, or `/` for everything.
+pub(super) fn prefix() -> Value {
+    let mut schema = path_like("/", "foreshore-prefix");
+    let pattern =
+        schema["pattern"].as_str().unwrap_or_default().trim_start_matches('^').trim_end_matches('$').to_owned();
+    schema["pattern"] = format!("^(/|{pattern})$").into();
+    schema
+}
+
 pub(super) fn parameters() -> Value {
     let query = |name: &str, about: &str, schema: Value| json!({ "name": name, "in": "query", "description": about, "schema": schema });
     let header = |name: &str, about: &str, schema: Value| json!({ "name": name, "in": "header", "description": about, "schema": schema });
@@ -52,9 +73,9 @@ pub(super) fn parameters() -> Value {
     json!({
         "space": query("space", "A space's name or id; else the token's, or `default`, or the only one.", text()),
         "path": { "name": "path", "in": "path", "required": true, "description": about,
-                  "schema": { "type": "string", "format": "foreshore-path-tail" } },
+                  "schema": path_like("/?", "foreshore-path-tail") },
         "prefix": query("prefix", "Everything under this path; `/` where it is not said.",
-                        json!({ "type": "string", "format": "foreshore-prefix" })),
+                        prefix()),
         "limit": query("limit", "How many; 100 where it is not said.",
                        json!({ "type": "integer", "minimum": 1, "maximum": super::super::MAX_LIST })),
         "bookmark": header("Foreshore-Bookmark", "What was seen: waited for before anything else.",
