@@ -147,6 +147,12 @@ pub enum Command {
     Peers,
     /// Print figures of the peer
     Status,
+    /// Tokens that open /v1 of the HTTP port to programs elsewhere: a path, to read or to write, until a time
+    Token {
+        /// What to do
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Write a portable copy of a space: its facts and every document with its history
     Export {
         /// The file; `-` or nothing: standard output
@@ -206,6 +212,13 @@ pub struct RunArgs {
     /// Address of a port for metrics alone
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<String>,
+    /// Serve JSON at /v1 of the HTTP port: to this machine (local, which a bare flag says) and to whoever has a token, or only
+    /// to the latter (token)
+    #[arg(long, value_name = "WHOM", num_args = 0..=1, default_missing_value = "local", require_equals = true)]
+    pub http_api: Option<String>,
+    /// An origin whose pages may use /v1, each with a token, or *; repeatable
+    #[arg(long, value_name = "ORIGIN")]
+    pub http_cors: Vec<String>,
     /// Address at which clients of ZooKeeper are served, such as 127.0.0.1:2181, or off
     #[arg(long, value_name = "ADDRESS")]
     pub zookeeper: Option<String>,
@@ -601,6 +614,40 @@ pub struct DoctorArgs {
     pub limit: usize,
 }
 
+/// What to do with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    Create(TokenArgs),
+    /// List tokens: what each opens, and until when; not the tokens themselves
+    List,
+    /// Take a token back
+    Revoke {
+        /// Its id, as `foreshore token list` shows it
+        id: String,
+    },
+}
+
+/// Options of `token create`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// What it opens: this path and everything under it
+    #[arg(long, value_name = "PREFIX", default_value = "/")]
+    pub path: String,
+    /// It reads (which it does in any case)
+    #[arg(long)]
+    pub read: bool,
+    /// It reads and writes
+    #[arg(long)]
+    pub write: bool,
+    /// How long it is good: 500ms, 30s, 5m, 2h, 7d or never
+    #[arg(long, value_name = "DURATION", value_parser = expiry, default_value = "never")]
+    pub expires: Expiry,
+    /// What it is for, to know it by in the list
+    #[arg(long, default_value = "")]
+    pub name: String,
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -646,6 +693,8 @@ impl Cli {
                 .flag("address_connections", run.address_connections.clone())
                 .flags("trusted_addresses", &run.trusted_addresses)
                 .flag("link_rate", run.link_rate.clone())
+                .flag("http_api", run.http_api.clone())
+                .flags("http_cors", &run.http_cors)
                 .flag("zookeeper", run.zookeeper.clone())
                 .flag("zookeeper_space", run.zookeeper_space.clone())
                 .flag("storage", run.storage.clone())

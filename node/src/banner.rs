@@ -12,6 +12,8 @@ pub struct FirstWords {
     pub loopback: bool,
     /// Whether the demo is built in.
     pub demo: bool,
+    /// Whether the HTTP port serves `/v1`.
+    pub api: bool,
     /// What had to be arranged otherwise than usual, as whole sentences.
     pub notes: Vec<String>,
 }
@@ -34,6 +36,9 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
             true => line("open", &format!("http://{http}/"), "the demo; /status, /metrics and /healthz beside it"),
             false => line("open", &format!("http://{http}/status"), "health, metrics and status"),
         }
+    }
+    if let (Some(http), true) = (&status.http, words.api) {
+        line("open", &format!("http://{http}/v1"), "JSON over HTTP; /docs and /openapi.json say how");
     }
     if let Some(zookeeper) = &status.zookeeper {
         line("open", zookeeper, "for clients of ZooKeeper");

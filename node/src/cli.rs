@@ -14,6 +14,7 @@ mod services;
 mod soft;
 mod spaces;
 mod standing;
+mod tokens;
 mod topic;
 mod transfer;
 mod tree;
@@ -99,6 +100,7 @@ async fn ask(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Evicted { command } => standing::evicted(context, command).await,
         Command::Peers => spaces::peers(context).await,
         Command::Status => spaces::status(context).await,
+        Command::Token { command } => tokens::token(context, command).await,
         Command::Export { file } => transfer::export(context, file).await,
         Command::Import { file } => transfer::import(context, file).await,
         // Carried out by who called this.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use self::layer::{Layers, Raw, Source};
-pub use self::value::{HttpListen, ListenAddress, LogFormat, StorageKind, parse_duration};
+pub use self::value::{HttpApi, HttpListen, ListenAddress, LogFormat, StorageKind, parse_duration};
 
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("metrics", "", "address of a port for metrics alone, which the HTTP port then does not have"),
     list("http_hosts", "", "host names that the HTTP port answers to, besides IP addresses and localhost"),
+    key(
+        "http_api",
+        "off",
+        "whether the HTTP port serves JSON at /v1: off, local (this machine without a token, others with one) or token",
+    ),
+    list(
+        "http_cors",
+        "",
+        "origins whose pages may use /v1, each with a token, such as https://app.example.org; `*`: all",
+    ),
     key("zookeeper", "off", "address at which clients of ZooKeeper are served; `off`"),
     key(
         "zookeeper_space",
@@ -178,6 +188,8 @@ pub struct Config {
     pub http_hosts: Setting<Vec<String>>,
     pub http_token_file: Setting<Option<PathBuf>>,
     pub metrics: Setting<Option<SocketAddr>>,
+    pub http_api: Setting<HttpApi>,
+    pub http_cors: Setting<Vec<String>>,
     pub zookeeper: Setting<HttpListen>,
     pub zookeeper_space: Setting<String>,
     pub log: Setting<String>,
@@ -215,6 +227,8 @@ impl Config {
             http_hosts: layers.many("http_hosts", |text| value::host(text).map(|host| vec![host]))?,
             http_token_file: layers.one("http_token_file", value::file)?,
             metrics: layers.one("metrics", value::address)?,
+            http_api: layers.one("http_api", value::http_api)?,
+            http_cors: layers.many("http_cors", |text| value::origin(text).map(|origin| vec![origin]))?,
             zookeeper: layers.one("zookeeper", value::http)?,
             zookeeper_space: layers.one("zookeeper_space", value::any_name)?,
             log: layers.one("log", value::filter)?,

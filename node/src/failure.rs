@@ -1,6 +1,7 @@
 //! What a command ends with when it does not succeed: a code for programs, a sentence for people, an exit status for
 //! shells. The same three cross the control socket, so that a command fails alike with and without a running peer.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -82,17 +83,26 @@ pub struct Failure {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// A finer word than its kind, for programs that have to tell: `no_quorum`, `not_yet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'static, str>>,
 }
 
 impl Failure {
     /// A failure of a kind.
     pub fn new(code: Code, message: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string(), hint: None }
+        Self { code, message: message.to_string(), hint: None, reason: None }
     }
 
     /// Malformed input: which part, and what is wrong with it.
     pub fn invalid(what: &str, why: impl fmt::Display) -> Self {
         Self::new(Code::Invalid, format_args!("{what}: {why}"))
+    }
+
+    /// Adds a finer word than its kind.
+    pub fn reason(mut self, reason: &'static str) -> Self {
+        self.reason = Some(Cow::Borrowed(reason));
+        self
     }
 
     /// Adds what to do about it.

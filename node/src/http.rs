@@ -8,12 +8,15 @@
 //! takes a token (`http_token_file`), and without one configured it is not to be had. Health, readiness, the page and where
 //! its space is are for whoever reaches the port. Metrics may have a port of their own, under the same rules.
 //!
-//! Nothing here changes anything, but for `well_known`, which lets pages of this machine in. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back.
+//! Nothing here changes anything, but for `well_known`, which lets pages of this machine in, and the [door](api), where it is
+//! open. At most [`MAX_REQUESTS`] are answered at once, the rest are told to come back; `serve` bounds connections.
 //!
 //! `/` is the demo, where the binary was built with it, and otherwise a page that says how to get it (`site`).
 
+pub mod api;
 mod guard;
 mod metrics;
+mod serve;
 mod site;
 mod token;
 mod well_known;
@@ -33,6 +36,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use self::guard::is_local;
+pub use self::serve::Limits;
 pub use self::site::{STAGE, has_demo};
 pub use self::token::Token;
 pub use self::well_known::{Door, Doors, GRANT_LIFE};
@@ -54,6 +58,8 @@ pub trait Figures: Clone + Send + Sync + 'static {
 /// Who may ask for what.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
+    /// How many may ask at once.
+    pub limits: Limits,
     /// Host names that the port answers to, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
     /// What opens everything from anywhere; `None`: nothing but this machine does.
@@ -70,16 +76,25 @@ struct Port<F> {
     room: Arc<Semaphore>,
 }
 
-/// Serves until `stop` resolves. `stage`: what the demo's own program has at [`STAGE`], behind the same checks.
+/// What a port has besides its own.
+#[derive(Debug, Default)]
+pub struct More {
+    /// What the demo's own program has at [`STAGE`], behind the port's checks.
+    pub stage: Option<Router>,
+    /// The [door](api), behind its own.
+    pub api: Option<Router>,
+}
+
+/// Serves until `stop` resolves.
 pub async fn serve(
     listener: TcpListener,
     figures: impl Figures + Doors,
     access: Access,
-    stage: Option<Router>,
+    more: More,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let service = router(figures, access, stage).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await
+    let limits = access.limits.clone();
+    serve::serve(listener, router(figures, access, more), limits, stop).await
 }
 
 /// Serves `/metrics` alone until `stop` resolves.
@@ -89,9 +104,10 @@ pub async fn serve_metrics(
     access: Access,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    let limits = access.limits.clone();
     let port = Port::new(figures, access);
     let router = guarded(port.clone(), metrics_route(&port).with_state(port));
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
+    serve::serve(listener, router, limits, stop).await
 }
 
 impl<F: Figures> Port<F> {
@@ -135,7 +151,7 @@ fn stranger(has_token: bool) -> Response {
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()
 }
 
-fn router<F: Figures + Doors>(figures: F, access: Access, stage: Option<Router>) -> Router {
+fn router<F: Figures + Doors>(figures: F, access: Access, more: More) -> Router {
     let metrics_elsewhere = access.metrics_elsewhere;
     let port = Port::new(figures, access);
     let private = middleware::from_fn_with_state(port.clone(), trusted::<F>);
@@ -149,8 +165,12 @@ fn router<F: Figures + Doors>(figures: F, access: Access, stage: Option<Router>)
         .route("/.well-known/foreshore", get(well_known::tell::<F>).post(well_known::admit::<F>))
         .merge(site::router())
         .with_state(port.clone())
-        .merge(stage.unwrap_or_else(|| Router::new().route(STAGE, get(site::no_stage))));
-    guarded(port, router)
+        .merge(more.stage.unwrap_or_else(|| Router::new().route(STAGE, get(site::no_stage))));
+    let router = guarded(port, router);
+    match more.api {
+        Some(api) => router.merge(api),
+        None => router,
+    }
 }
 
 /// Lets a request in, or says why not.

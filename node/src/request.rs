@@ -114,6 +114,12 @@ pub enum Request {
     Voters { space: String },
     /// → [`Strong`], when the change is there.
     ChangeVoters { space: String, change: VoterChange },
+    /// → [`TokenLine`] with the secret.
+    TokenCreate { space: String, name: String, prefix: String, write: bool, expires_seconds: Option<u64> },
+    /// → a list of [`TokenLine`].
+    Tokens,
+    /// → [`TokenLine`].
+    TokenRevoke { token: String },
     /// → a list of [`SpaceLine`].
     Spaces,
     /// → [`SpaceLine`].
@@ -377,6 +383,25 @@ pub struct SpaceLine {
     pub id: String,
     pub documents: u64,
     pub root: bool,
+}
+
+/// A token of the HTTP door: what it opens, and, once, the token itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct TokenLine {
+    /// What it is listed and revoked by; no secret.
+    pub id: String,
+    pub name: String,
+    pub space: String,
+    pub prefix: String,
+    /// `false`: it reads only.
+    pub write: bool,
+    /// Milliseconds since 1970; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// The token. It is shown when it is made, and kept nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// An invitation. The link is a secret.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::banner::{FirstWords, banner};
-use crate::config::{Config, HttpListen, Source};
+use crate::config::{Config, HttpApi, HttpListen, Source};
 use crate::control::Server;
 use crate::doors::zookeeper;
 use crate::failure::{Code, Failure};
@@ -85,13 +85,19 @@ impl Running {
         })?;
         doors.push(tokio::spawn(control.serve(local.service().clone(), until(stopped.clone()))));
         let hosts = config.http_hosts.value.clone();
-        let access = http::Access { hosts, token, metrics_elsewhere: metrics.is_some() };
+        let limits = http::Limits {
+            connections: usize::try_from(config.max_connections.value).unwrap_or(usize::MAX),
+            per_address: usize::try_from(config.address_connections.value).unwrap_or(usize::MAX),
+            trusted: config.trusted_addresses.value.clone(),
+        };
+        let access = http::Access { limits, hosts, token, metrics_elsewhere: metrics.is_some() };
         if let Some((listener, address)) = http {
             local.service().set_http(address);
             if !address.ip().is_loopback() && token.is_none() {
                 words.notes.push("other machines get no metrics and status: `http_token_file` is not set".into());
             }
-            let serve = http::serve(listener, local.service().clone(), access.clone(), None, until(stopped.clone()));
+            let more = http::More { api: http_door(config, local.service(), token, &mut words)?, stage: None };
+            let serve = http::serve(listener, local.service().clone(), access.clone(), more, until(stopped.clone()));
             doors.push(tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!(%error, "HTTP port");
@@ -177,6 +183,26 @@ async fn bind_zookeeper(config: &Config) -> Result<Option<(TcpListener, SocketAd
         let message = format!("{}: `zookeeper` is {wanted}: {error}", config.zookeeper.source);
         Failure::new(Code::Failed, message).hint("choose another address, or `off`")
     })
+}
+
+/// The routes of the HTTP door, if it is open.
+fn http_door(
+    config: &Config,
+    service: &Service,
+    token: Option<http::Token>,
+    words: &mut FirstWords,
+) -> Result<Option<axum::Router>, Failure> {
+    let admission = match config.http_api.value {
+        HttpApi::Off => return Ok(None),
+        HttpApi::Local => http::api::Admission::Local,
+        HttpApi::Token => http::api::Admission::Token,
+    };
+    // Tokens that cannot be read are better found out now than by whoever sends one.
+    service.tokens()?;
+    words.api = true;
+    let (hosts, origins) = (config.http_hosts.value.clone(), config.http_cors.value.clone());
+    let settings = http::api::Settings { admission, hosts, token, origins };
+    Ok(Some(http::api::router(service.clone(), settings)))
 }
 
 /// Binds the HTTP port. A default port that is taken is replaced by any free one, a configured one is an error.

@@ -3,6 +3,7 @@
 
 mod coord;
 mod documents;
+mod edits;
 mod local;
 mod pages;
 mod services;
@@ -10,6 +11,7 @@ mod soft;
 mod spaces;
 mod standing;
 mod status;
+mod tokens;
 mod topic;
 mod transfer;
 
@@ -20,14 +22,16 @@ use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
 use foreshore::io::StorageFailure;
-use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, Space, TopicError};
+use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, SoftError, Space, TopicError};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
 use self::coord::LockWish;
+pub(crate) use self::edits::{Edit, Precondition};
 pub use self::local::{Local, LocalError, Opening, open_failure};
 use self::services::Offers;
+pub(crate) use self::tokens::TokenGrant;
 use crate::control::{Handler, Items, Pages};
 use crate::failure::{Code, Failure};
 use crate::http::Figures;
@@ -51,6 +55,8 @@ struct Shared {
     sessions: coord::Sessions,
     /// Whether the peer is about to stop: what commands hold is not given back in passing.
     stopping: watch::Sender<bool>,
+    /// Tokens of the HTTP door.
+    tokens: tokens::Kept,
     /// What keeps writes from succeeding, as the peer last said.
     trouble: watch::Sender<Option<String>>,
 }
@@ -59,6 +65,7 @@ impl Service {
     /// A service over a running peer that keeps its data in `data`. Needs a runtime.
     #[allow(clippy::disallowed_methods, reason = "a process measures its own age")]
     pub fn new(peer: Peer, data: PathBuf) -> Self {
+        let tokens = tokens::Kept::new(&data);
         let shared = Shared {
             peer,
             data,
@@ -68,6 +75,7 @@ impl Service {
             offers: Offers::default(),
             sessions: coord::Sessions::default(),
             stopping: watch::Sender::default(),
+            tokens,
             trouble: watch::Sender::default(),
         };
         let service = Self { shared: Arc::new(shared) };
@@ -252,6 +260,11 @@ impl Handler for Service {
             }
             Request::Voters { space } => answer(self.voters(&space).await?),
             Request::ChangeVoters { space, change } => answer(self.change_voters(&space, change).await?),
+            Request::TokenCreate { space, name, prefix, write, expires_seconds } => {
+                answer(self.token_create(&space, name, &prefix, write, expires_seconds).await?)
+            }
+            Request::Tokens => answer(self.tokens()?),
+            Request::TokenRevoke { token } => answer(self.token_revoke(&token)?),
             Request::Spaces => answer(self.spaces().await?),
             Request::CreateSpace { name } => answer(self.create_space(name).await?),
             Request::RootKey { space } => answer(self.root_key(&space).await?),
@@ -294,17 +307,27 @@ async fn give(items: &Items, item: impl Serialize) -> Result<(), Failure> {
 }
 
 /// A refused command, sorted into the codes that shells see.
-fn refused(error: CommandError) -> Failure {
+pub(crate) fn refused(error: CommandError) -> Failure {
     let code = match &error {
         CommandError::UnknownSpace(_) | CommandError::NotFound(_) => Code::NotFound,
         CommandError::SpaceExists(_) | CommandError::Invalid { .. } => Code::Invalid,
-        CommandError::Bookmark(_) | CommandError::Soft(_) => Code::Invalid,
+        CommandError::Bookmark(_) => Code::Invalid,
         CommandError::Coord(failure) => return coord::refused_coord(failure),
         CommandError::NotYet { missing } => return not_yet(missing, &error),
+        CommandError::Topic(TopicError::PayloadTooLarge { .. })
+        | CommandError::Soft(SoftError::ValueTooLarge { .. }) => {
+            return Failure::new(Code::Invalid, error).reason("too_large");
+        }
+        CommandError::Topic(TopicError::RateExceeded { .. }) => {
+            return Failure::new(Code::Failed, error).reason("too_fast");
+        }
+        CommandError::Soft(_) => {
+            let hint = "delete entries of this peer that nobody needs";
+            return Failure::new(Code::Invalid, error).hint(hint).reason("full");
+        }
         CommandError::Denied { .. }
         | CommandError::Revoked { .. }
         | CommandError::Topic(TopicError::NoGrant { .. }) => Code::Denied,
-        CommandError::Topic(TopicError::PayloadTooLarge { .. }) => Code::Invalid,
         CommandError::Quarantined(_) => Code::Damaged,
         CommandError::Storage(StorageFailure::Corrupt { .. }) => Code::Damaged,
         CommandError::Storage(_) => Code::Store,
@@ -320,21 +343,33 @@ fn not_yet(missing: &Missing, error: &CommandError) -> Failure {
         true => "it travels on when peers can be reached: `foreshore peers` shows which are",
         false => "waiting does not bring it here: ask another peer, or go on without the bookmark",
     };
-    Failure::new(Code::Timeout, error).hint(hint)
+    Failure::new(Code::Timeout, error).hint(hint).reason("not_yet")
 }
 
 fn refused_document(error: DocumentError) -> Failure {
     match error {
         DocumentError::Command(error) => refused(error),
         DocumentError::Hot(HotError::Edit(error)) => refused_edit(error),
+        DocumentError::Hot(HotError::UnknownHeads { hash }) => {
+            Failure::new(Code::NotFound, format_args!("the change {hash} is not in this document here"))
+        }
         DocumentError::Hot(error @ HotError::Quarantined { .. }) => Failure::new(Code::Damaged, error),
         error => Failure::new(Code::Failed, error),
     }
 }
 
 fn refused_edit(error: EditError) -> Failure {
+    // An edit that gave itself up says why.
+    let error = match error {
+        EditError::Aborted(why) => match why.downcast::<Failure>() {
+            Ok(failure) => return *failure,
+            Err(why) => EditError::Aborted(why),
+        },
+        error => error,
+    };
     let code = match &error {
         EditError::NotFound { .. } => Code::NotFound,
+        EditError::TooLarge { .. } => return Failure::new(Code::Invalid, error).reason("too_large"),
         EditError::Full | EditError::Refused { .. } | EditError::Aborted(_) => Code::Failed,
         _ => Code::Invalid,
     };

@@ -5,6 +5,7 @@ pub mod cable;
 pub mod cluster;
 pub mod crash;
 pub mod fuzz;
+pub mod http;
 pub mod netns;
 pub mod stage;
 pub mod traces;

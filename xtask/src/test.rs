@@ -150,7 +150,12 @@ fn simulator(options: &Options) -> anyhow::Result<()> {
 /// Unit, property, process and crash tests. Process tests start the programs that are built here first.
 fn tests(options: &Options) -> anyhow::Result<()> {
     let namespaces = namespaces();
-    let clients = [("kazoo through ZooKeeper's door", kazoo()), ("beside Debian's ZooKeeper", zookeeper())];
+    let clients = [
+        ("kazoo through ZooKeeper's door", kazoo()),
+        ("beside Debian's ZooKeeper", zookeeper()),
+        ("the HTTP door by Schemathesis", schemathesis()),
+        ("the lines of docs/http.md", curl()),
+    ];
     cargo::run(cargo("build --bins --quiet"))?;
     let nextest = cargo::has("nextest");
     let mut command = match (nextest, options.long) {
@@ -181,23 +186,45 @@ fn is_root() -> bool {
     user.is_ok_and(|user| String::from_utf8_lossy(&user.stdout).trim() == "0")
 }
 
-/// Whether there is a Python with kazoo, ZooKeeper's client of PyPI; makes one beside what is built where that is possible.
+/// Whether there is a Python with kazoo, ZooKeeper's client of PyPI.
 fn kazoo() -> Result<(), String> {
-    let home = cargo::target_dir().join("kazoo");
-    let python = home.join("bin/python");
-    let has_kazoo = || Command::new(&python).args(["-c", "import kazoo"]).output().is_ok_and(|it| it.status.success());
-    if has_kazoo() {
+    from_pypi("kazoo", "kazoo==2.11.0", &["bin/python", "-c", "import kazoo"])
+}
+
+/// Whether there is Schemathesis, which tries the HTTP door by its description.
+fn schemathesis() -> Result<(), String> {
+    from_pypi("schemathesis", "schemathesis==4.32.5", &["bin/st", "--version"])
+}
+
+/// Whether a package of PyPI is there and `check` runs; makes a Python with it beside what is built where that is possible.
+fn from_pypi(name: &str, package: &str, check: &[&str]) -> Result<(), String> {
+    let home = cargo::target_dir().join(name);
+    let works = || Command::new(home.join(check[0])).args(&check[1..]).output().is_ok_and(|it| it.status.success());
+    if works() {
         return Ok(());
     }
-    println!("installing kazoo from PyPI into {}", home.display());
+    println!("installing {name} from PyPI into {}", home.display());
     let _ = Command::new("python3").args(["-m", "venv"]).arg(&home).status();
-    let _ = Command::new(&python).args(["-m", "pip", "install", "--quiet", "kazoo==2.11.0"]).status();
-    if has_kazoo() {
+    let _ = Command::new(home.join("bin/python")).args(["-m", "pip", "install", "--quiet", package]).status();
+    if works() {
         return Ok(());
     }
     // The tests take a Python that is there for one that works.
     let _ = std::fs::remove_dir_all(&home);
-    Err("kazoo could not be installed from PyPI (that takes python3 with venv, and the network)".into())
+    Err(format!("{name} could not be installed from PyPI (that takes python3 with venv, and the network)"))
+}
+
+/// Whether there is a curl that speaks HTTP/2; installs one where that is possible.
+fn curl() -> Result<(), String> {
+    let works = || {
+        let told = Command::new("curl").arg("--version").output();
+        told.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains("HTTP2"))
+    };
+    if !works() && is_root() {
+        println!("installing curl for the lines of docs/http.md");
+        let _ = Command::new("apt-get").args(["install", "--yes", "--quiet", "curl"]).status();
+    }
+    if works() { Ok(()) } else { Err("there is no curl that speaks HTTP/2, and installing one takes root".into()) }
 }
 
 /// Whether Debian's ZooKeeper is there, the server and its command line; installs it where that is possible.

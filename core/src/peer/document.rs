@@ -45,6 +45,14 @@ pub enum DocumentError {
     /// [`Document::ready`].
     #[error("{MAX_UNSTORED_EDITS} edits wait to be stored, or the document is read anew: await `ready()` first")]
     Busy,
+    /// It is not at the heads that the edit was meant for. Read it again, and decide again.
+    #[error("the document at {path} is not at the heads that the edit was meant for")]
+    Moved {
+        /// Where.
+        path: Path,
+        /// The heads that it has.
+        heads: Vec<ChangeHash>,
+    },
     /// The document does not hold what the Rust type says.
     #[error("the document at {path} is not what its type says: {detail}")]
     Content {
@@ -408,6 +416,33 @@ impl<T> Document<T> {
         f: impl FnOnce(&mut MapDraft<'_>) -> Result<(), EditError>,
     ) -> Result<Commit, DocumentError> {
         self.edit_with(Some(heads), None, f).map(|((), commit)| commit)
+    }
+
+    /// [`Document::edit`] if the document's heads, which `fits` is shown, are the right ones, and nothing at all otherwise. No
+    /// edit comes in between. For programs that decide by what they have read, as HTTP's `If-Match` does: the heads say
+    /// whether anything was written since, here or elsewhere, as far as this peer knows.
+    ///
+    /// # Errors
+    /// [`DocumentError::Moved`] where they do not fit.
+    pub fn edit_if<R>(
+        &self,
+        fits: impl FnOnce(&[ChangeHash]) -> bool,
+        f: impl FnOnce(&mut MapDraft<'_>) -> Result<R, EditError>,
+    ) -> Result<(R, Commit), DocumentError> {
+        let options = EditOptions::at(self.core.client.wall());
+        let mut moved = None;
+        let done = self.edit_by(|hot| {
+            let heads = hot.heads()?;
+            if !fits(&heads) {
+                moved = Some(heads);
+                return Err(EditError::aborted("other heads").into());
+            }
+            hot.edit(&options, f)
+        });
+        match moved {
+            Some(heads) => Err(DocumentError::Moved { path: self.core.path.clone(), heads }),
+            None => done,
+        }
     }
 
     /// The long form of [`Document::edit`]: at `heads` (`None`: the present), with a message for the history, and with

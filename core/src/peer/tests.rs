@@ -611,3 +611,31 @@ fn a_program_without_a_runtime_reads_with_a_bookmark() {
     assert_eq!(fresh.bookmark.documents().count(), 1);
     peer.close().unwrap();
 }
+
+#[tokio::test]
+async fn an_edit_that_was_decided_on_other_heads_is_not_made() {
+    let peer = soon(builder().spawn()).await.unwrap();
+    let home = soon(peer.create_space("home")).await.unwrap();
+    let notes = soon(home.document("/notes")).await.unwrap();
+    let (count, first) = notes.edit_if(<[_]>::is_empty, |d| d.put("n", 1).map(|()| 7)).unwrap();
+    assert_eq!(count, 7);
+    let seen = soon(first.durable()).await.unwrap();
+    notes.edit_if(|heads| heads == seen, |d| d.put("n", 2)).unwrap();
+    let mut looked = false;
+    let late = notes.edit_if(
+        |heads| heads == seen,
+        |d| {
+            looked = true;
+            d.put("n", 3)
+        },
+    );
+    match late {
+        Err(DocumentError::Moved { heads, .. }) => assert_eq!(heads, notes.heads().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    assert!(!looked, "what is not to be made is not begun");
+    assert_eq!(notes.value().unwrap().get("n").and_then(Value::as_i64), Some(2));
+    // What an edit itself gives up for is told as before.
+    let refused = notes.edit_if(|_| true, |_| Err::<(), _>(crate::document::EditError::aborted("no")));
+    assert!(matches!(refused, Err(DocumentError::Hot(HotError::Edit(crate::document::EditError::Aborted(_))))));
+}

@@ -43,6 +43,17 @@ pub enum HttpListen {
     At(SocketAddr),
 }
 
+/// Whom the HTTP port serves documents and the other kinds of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpApi {
+    /// Nobody.
+    Off,
+    /// This machine without a token, and others with one.
+    Local,
+    /// Whoever has a token.
+    Token,
+}
+
 /// An address to listen on or to dial, in multiaddr form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
@@ -121,6 +132,28 @@ pub(super) fn http(text: &str) -> Result<HttpListen, String> {
             .map(HttpListen::At)
             .map_err(|_| "it takes an address and port such as 127.0.0.1:4800, or `off`".into()),
     }
+}
+
+pub(super) fn http_api(text: &str) -> Result<HttpApi, String> {
+    match text {
+        "off" => Ok(HttpApi::Off),
+        "local" => Ok(HttpApi::Local),
+        "token" => Ok(HttpApi::Token),
+        _ => Err("it takes `off`, `local` or `token`".into()),
+    }
+}
+
+/// An origin as browsers write it, or `*`.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let expected = || "it takes origins such as https://app.example.org or http://localhost:5173, or `*`".to_owned();
+    if text == "*" {
+        return Ok(text.into());
+    }
+    let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']');
+    let is_origin =
+        matches!(scheme, "http" | "https") && !rest.is_empty() && rest.len() <= 260 && rest.chars().all(plain);
+    if is_origin { Ok(text.to_ascii_lowercase()) } else { Err(expected()) }
 }
 
 /// A file, or nothing.

@@ -6,16 +6,39 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 /// Whether a request's `Host` and `Origin` are this port's own. The error says which is not.
 pub(super) fn check(headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {
+    let host = host(headers, hosts)?;
+    origin(headers, host).map_err(|stranger| stranger.why)
+}
+
+/// The host that a request names, if it is one of this port's.
+pub(super) fn host<'h>(headers: &'h HeaderMap, hosts: &[String]) -> Result<&'h str, String> {
     let host = single(headers, &header::HOST)?.ok_or("the request names no host")?;
     let name = name_of(host);
-    if !is_ours(name, hosts) {
-        return Err(format!("host {name:?} is not one of this port's; see `http_hosts`"));
+    match is_ours(name, hosts) {
+        true => Ok(host),
+        false => Err(format!("host {name:?} is not one of this port's; see `http_hosts`")),
     }
-    match single(headers, &header::ORIGIN)? {
-        None => Ok(()),
+}
+
+/// A page of another origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stranger {
+    /// Its origin, where that is text.
+    pub(super) origin: Option<String>,
+    /// What is to be said to it.
+    pub(super) why: String,
+}
+
+/// Whether a page of this port's own asks, or no page at all.
+pub(super) fn origin(headers: &HeaderMap, host: &str) -> Result<(), Stranger> {
+    match single(headers, &header::ORIGIN) {
+        Ok(None) => Ok(()),
         // Same scheme or not: behind a proxy that ends TLS the origin is https.
-        Some(origin) if origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host)) => Ok(()),
-        Some(origin) => Err(format!("origin {origin:?} is not this port's")),
+        Ok(Some(origin)) if origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host)) => Ok(()),
+        Ok(Some(origin)) => {
+            Err(Stranger { origin: Some(origin.into()), why: format!("origin {origin:?} is not this port's") })
+        }
+        Err(why) => Err(Stranger { origin: None, why }),
     }
 }
 

@@ -34,7 +34,7 @@ async fn send_to(figures: Fixed, access: Access, request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, figures, access, None, async {
+    let server = tokio::spawn(serve(listener, figures, access, More::default(), async {
         let _ = stopped.await;
     }));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -236,7 +236,7 @@ async fn metrics_on_a_port_of_their_own_are_on_no_other() {
 async fn slow_clients_do_not_keep_others_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve(listener, healthy(), Access::default(), None, std::future::pending()));
+    let server = tokio::spawn(serve(listener, healthy(), Access::default(), More::default(), std::future::pending()));
     let mut slow = Vec::new();
     for _ in 0..2 * MAX_REQUESTS {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -46,7 +46,7 @@ impl Service {
     }
 
     /// A session of a command's own.
-    async fn own_session(&self, space: &str, ttl: Option<Duration>) -> Result<Coordinator, Failure> {
+    pub(crate) async fn own_session(&self, space: &str, ttl: Option<Duration>) -> Result<Coordinator, Failure> {
         let open = self.space(space).await?.coordinator();
         let open = match ttl {
             Some(ttl) => open.ttl(ttl),
@@ -56,7 +56,7 @@ impl Service {
     }
 
     /// Waits until the peer is told to stop: whoever only looks on ends then, so that nobody waits for it.
-    async fn until_stopping(&self) {
+    pub(crate) async fn until_stopping(&self) {
         let mut stopping = self.shared.stopping.subscribe();
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
@@ -70,6 +70,12 @@ impl Service {
             token: holding.token.as_u64(),
         });
         Ok(LockLine { path: path.into(), holders: holders.collect(), waiting })
+    }
+
+    /// Who leads an election now.
+    pub(crate) async fn leader(&self, space: &str, path: &str) -> Result<LeaderLine, Failure> {
+        let leader = self.shared_session(space).await?.election(path).leader().await.map_err(refused)?;
+        Ok(leader_line(path, leader))
     }
 
     pub(super) async fn observe(
@@ -139,10 +145,16 @@ pub(super) fn refused_coord(failure: &CoordFailure) -> Failure {
     let (code, hint) = match failure {
         CoordFailure::Coord(error) => return refused_by_group(error),
         CoordFailure::NoQuorum => {
-            (Code::Timeout, "`foreshore voters` shows who votes and who leads, as far as this peer knows")
+            return Failure::new(Code::Timeout, failure)
+                .hint("`foreshore voters` shows who votes and who leads, as far as this peer knows")
+                .reason("no_quorum");
         }
         CoordFailure::Unknown => (Code::Unknown, "look whether it was done before you ask again"),
-        CoordFailure::TooLarge => (Code::Invalid, "a node holds at most 1 MiB, an item of a queue 256 KiB"),
+        CoordFailure::TooLarge => {
+            return Failure::new(Code::Invalid, failure)
+                .hint("a node holds at most 1 MiB, an item of a queue 256 KiB")
+                .reason("too_large");
+        }
         CoordFailure::NotServing => (Code::Failed, "ask a peer that votes; a voter that leads makes this one a voter"),
         CoordFailure::NotLeader { leader: Some(leader) } => {
             let message = format_args!("another voter leads: {}", peer_text(leader)).to_string();
@@ -151,7 +163,8 @@ pub(super) fn refused_coord(failure: &CoordFailure) -> Failure {
         }
         CoordFailure::NotLeader { leader: None } => {
             return Failure::new(Code::Timeout, "no voter leads at the moment")
-                .hint("a majority of the voters has to be running and connected");
+                .hint("a majority of the voters has to be running and connected")
+                .reason("no_quorum");
         }
         CoordFailure::ChangeLater(_) => (Code::Timeout, "ask again in a moment"),
         CoordFailure::NotAVoter => (
@@ -183,5 +196,15 @@ fn refused_by_group(error: &CoordError) -> Failure {
         CoordError::Multi { error, .. } => return refused_by_group(error),
         _ => Code::Failed,
     };
-    Failure::new(code, error).hint(error.hint())
+    let failure = Failure::new(code, error).hint(error.hint());
+    match error {
+        CoordError::TooLarge { .. } => failure.reason("too_large"),
+        CoordError::BadVersion { .. } => failure.reason("other_version"),
+        CoordError::NodeExists => failure.reason("exists"),
+        CoordError::NotEmpty => failure.reason("has_children"),
+        CoordError::NotAvailable => failure.reason("taken"),
+        CoordError::DeadlinePassed => failure.reason("still_taken"),
+        CoordError::NotHeld | CoordError::WrongToken { .. } => failure.reason("not_held"),
+        _ => failure,
+    }
 }

@@ -62,7 +62,7 @@ impl Service {
         })
     }
 
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         space: &str,
         path: &str,
@@ -72,9 +72,7 @@ impl Service {
         wait: Duration,
     ) -> Result<Document, Failure> {
         let path = parse_path(path)?;
-        if !(at.is_empty() || at.starts_with('/')) {
-            return Err(Failure::invalid("pointer", "a JSON Pointer is empty or begins with a slash, as in /a/0"));
-        }
+        check_pointer(at)?;
         let at_least = at_least.map(parse_bookmark).transpose()?;
         let mut read = self.space_of(space, at_least.as_ref()).await?.read::<Value>(&path);
         if let Some(bookmark) = &at_least {
@@ -82,11 +80,7 @@ impl Service {
         }
         let fresh = read.await.map_err(refused)?;
         let found = fresh.value.ok_or_else(|| no_document(&path))?;
-        let mut whole = if tagged { found.to_tagged_json() } else { found.to_json() };
-        let value = whole
-            .pointer_mut(at)
-            .map(Json::take)
-            .ok_or_else(|| Failure::new(Code::NotFound, format_args!("{path} holds nothing at {at}")))?;
+        let value = part(&found, &path, at, tagged)?;
         Ok(Document { path: path.to_string(), heads: texts(&fresh.heads), value, bookmark: fresh.bookmark.to_string() })
     }
 
@@ -95,6 +89,16 @@ impl Service {
         let space = self.space_of(space, Some(&bookmark)).await?;
         let reached = space.reach(&bookmark).timeout(wait).await.map_err(refused)?;
         Ok(Reached { space: space.name().to_owned(), bookmark: reached.to_string() })
+    }
+
+    /// Waits until the peer has what a bookmark stands for.
+    pub(crate) async fn reach(&self, space: &Space, bookmark: &Bookmark) -> Result<Bookmark, Failure> {
+        space.reach(bookmark).await.map_err(refused)
+    }
+
+    /// Stands for what is here at some paths.
+    pub(crate) async fn bookmark_of(&self, space: &Space, paths: Vec<Path>) -> Result<Bookmark, Failure> {
+        space.bookmark_of(paths).await.map_err(refused)
     }
 
     /// The space that a request names, or else the one that its bookmark is of.
@@ -203,7 +207,22 @@ impl Service {
     }
 }
 
-fn no_document(path: &Path) -> Failure {
+fn check_pointer(at: &str) -> Result<(), Failure> {
+    match at.is_empty() || at.starts_with('/') {
+        true => Ok(()),
+        false => Err(Failure::invalid("pointer", "a JSON Pointer is empty or begins with a slash, as in /a/0")),
+    }
+}
+
+/// What a JSON Pointer leads to in a document.
+pub(super) fn part(value: &Value, path: &Path, at: &str, tagged: bool) -> Result<Json, Failure> {
+    check_pointer(at)?;
+    let mut whole = if tagged { value.to_tagged_json() } else { value.to_json() };
+    let found = whole.pointer_mut(at).map(Json::take);
+    found.ok_or_else(|| Failure::new(Code::NotFound, format_args!("{path} holds nothing at {at}")))
+}
+
+pub(super) fn no_document(path: &Path) -> Failure {
     Failure::new(Code::NotFound, format_args!("no document at {path}"))
 }
 
@@ -215,10 +234,10 @@ pub(super) fn parse_prefix(text: &str) -> Result<Prefix, Failure> {
     Prefix::parse(text).map_err(|e| Failure::invalid(&format!("prefix {text:?}"), e))
 }
 
-fn parse_bookmark(text: &str) -> Result<Bookmark, Failure> {
+pub(super) fn parse_bookmark(text: &str) -> Result<Bookmark, Failure> {
     text.parse().map_err(|e: BookmarkError| Failure::invalid("bookmark", e))
 }
 
-fn texts(hashes: &[ChangeHash]) -> Vec<String> {
+pub(super) fn texts(hashes: &[ChangeHash]) -> Vec<String> {
     hashes.iter().map(ToString::to_string).collect()
 }

@@ -7,6 +7,7 @@ mod bad_days;
 mod bad_input;
 mod commands;
 mod first_minute;
+mod http;
 mod lock;
 mod mdns;
 mod services;

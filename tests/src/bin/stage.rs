@@ -75,8 +75,8 @@ async fn main() -> anyhow::Result<()> {
     for (native, listener, control) in natives {
         let service = native.service.clone();
         doors.push(tokio::spawn(control.serve(service.clone(), until(stopped.clone()))));
-        let serve =
-            http::serve(listener, service, http::Access::default(), Some(stage.router()), until(stopped.clone()));
+        let more = http::More { stage: Some(stage.router()), api: None };
+        let serve = http::serve(listener, service, http::Access::default(), more, until(stopped.clone()));
         doors.push(tokio::spawn(async move {
             if let Err(error) = serve.await {
                 eprintln!("HTTP port: {error}");
