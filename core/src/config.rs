@@ -11,6 +11,8 @@ pub enum Defence {
     Membership,
     /// A peer is told only of what its grants let it read.
     Reading,
+    /// Changes are endorsed by devices that may write there, and the signatures hold.
+    Endorsements,
     /// Soft entries are of devices that may write there.
     SoftRights,
     /// Signals are of devices that may write there.
@@ -38,6 +40,11 @@ pub struct EngineConfig {
     /// Bytes of changes that wait for dependencies. Default 256 MiB. A chain of changes is admitted
     /// whole, so this bounds the history that a peer can bring in one piece; at the bound the newest are dropped.
     pub orphan_budget: usize,
+    /// Most facts in one device's chain, but the root's. Default 65,536. What a member says beyond it is refused and counted; an
+    /// own one fails with its reason. At most 4 KiB of memory and disk a fact, so that one member takes at most 256 MiB of
+    /// everybody. A revocation of a device that wrote in 25,000 documents takes about a thousand. Peers of one space should
+    /// have the same bound: those with a greater one offer the others in vain what they have more.
+    pub signer_facts: u64,
     /// Bytes of one peer's data that may wait here unverified or unstored: the credit given to a link. Default 4 MiB.
     /// Worst-case memory is this times the number of links.
     pub link_window: usize,
@@ -101,6 +108,7 @@ impl Default for EngineConfig {
             hot_budget: 256 << 20,
             log_budget: 64 << 20,
             orphan_budget: 256 << 20,
+            signer_facts: 65_536,
             link_window: 4 << 20,
             max_batch: 8192,
             max_links: 256,

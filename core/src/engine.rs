@@ -88,6 +88,8 @@ mod tests;
 pub use api::*;
 #[cfg(feature = "sim")]
 pub(crate) use command::decode_page as read_page;
+#[cfg(test)]
+pub(crate) use sync::SESSIONS_AT_ONCE;
 
 use self::batch::Pending;
 use self::broadcast::Recent;

@@ -22,6 +22,8 @@ mod frame;
 pub(crate) mod fuzz;
 mod gate;
 mod identity;
+#[cfg(feature = "sim")]
+pub(crate) mod liar;
 mod limits;
 mod link;
 mod quiet;
@@ -42,6 +44,8 @@ pub(crate) use self::address::invited;
 pub use self::address::{Address, AddressError};
 pub use self::book::Standing;
 pub(crate) use self::clock::Clock;
+#[cfg(feature = "sim")]
+pub(crate) use self::driver::Machine;
 pub(crate) use self::driver::{Driver, Edit, Notice, Parts, Request, Sink, StartError};
 pub use self::identity::peer_text;
 pub use self::limits::PeerLimits;

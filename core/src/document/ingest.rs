@@ -11,7 +11,8 @@
 //! 4. somebody answers for it: it is on the chain below an endorsed tip, or is a template layer ([`super::layer`]) that
 //!    an admitted change depends on.
 //!
-//! The chain below a tip is admitted whole, down to what was admitted before, or not at all.
+//! The chain below a tip is admitted whole, down to what was admitted before, or not at all: a part of it has no endorsement
+//! of its own that could be shown to others. Where the signer itself is here it makes one ([`TipKind::Torn`]).
 //!
 //! **Purity.** The largest set that satisfies these rules is unique, and so the admitted set and the heads are the same
 //! for the same chunks and endorsements, in whatever order and batches they came. The one exception is equivocation:
@@ -130,8 +131,11 @@ pub enum IngestError {
 /// How an endorsement covers changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TipKind {
-    /// The change and, by direct dependency, all earlier ones of its actor.
+    /// The change and, by direct dependency, all earlier ones of its actor: all of them or none.
     Chain,
+    /// The same, by a signer that is here and signs anew what of the chain stands when the rest does not: as much of it is
+    /// admitted as there is.
+    Torn,
     /// This change alone, which may lack its direct predecessor: changes of foreign actors.
     Single,
 }
@@ -183,6 +187,8 @@ pub struct Staged {
     pub waiting: Vec<Waiting>,
     /// Refused for good, by hash.
     pub refused: Vec<(ChangeHash, IngestError)>,
+    /// Of the changes refused as [`IngestError::Equivocation`]: actor, number, and the endorsed change on whose chain each is.
+    pub contradicted: Vec<(Actor, u64, ChangeHash)>,
     /// Chunks that were here already.
     pub duplicates: usize,
 }
@@ -199,12 +205,23 @@ impl Log {
         let mut stage = Stage::new(self, batch);
         stage.contest(contests);
         stage.cover(tips);
-        stage.judge();
-        stage.hold_incomplete_chains();
+        let chains = stage.groups.clone();
+        for _ in 0..MAX_YIELDS {
+            stage.judge();
+            stage.hold_incomplete_chains();
+            if !stage.yield_to_complete_chains() {
+                break;
+            }
+            stage.groups.clone_from(&chains);
+        }
         stage.hold_unused_layers();
         stage.finish()
     }
 }
+
+/// How often what waits makes room for what contradicts it and does not have to wait. An author that contradicts itself more
+/// often than that in one batch is refused the rest until the next.
+const MAX_YIELDS: usize = 8;
 
 /// The checks of a change's own form.
 pub fn check_form(chunk: &Chunk) -> Result<(), IngestError> {
@@ -257,6 +274,8 @@ struct Entry {
     single: bool,
     /// A chain was followed through here.
     walked: bool,
+    /// Left out: it waits for the rest of its chain, and what contradicts it does not.
+    yields: bool,
     fate: Fate,
     /// Actors in its ancestry, itself included; once it is good.
     ancestry: ActorSet,
@@ -267,8 +286,10 @@ struct Stage<'l> {
     log: &'l Log,
     /// Sorted by hash.
     pool: Vec<Entry>,
-    /// Members of each chain.
+    /// Members of each chain that stands or falls as a whole.
     groups: Vec<Vec<usize>>,
+    /// The endorsed change of each chain.
+    tips: Vec<ChangeHash>,
     /// Topological order of the pool.
     order: Vec<usize>,
     /// Numbers of actors that the log does not know yet.
@@ -298,6 +319,7 @@ impl<'l> Stage<'l> {
             log,
             pool,
             groups: Vec::new(),
+            tips: Vec::new(),
             order: Vec::new(),
             new_actors: BTreeMap::new(),
             contested: BTreeMap::new(),
@@ -390,7 +412,8 @@ impl<'l> Stage<'l> {
             })
             .collect();
         // Single changes first, then each actor's chains from the oldest tip up.
-        found.sort_unstable_by(|(a, i), (b, j)| (b.kind, &a.actor, a.seq, i).cmp(&(a.kind, &b.actor, b.seq, j)));
+        let single = |tip: &EndorsedTip| tip.kind == TipKind::Single;
+        found.sort_unstable_by(|(a, i), (b, j)| (single(b), &a.actor, a.seq, i).cmp(&(single(a), &b.actor, b.seq, j)));
         for (tip, tip_index) in found {
             let group = self.groups.len();
             let mut members = Vec::new();
@@ -409,7 +432,12 @@ impl<'l> Stage<'l> {
                     next = self.previous(index);
                 }
             }
+            if tip.kind == TipKind::Torn {
+                // What stands on a change that falls falls with it; what lies below it does not.
+                members.clear();
+            }
             self.groups.push(members);
+            self.tips.push(tip.hash);
         }
     }
 
@@ -433,6 +461,9 @@ impl<'l> Stage<'l> {
 
     fn judge_one(&mut self, index: usize) -> Fate {
         let entry = &self.pool[index];
+        if entry.yields {
+            return Fate::Held;
+        }
         if let Err(error) = check_form(&entry.chunk) {
             return Fate::Refused(error);
         }
@@ -572,6 +603,29 @@ impl<'l> Stage<'l> {
         }
     }
 
+    /// A change that was refused because another one of the batch has its place, and that one waits after all: what waits
+    /// may wait for ever, and must not keep out what is complete. `true`: judge once more, without what makes room.
+    fn yield_to_complete_chains(&mut self) -> bool {
+        let known = self.pool.iter().filter_map(|entry| match &entry.fate {
+            Fate::Refused(IngestError::Equivocation { known, .. }) => Some(*known),
+            _ => None,
+        });
+        let places = known.filter_map(|known| self.pool.binary_search_by_key(&known, |entry| entry.chunk.hash()).ok());
+        let waiting: Vec<usize> = places.filter(|index| matches!(self.pool[*index].fate, Fate::Held)).collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        for index in waiting {
+            self.pool[index].yields = true;
+        }
+        self.by_seq.clear();
+        self.new_actors.clear();
+        for entry in &mut self.pool {
+            (entry.fate, entry.ancestry) = (Fate::Open, ActorSet::default());
+        }
+        true
+    }
+
     /// A layer comes in only under a change that depends on it.
     fn hold_unused_layers(&mut self) {
         for index in 0..self.pool.len() {
@@ -590,7 +644,12 @@ impl<'l> Stage<'l> {
             let entry = pool[index].take().expect("the order names each entry once");
             match entry.fate {
                 Fate::Good => staged.admitted.push(entry.chunk),
-                Fate::Refused(error) => staged.refused.push((entry.chunk.hash(), error)),
+                Fate::Refused(error) => {
+                    if let (IngestError::Equivocation { actor, seq, .. }, Some(group)) = (&error, entry.group) {
+                        staged.contradicted.push((actor.clone(), *seq, self.tips[group]));
+                    }
+                    staged.refused.push((entry.chunk.hash(), error));
+                }
                 Fate::Open | Fate::Held => staged.waiting.push(Waiting {
                     missing: entry.missing(),
                     endorsed: entry.group.is_some(),
@@ -605,7 +664,17 @@ impl<'l> Stage<'l> {
 impl Entry {
     fn new(chunk: Chunk, deps: SmallVec<[Dep; 2]>) -> Self {
         let (children, ancestry) = (SmallVec::new(), ActorSet::default());
-        Self { chunk, deps, children, group: None, single: false, walked: false, fate: Fate::Open, ancestry }
+        Self {
+            chunk,
+            deps,
+            children,
+            group: None,
+            single: false,
+            walked: false,
+            yields: false,
+            fate: Fate::Open,
+            ancestry,
+        }
     }
 
     /// Becomes a member of a chain, unless it is one already.

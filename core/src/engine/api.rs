@@ -686,6 +686,8 @@ pub struct StatusReport {
     pub orphans: u64,
     /// Changes refused by the ingest checks since the start.
     pub refused_changes: u64,
+    /// Facts refused since the start because their signers had made too many.
+    pub refused_facts: u64,
     /// Storage writes since the start.
     pub storage_writes: u64,
     /// Signatures checked since the start.

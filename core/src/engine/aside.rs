@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::command::{Outcome, whole_document};
 use super::keys::aside;
-use super::review::endorsements;
+use super::review::{Stored, endorsements};
 use super::storage::ReadPurpose;
 use super::{CommandError, Engine, EvictedChange, EvictedDocument, Reply, keys};
 use crate::document::Chunk;
@@ -65,7 +65,7 @@ impl Engine {
     }
 
     fn evicted_changes(&self, read: &AsideRead, rows: &[Rows]) -> Vec<EvictedChange> {
-        let [_, signed, chunks_aside, signed_aside] = rows else { return Vec::new() };
+        let [chunks, signed, chunks_aside, signed_aside] = rows else { return Vec::new() };
         let Some(state) = self.spaces.get(&read.space) else { return Vec::new() };
         let Some(entry) = state.index.by_id(&read.document) else { return Vec::new() };
         let own = self.identity().device;
@@ -86,7 +86,10 @@ impl Engine {
                 bytes: chunk.into_bytes(),
             }
         };
-        stored(chunks_aside).into_iter().map(|(_, chunk)| describe(chunk)).collect()
+        // What its author has signed anew came back like any change.
+        let back = Stored::read(chunks).hashes();
+        let aside = stored(chunks_aside).into_iter().map(|(_, chunk)| chunk);
+        aside.filter(|chunk| !back.contains(&chunk.hash())).map(describe).collect()
     }
 
     fn discard_evicted(&mut self, read: &AsideRead, changes: &[ChangeHash], rows: &[Rows]) {

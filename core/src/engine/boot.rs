@@ -121,6 +121,7 @@ impl Engine {
         self.markers = super::marker::Markers::load(&opening.meta);
         self.load_sessions(&opening.meta, &ready.spaces);
         self.spaces = ready.spaces.into_iter().map(|s| (s.id(), s)).collect();
+        self.spaces.values_mut().for_each(|space| space.roster.bound_signers(self.config.signer_facts));
         self.resume_reviews(&opening.meta);
         let spaces: Vec<SpaceInfo> = self.spaces.values().map(Space::info).collect();
         if let Some(book) = opening.meta.get(keys::PEERS) {

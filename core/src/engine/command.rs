@@ -247,7 +247,8 @@ impl Engine {
     }
 
     /// Takes a new space in; the reply waits until it is durable, and so does everything told to peers.
-    fn add_space(&mut self, request: RequestId, record: SpaceRecord, roster: Roster, facts: Vec<Fact>) {
+    fn add_space(&mut self, request: RequestId, record: SpaceRecord, mut roster: Roster, facts: Vec<Fact>) {
+        roster.bound_signers(self.config.signer_facts);
         let number = 1 + self.spaces.values().map(|s| s.number).max().unwrap_or(0);
         let id = record.id;
         self.pending.ops.push(WriteOp::Put(Table::Meta, keys::space(number), record.to_bytes()));
@@ -388,6 +389,7 @@ impl Engine {
             log_bytes: self.documents.values().map(Weigh::weight).sum::<usize>() as u64,
             orphans: self.orphans.len() as u64,
             refused_changes: self.counters.refused_changes,
+            refused_facts: self.spaces.values().map(|state| state.roster.over_bound()).sum(),
             storage_writes: self.counters.storage_writes,
             signatures_checked: self.counters.signatures_checked,
             soft_owners,

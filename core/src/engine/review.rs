@@ -10,6 +10,13 @@
 //! A device's documents are found by a scan over all endorsements, a page at a time. Until the reviews of a space are done a
 //! mark is kept in the store, so that a process that dies in between begins again.
 //!
+//! **Chains that are torn.** One endorsement covers a chain, and it names the newest change: when that one leaves, because
+//! it stands on what leaves, nothing is left that vouches for the earlier ones, which stand on nothing wrong. Their signer
+//! signs its chain anew up to there and puts that into a fact, so that every peer reviews the document with it, whatever
+//! order they come in. Authors who built on each other wait for each other's word: each signs as much as stands if the others
+//! sign, too, and as much as stands if they never do. What nobody signs anew, because its signer is gone for good, stays
+//! aside and can be made again by whoever has it.
+//!
 //! **Own actors.** The next change of an actor whose last ones were set aside would have the number of one that is signed
 //! already, and other peers could not tell that from equivocation. So such an actor is never used again; the index row
 //! remembers it.
@@ -22,13 +29,14 @@ use super::ingest::{contests, tip};
 use super::keys::aside;
 use super::storage::ReadPurpose;
 use super::{Engine, Event, keys};
+use crate::document::ingest::{EndorsedTip, TipKind};
 use crate::document::local::own_actor;
 use crate::document::log::Log;
 use crate::document::row::{self, RowKind, StoredRow};
 use crate::document::{Chunk, compaction};
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::io::{ReadOp, Rows, StorageFailure, Table, WriteOp};
-use crate::trust::{Changes, Endorsement, Roster, Tombstone};
+use crate::trust::{Changes, DeviceKey, Endorsement, EndorsementKind, Roster, Tombstone};
 use crate::wire::Codec;
 
 /// Rows of one page of the scan over endorsements.
@@ -46,6 +54,8 @@ pub(super) struct Review {
     scanning: bool,
     queue: BTreeSet<DocumentId>,
     running: BTreeSet<DocumentId>,
+    /// Endorsements of what is left of this store's own chains, to be made known when all is reviewed.
+    stumps: Vec<Endorsement>,
 }
 
 /// What came of reviewing a document, to become durable.
@@ -96,6 +106,9 @@ impl Engine {
                 review.queue.insert(entry.id);
             }
         }
+        // What others vouch for of them is not found by a scan for what they signed.
+        let vouched = state.roster.documents_contested_by(&changes.devices);
+        review.queue.extend(vouched.filter(|id| state.index.by_id(id).is_some()));
         review.devices.extend(changes.devices);
         review.scan = Some(Vec::new());
     }
@@ -166,9 +179,13 @@ impl Engine {
     }
 
     fn finish_reviews(&mut self, space: SpaceId) {
-        self.reviews.remove(&space);
-        if let Some(state) = self.spaces.get(&space) {
+        let stumps = self.reviews.remove(&space).map(|review| review.stumps).unwrap_or_default();
+        let key = self.identity().key.clone();
+        if let Some(state) = self.spaces.get_mut(&space) {
             self.pending.ops.push(WriteOp::Delete(Table::Meta, keys::review(state.number)));
+            // Without room for facts they stay aside, listed.
+            let made = state.roster.post(&key, stumps).unwrap_or_default();
+            self.keep_facts(space, made, None);
         }
         for (id, link) in &mut self.links {
             if link.spaces.contains_key(&space) {
@@ -216,7 +233,11 @@ impl Engine {
         let own = self.own_actors(&id);
         let Some(state) = self.spaces.get(&space) else { return };
         let Some(entry) = state.index.by_id(&id) else { return self.end_review(space, id, false) };
-        match judge(&state.roster, entry, &rows, &own) {
+        let Judged { reviewed, stumps } = judge(&state.roster, entry, &rows, &own, &self.identity().key);
+        if let Some(review) = self.reviews.get_mut(&space) {
+            review.stumps.extend(stumps);
+        }
+        match reviewed {
             Some(reviewed) => self.pending.reviewed.push(Reviewed { space, base, ..reviewed }),
             None => self.end_review(space, id, false),
         }
@@ -284,13 +305,13 @@ impl Engine {
 }
 
 /// What is stored of a document.
-struct Stored {
+pub(super) struct Stored {
     chunks: Vec<Chunk>,
     hidden: BTreeSet<ChangeHash>,
 }
 
 impl Stored {
-    fn read(rows: &Rows) -> Self {
+    pub(super) fn read(rows: &Rows) -> Self {
         let (mut chunks, mut hidden) = (Vec::new(), BTreeSet::new());
         for row in rows.iter().filter_map(|(key, value)| StoredRow::read(key, value).ok()) {
             match row.kind {
@@ -307,7 +328,7 @@ impl Stored {
         Self { chunks, hidden }
     }
 
-    fn hashes(&self) -> BTreeSet<ChangeHash> {
+    pub(super) fn hashes(&self) -> BTreeSet<ChangeHash> {
         self.chunks.iter().map(Chunk::hash).collect()
     }
 }
@@ -321,9 +342,18 @@ pub(super) fn endorsements(rows: &Rows, document: &DocumentId) -> Vec<Endorsemen
     rows.iter().filter_map(read).collect()
 }
 
-/// Judges all that is stored of a document; `None` if nothing changes.
-fn judge(roster: &Roster, entry: &Entry, rows: &[Rows], own: &BTreeSet<Actor>) -> Option<Reviewed> {
-    let [chunks, signed, chunks_aside, signed_aside] = rows else { return None };
+/// What came of judging a document.
+#[derive(Default)]
+struct Judged {
+    /// `None`: nothing changes.
+    reviewed: Option<Reviewed>,
+    /// Endorsements to be made known of what is left of own chains.
+    stumps: Vec<Endorsement>,
+}
+
+/// Judges all that is stored of a document.
+fn judge(roster: &Roster, entry: &Entry, rows: &[Rows], own: &BTreeSet<Actor>, key: &DeviceKey) -> Judged {
+    let [chunks, signed, chunks_aside, signed_aside] = rows else { return Judged::default() };
     let (stored, stored_aside) = (Stored::read(chunks), Stored::read(chunks_aside));
     let (before, before_aside) = (stored.hashes(), stored_aside.hashes());
     let mut all = endorsements(signed, &entry.id);
@@ -334,9 +364,9 @@ fn judge(roster: &Roster, entry: &Entry, rows: &[Rows], own: &BTreeSet<Actor>) -
     let posted = roster.posted(&entry.id).iter().filter(|it| pool.contains_key(&it.hash));
     all.extend(posted.filter(|it| it.verify(roster.space()).is_ok()).cloned());
     let (counting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| roster.endorses(it, &entry.path).is_ok());
-    let tips: Vec<_> = counting.iter().map(tip).collect();
-    let staged = Log::new().stage_contested(pool.values().cloned().collect(), &tips, &contests(roster, &entry.id));
-    let admitted: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
+    let staged = stage(roster, &entry.id, &pool, counting.iter().map(tip).collect());
+    let admitted: BTreeSet<ChangeHash> = staged.iter().map(Chunk::hash).collect();
+    let stumps = stumps(roster, &entry.id, &pool, &counting, &admitted, key);
     let aside: Vec<Chunk> = pool.into_values().filter(|chunk| !admitted.contains(&chunk.hash())).collect();
     let evicted: BTreeSet<ChangeHash> = before.difference(&admitted).copied().collect();
     let stands = |bytes: &&Vec<u8>| Tombstone::from_bytes(bytes).is_ok_and(|it| roster.deletes(&it).is_ok());
@@ -357,18 +387,17 @@ fn judge(roster: &Roster, entry: &Entry, rows: &[Rows], own: &BTreeSet<Actor>) -
         }
     }
     if unchanged && kept.len() == known {
-        return None;
+        return Judged { reviewed: None, stumps };
     }
     let spent = aside.iter().map(Chunk::actor).filter(|actor| own.contains(*actor)).cloned();
     let known_spent = entry.aside.iter().flat_map(|aside| aside.spent.iter().cloned());
     let spent: BTreeSet<Actor> = known_spent.chain(spent).collect();
     let hidden = stored.hidden;
-    Some(Reviewed {
+    let reviewed = Reviewed {
         space: *roster.space(),
         document: entry.id,
         base: entry.arrival,
         admitted: staged
-            .admitted
             .into_iter()
             .map(|chunk| (chunk.hash(), chunk))
             .map(|(hash, chunk)| (chunk, hidden.contains(&hash)))
@@ -379,7 +408,58 @@ fn judge(roster: &Roster, entry: &Entry, rows: &[Rows], own: &BTreeSet<Actor>) -
         endorsements_aside: unkept,
         tombstones,
         spent: spent.into_iter().collect(),
-    })
+    };
+    Judged { reviewed: Some(reviewed), stumps }
+}
+
+/// What of a document's changes is admitted by these endorsed changes, in topological order.
+fn stage(
+    roster: &Roster,
+    document: &DocumentId,
+    pool: &BTreeMap<ChangeHash, Chunk>,
+    tips: Vec<EndorsedTip>,
+) -> Vec<Chunk> {
+    Log::new().stage_contested(pool.values().cloned().collect(), &tips, &contests(roster, document)).admitted
+}
+
+/// Endorsements by `key` of what is left of the chains that it endorsed and that do not stand as a whole: up to where they
+/// stand if every other signer does the same, and up to where they stand if none does.
+fn stumps(
+    roster: &Roster,
+    document: &DocumentId,
+    pool: &BTreeMap<ChangeHash, Chunk>,
+    counting: &[Endorsement],
+    admitted: &BTreeSet<ChangeHash>,
+    key: &DeviceKey,
+) -> Vec<Endorsement> {
+    let mine = |it: &Endorsement| it.device == key.device() && it.kind == EndorsementKind::Chain;
+    let torn: Vec<&Endorsement> = counting.iter().filter(|it| mine(it) && !admitted.contains(&it.hash)).collect();
+    if torn.is_empty() {
+        return Vec::new();
+    }
+    let staged = |torn: &dyn Fn(&Endorsement) -> bool| {
+        let tip = |it: &Endorsement| match it.kind {
+            EndorsementKind::Chain if torn(it) => EndorsedTip { kind: TipKind::Torn, ..tip(it) },
+            _ => tip(it),
+        };
+        stage(roster, document, pool, counting.iter().map(tip).collect())
+    };
+    let newest = |of: &Endorsement, admitted: &[Chunk]| {
+        let actor = of.actor();
+        let stump = admitted.iter().filter(|chunk| *chunk.actor() == actor && chunk.seq() < of.seq);
+        stump.map(|chunk| (chunk.seq(), chunk.hash())).max()
+    };
+    let (together, alone) = (staged(&|_| true), staged(&mine));
+    let signed = |(_, hash): &(u64, ChangeHash)| counting.iter().any(|it| mine(it) && it.hash == *hash);
+    let mut stumps = BTreeMap::new();
+    for it in torn {
+        // Who has said so once waits for the others, and does not say more with every word of theirs.
+        let Some(most) = newest(it, &together).filter(|most| !signed(most)) else { continue };
+        for stump in [Some(most), newest(it, &alone)].into_iter().flatten().filter(|stump| !signed(stump)) {
+            stumps.insert(stump.1, it.shortened(key, roster.space(), stump));
+        }
+    }
+    stumps.into_values().collect()
 }
 
 impl Reviewed {

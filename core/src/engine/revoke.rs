@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::Outcome;
 use super::storage::ReadPurpose;
 use super::{CommandError, Engine, Keep, Reply, keys};
-use crate::document::ingest::IngestError;
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, FactHash, Prefix, SpaceId};
 use crate::io::{ReadOp, RequestId, Rows, StorageFailure, Table, WriteOp};
 use crate::trust::endorsement::ActorPreimage;
@@ -17,8 +16,8 @@ use crate::trust::roster::Ending;
 use crate::trust::statement::{Contradiction, MAX_FRONTIER};
 use crate::trust::tombstone::TombstoneHash;
 use crate::trust::{
-    Deed, DeviceKey, Endorsement, EndorsementKind, EquivocationProof, Fact, FactBody, FactError, Grant, Inventory,
-    RootKey, Tombstone,
+    Claim, Deed, DeviceKey, Endorsement, EndorsementKind, EquivocationProof, Fact, FactBody, FactError, Grant,
+    Inventory, RootKey, Roster, Tombstone,
 };
 use crate::wire::Codec;
 
@@ -33,6 +32,30 @@ pub(super) struct Revoking {
     /// The grants of each device that are to end; none: all.
     targets: BTreeMap<DeviceId, BTreeSet<FactHash>>,
     found: BTreeMap<DeviceId, Vec<Endorsement>>,
+    /// Documents by the names under which something of them is set aside: it may be waiting for others to sign anew what it
+    /// stands on, and is known here like the rest.
+    aside: BTreeMap<DocumentId, DocumentId>,
+}
+
+impl Revoking {
+    /// The key of a row of the table Endorsements as it is of its document.
+    fn row_of<'a>(&self, key: &'a [u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
+        let (name, rest) = key.split_first_chunk()?;
+        Some(match self.aside.get(&DocumentId(*name)) {
+            Some(document) => [&document.0, rest].concat().into(),
+            None => key.into(),
+        })
+    }
+
+    /// The device to be revoked whose changes an endorsement covers: it signed it, or somebody else did for what it made
+    /// before it contradicted itself.
+    fn concerned(&self, roster: &Roster, endorsement: &Endorsement) -> Option<DeviceId> {
+        if self.targets.contains_key(&endorsement.device) {
+            return Some(endorsement.device);
+        }
+        let device = roster.claimed_author(endorsement)?;
+        self.targets.contains_key(&device).then_some(device)
+    }
 }
 
 /// Somebody's chain that another one of the same actor contradicts.
@@ -110,7 +133,9 @@ impl Engine {
                 });
             }
         }
-        let revoking = Revoking { request, space: id, targets, found: BTreeMap::new() };
+        let set_aside = state.index.newest_first().filter(|entry| entry.aside.is_some());
+        let aside = set_aside.map(|entry| (keys::aside(&entry.id), entry.id)).collect();
+        let revoking = Revoking { request, space: id, targets, found: BTreeMap::new(), aside };
         match keep {
             Keep::Known => self.scan_for(Box::new(revoking), Vec::new()),
             Keep::Nothing => self.finish_revoking(revoking, keep),
@@ -132,14 +157,15 @@ impl Engine {
         let mut last = None;
         for (key, value) in rows.iter() {
             last = Some(key);
-            // Rows of other spaces, and what is set aside, belong to no document of this one.
-            let Ok(endorsement) = Endorsement::from_storage(key, value) else { continue };
-            if !revoking.targets.contains_key(&endorsement.device) {
-                continue;
-            }
+            // Rows of other spaces belong to no document of this one.
+            let Some(key) = revoking.row_of(key) else { continue };
+            let Ok(mut endorsement) = Endorsement::from_storage(&key, value) else { continue };
+            let Some(device) = revoking.concerned(&state.roster, &endorsement) else { continue };
             let entry = state.index.by_id(&endorsement.document);
             if entry.is_some_and(|entry| state.roster.endorses(&endorsement, &entry.path).is_ok()) {
-                revoking.found.entry(endorsement.device).or_default().push(endorsement);
+                // The list says up to where the device's chain counts, whoever answers for it.
+                endorsement.device = device;
+                revoking.found.entry(device).or_default().push(endorsement);
             }
         }
         let found: usize = revoking.found.values().map(Vec::len).sum();
@@ -154,7 +180,7 @@ impl Engine {
     }
 
     fn finish_revoking(&mut self, revoking: Revoking, keep: Keep) {
-        let Revoking { request, space, targets, mut found } = revoking;
+        let Revoking { request, space, targets, mut found, aside: _ } = revoking;
         let mut revoked = Vec::new();
         for (device, grants) in targets {
             let tombstones = if keep == Keep::Known { self.tombstones_of(&space, &device) } else { BTreeSet::new() };
@@ -229,27 +255,24 @@ impl Engine {
         Ok(None)
     }
 
-    /// Looks for the other side of what contradicts the log, to prove it to everybody.
+    /// Looks for the other side of what contradicts the log, to prove it to everybody. `contradicted`: actor, number, and the
+    /// endorsed change on whose chain the contradiction is: another endorsement of the actor may well be on the log's own.
     pub(super) fn suspect(
         &mut self,
         space: SpaceId,
         document: DocumentId,
-        refused: &[(ChangeHash, IngestError)],
+        contradicted: &[(Actor, u64, ChangeHash)],
         endorsements: &[Endorsement],
     ) {
         let Some(state) = self.spaces.get(&space) else { return };
-        let mut seen: BTreeSet<Actor> = BTreeSet::new();
+        if !state.roster.is_member(&self.identity().device) {
+            return;
+        }
+        let mut seen: BTreeSet<&Actor> = BTreeSet::new();
         let mut suspicions = Vec::new();
-        for (_, error) in refused {
-            let IngestError::Equivocation { actor, seq, .. } = error else { continue };
-            let proved = state.roster.claims(&document).iter().any(|claim| claim.actor == *actor && claim.seq <= *seq);
-            if proved || !seen.insert(actor.clone()) || !state.roster.is_member(&self.identity().device) {
-                continue;
-            }
-            let own = |it: &&Endorsement| matches!(it.actor, ActorPreimage::Own { .. }) && it.seq >= *seq;
-            let newcomers =
-                endorsements.iter().filter(own).filter(|it| it.actor() == *actor && !self.log_has(&document, &it.hash));
-            if let Some(newcomer) = newcomers.max_by_key(|it| it.seq) {
+        for (actor, seq, tip) in contradicted {
+            let own = |it: &&Endorsement| matches!(it.actor, ActorPreimage::Own { .. }) && it.hash == *tip;
+            if let Some(newcomer) = endorsements.iter().find(own).filter(|_| seen.insert(actor)) {
                 suspicions.push(Suspicion { space, document, seq: *seq, newcomer: newcomer.clone() });
             }
         }
@@ -261,6 +284,19 @@ impl Engine {
         }
     }
 
+    /// Whether a claim has put an actor's changes from a number on out of a document, as far as its log tells: one whose two
+    /// endorsements are on one chain after all has no effect.
+    fn is_out(&self, space: &SpaceId, document: &DocumentId, actor: &Actor, seq: u64) -> bool {
+        let log = self.documents.get(document).and_then(|working| working.log.as_ref());
+        let cleared = |claim: &Claim| {
+            let ((_, high), (low_seq, low)) = (claim.high, claim.low);
+            let below = log.and_then(|log| log.by_seq(actor, low_seq)).is_some_and(|row| row.hash() == low);
+            !claim.is_plain() && below && log.is_some_and(|log| log.contains(&high))
+        };
+        let claims = self.spaces.get(space).map(|state| state.roster.claims(document)).unwrap_or_default();
+        claims.iter().any(|claim| claim.actor == *actor && claim.seq <= seq && !cleared(claim))
+    }
+
     /// The endorsements of a contested actor are there: prove that its device made two chains, and vouch for what the two have
     /// in common, since no endorsement of that device counts for it any more.
     pub(super) fn on_suspect_rows(&mut self, suspicion: &Suspicion, rows: Result<Vec<Rows>, StorageFailure>) {
@@ -269,11 +305,11 @@ impl Engine {
         let known = rows.iter().filter_map(|(key, value)| Endorsement::from_storage(key, value).ok());
         let mut known = known.filter(|it| it.device == newcomer.device && it.actor == newcomer.actor);
         let Some(known) = known.find(|it| it.seq >= *seq && it.hash != newcomer.hash) else { return };
-        let Some(state) = self.spaces.get(space) else { return };
         let actor = newcomer.actor();
-        if state.roster.claims(document).iter().any(|claim| claim.actor == actor && claim.seq <= *seq) {
+        if self.is_out(space, document, &actor, *seq) {
             return;
         }
+        let Some(state) = self.spaces.get(space) else { return };
         let side = |it: &Endorsement| Contradiction { seq: it.seq, hash: it.hash, signature: it.signature };
         let mut sides = [side(&known), side(newcomer)];
         sides.sort_by_key(|side| side.hash);

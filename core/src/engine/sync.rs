@@ -31,6 +31,10 @@ pub(super) const VISITS: Rate = Rate { per_second: 1_000_000, burst: 16_000_000 
 /// What a session costs beside its items.
 const VISITS_A_SESSION: u64 = 1_000;
 
+/// Most sessions over an empty set that a peer may begin at once.
+#[cfg(test)]
+pub(crate) const SESSIONS_AT_ONCE: u64 = VISITS.burst / VISITS_A_SESSION;
+
 /// Rounds without reaching equal roots after which a link waits for its next period.
 const MAX_ATTEMPTS: u32 = 12;
 /// Pause before the roots are compared again while changes are being pushed, which makes them differ for a moment.

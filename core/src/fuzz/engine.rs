@@ -42,6 +42,8 @@ pub(crate) struct Guest {
     pub(crate) key: DeviceKey,
     pub(crate) link: LinkId,
     pub(crate) tag: SpaceTag,
+    /// Which end of its link it is.
+    side: Side,
     /// What it says it is a member by.
     facts: Vec<Fact>,
     /// Bodies of soft news that it has said.
@@ -166,6 +168,14 @@ impl Guest {
         Self::of(world, DeviceKey::from_seed(&[67; 32]), Vec::new())
     }
 
+    /// Somebody who may read what the guest may write.
+    #[cfg(test)]
+    pub(crate) fn reader(world: &mut World) -> Self {
+        let key = DeviceKey::from_seed(&[68; 32]);
+        let facts = world.admit(&key, crate::trust::Role::Reader, "/pub");
+        Self::of(world, key, facts)
+    }
+
     fn of(world: &World, key: DeviceKey, facts: Vec<Fact>) -> Self {
         let owner = OwnerId { device: key.device(), peer: GUEST };
         let terms = LeaseTerms { ttl: std::time::Duration::from_secs(15), period: std::time::Duration::from_secs(5) };
@@ -174,13 +184,23 @@ impl Guest {
         soft.connect(LinkId(0), vec![Prefix::root()]);
         let rng = ChaCha12Rng::from_seed([7; 32]);
         let (link, tag, recorded) = (LinkId(0), [0; 4], Vec::new());
-        Self { key, link, tag, facts, recorded, number: 1, newest: None, soft, lives: 0, rng }
+        let side = Side::Initiator;
+        Self { key, link, tag, side, facts, recorded, number: 1, newest: None, soft, lives: 0, rng }
     }
 
     /// Links and proves its membership, as an honest peer would.
     pub(crate) fn enter(&mut self, world: &mut World) {
         let link = world.link();
         world.input(0, Input::Linked { link, peer: GUEST, initiator: false });
+        self.enter_as(world, link, GUEST);
+    }
+
+    /// Is linked by seat 0, which then asks and is answered: rounds are their initiator's to drive.
+    #[cfg(test)]
+    pub(crate) fn be_asked(&mut self, world: &mut World) {
+        let link = world.link();
+        self.side = Side::Acceptor;
+        world.input(0, Input::Linked { link, peer: GUEST, initiator: true });
         self.enter_as(world, link, GUEST);
     }
 
@@ -197,17 +217,19 @@ impl Guest {
         });
         // Refused a link: at the bound, or shut out for what it did before.
         let Some(theirs) = hello else { return };
+        let (mine, other) = ((peer, [9; 16]), (world.peer(0), theirs));
+        let (from, to) = if self.side == Side::Initiator { (mine, other) } else { (other, mine) };
         let handshake = Handshake {
             space: world.space,
-            initiator: peer,
-            acceptor: world.peer(0),
-            initiator_nonce: [9; 16],
-            acceptor_nonce: theirs,
+            initiator: from.0,
+            acceptor: to.0,
+            initiator_nonce: from.1,
+            acceptor_nonce: to.1,
         };
-        let tag = handshake.tag_of(Side::Initiator);
-        self.tag = *tag.first_chunk().expect("four of 16 bytes");
+        let tag = handshake.tag_of(self.side);
+        self.tag = *handshake.tag_of(Side::Initiator).first_chunk().expect("four of 16 bytes");
         let roster = Roster::load(world.space, self.facts.clone());
-        let present = Present::create(&self.key, &handshake, Side::Initiator, None, &roster, world.now().wall);
+        let present = Present::create(&self.key, &handshake, self.side, None, &roster, world.now().wall);
         self.say(world, &Message::Hello { versions: vec![1], nonce: [9; 16], window: 1 << 20, epoch: 7 });
         self.say(world, &Message::Open { tags: vec![tag] });
         self.say(world, &Message::Present { space: self.tag, proof: present.to_bytes() });
@@ -357,8 +379,22 @@ impl Guest {
         self.soft_at(world, PATHS[first % 4], with);
     }
 
+    /// Sets a soft entry and says what there is to say, after what an honest peer would have answered: news are heard only from
+    /// who has told what it has.
     pub(crate) fn soft_at(&mut self, world: &mut World, at: &str, with: &[u8]) {
         let now = world.now();
+        let said = world.heard.iter().filter(|(link, _)| *link == self.link);
+        for (message, _) in said.flat_map(|(_, frame)| decode_frame(frame).expect("an own frame reads")) {
+            let Message::Soft { body, .. } = message else { continue };
+            match soft::Message::from_bytes(&body).expect("an own message reads") {
+                soft::Message::Digest { first, last, graft, asks, answers, owners } => {
+                    // It keeps the protocol, so what the guest thinks of it does not matter.
+                    let _ = self.soft.on_digest(LinkId(0), now, (first, last, graft), (asks, answers), owners);
+                }
+                soft::Message::Fetch(fetches) => self.soft.on_fetch(LinkId(0), now, fetches),
+                _ => {}
+            }
+        }
         let value: std::sync::Arc<[u8]> = with.into();
         let _ = self.soft.set(now, (&self.key, &mut self.rng), path(at), value);
         self.soft.tick(now, &self.key, &mut self.rng);

@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) closed: BTreeMap<LinkId, CloseReason>,
     /// Bytes of the strong path that seat 0 sent to others.
     pub(crate) strong_bytes: usize,
+    /// Bytes that the seats sent each other.
+    pub(crate) honest_bytes: usize,
     /// Whether seat 0 and seat 1 fell out.
     pub(crate) fell_out: Option<CloseReason>,
 }
@@ -106,8 +108,8 @@ fn prepared() -> &'static Prepared {
         for (at, key, text) in [("/own/a", "x", "1"), ("/own/b", "secret", SECRET), ("/pub/x", "y", "2")] {
             world.edit(0, at, key, text).expect("the founder may write");
         }
-        let facts = world.invite("/pub").accept(&guest().device(), world.now().wall).expect("it has not run out");
-        let text = world.invite("/").to_text().to_string();
+        let facts = world.admit(&guest(), Role::Writer, "/pub");
+        let text = world.invite(Role::Writer, "/").to_text().to_string();
         world.call(1, Command::Join { invitation: text, name: None }).expect("an invitation");
         let stores = [world.seats[0].store.clone(), world.seats[1].store.clone()];
         Prepared { stores, space: world.space, facts }
@@ -126,6 +128,7 @@ impl World {
             heard: VecDeque::new(),
             closed: BTreeMap::new(),
             strong_bytes: 0,
+            honest_bytes: 0,
             fell_out: None,
         }
     }
@@ -188,6 +191,14 @@ impl World {
     /// Who seat `n` is, once open.
     pub(crate) fn peer(&self, n: usize) -> PeerId {
         self.seats[n].peer.expect("the store is open")
+    }
+
+    /// The device of seat `n`, as the other one knows it.
+    #[cfg(test)]
+    pub(crate) fn device(&mut self, n: usize) -> crate::id::DeviceId {
+        let peer = self.peer(n);
+        let links = self.status(1 - n).links;
+        links.into_iter().find(|link| link.peer == peer).and_then(|link| link.device).expect("they are linked")
     }
 
     /// Hands seat `n` an input and lets everything come to rest.
@@ -258,6 +269,7 @@ impl World {
                 assert!(bytes.len() <= crate::io::MAX_FRAME, "a frame over its bound");
                 match self.wires.get(&(n, link)) {
                     Some((to, far)) => {
+                        self.honest_bytes += bytes.len();
                         self.seats[*to].inbox.push_back(Input::Frame { link: *far, bytes });
                     }
                     None if n == 0 => self.heard.push_back((link, bytes)),
@@ -334,9 +346,14 @@ impl World {
         self.ask(n, command).expect("the command is answered")
     }
 
-    fn invite(&mut self, prefix: &str) -> Invitation {
+    /// What makes a device a member.
+    pub(crate) fn admit(&mut self, device: &DeviceKey, role: Role, prefix: &str) -> Vec<Fact> {
+        self.invite(role, prefix).accept(&device.device(), self.now().wall).expect("it has not run out")
+    }
+
+    fn invite(&mut self, role: Role, prefix: &str) -> Invitation {
         let prefix = Prefix::parse(prefix).expect("a prefix");
-        let (space, role) = (self.space, Role::Writer);
+        let space = self.space;
         let command = Command::Invite { space, role, prefix, not_after: None, addresses: Vec::new() };
         let Ok(Reply::Invitation(text)) = self.call(0, command) else { panic!("the founder invites") };
         Invitation::parse(&text).expect("an own invitation")

@@ -57,6 +57,16 @@ impl Machine for Engine {
     }
 }
 
+impl Machine for Box<dyn Machine> {
+    fn handle(&mut self, now: Now, input: Input) {
+        self.as_mut().handle(now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.as_mut().poll()
+    }
+}
+
 /// Takes the answer to a command.
 pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, CommandError>) + Send>;
 

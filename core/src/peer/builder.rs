@@ -80,11 +80,20 @@ pub struct Builder {
     net: NetConfig,
     /// The first address that did not parse.
     invalid: Option<AddressError>,
+    #[cfg(feature = "sim")]
+    liar: Option<u64>,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { store: None, engine: EngineConfig::default(), net: NetConfig::default(), invalid: None }
+        Self {
+            store: None,
+            engine: EngineConfig::default(),
+            net: NetConfig::default(),
+            invalid: None,
+            #[cfg(feature = "sim")]
+            liar: None,
+        }
     }
 
     /// Keeps data in this store, e.g. `Redb::open("data")?`.
@@ -194,6 +203,14 @@ impl Builder {
         self
     }
 
+    /// Makes this peer a liar: what it says on its links is altered, repeated, late or missing, as the seed has it. For tests of
+    /// the others.
+    #[cfg(feature = "sim")]
+    pub fn liar(mut self, seed: u64) -> Self {
+        self.liar = Some(seed);
+        self
+    }
+
     /// Sets fields of the network's configuration.
     pub fn network(mut self, set: impl FnOnce(&mut NetConfig)) -> Self {
         set(&mut self.net);
@@ -244,6 +261,11 @@ impl Builder {
         config.max_links = config.max_links.min(self.net.max_connections as usize);
         let overlay = config.overlay;
         let engine = Engine::new(config, draw(&mut rng));
+        #[cfg(feature = "sim")]
+        let engine: Box<dyn net::Machine> = match self.liar {
+            Some(seed) => Box::new(net::liar::Liar::new(engine, seed)),
+            None => Box::new(engine),
+        };
 
         let (requests, driver_requests) = mpsc::unbounded_channel();
         let (edits, driver_edits) = mpsc::unbounded_channel();

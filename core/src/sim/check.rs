@@ -307,6 +307,12 @@ pub enum Violation {
         /// The edit.
         key: String,
     },
+    /// A revocation that was told to be durable is not there.
+    #[error("the revocation of {node:?} was told to be done and is not there")]
+    RevocationLost {
+        /// Whose device.
+        node: NodeId,
+    },
     /// A store holds a proof that an honest device contradicted itself.
     #[error("{node:?} holds a proof of equivocation, and nobody lied")]
     FalselyAccused {

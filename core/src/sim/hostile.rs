@@ -4,17 +4,24 @@
 //! holds. Each scenario lets the honest ones work while the guest does one hostile thing, and then asks:
 //!
 //! - did the honest peers converge, and do they still talk to each other;
+//! - did they say at most twice to each other what they say on a day without the guest;
 //! - is what the guest has no right to as its owner left it, and was nothing of it shown;
 //! - are tables and queues within their bounds.
 //!
 //! A [`Defence`] can be left out: the same scenario has to see the difference then, or it proves nothing.
 
+mod changes;
+mod facts;
+mod sets;
+mod transient;
+
 use crate::config::{Defence, EngineConfig};
 use crate::document::chunk::{Chunk, ChunkError, ChunkLimits};
+use crate::engine::StatusReport;
 use crate::fuzz::engine::{Guest, STRANGER, overhear, private};
 use crate::fuzz::world::{SECRET, World, path};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix};
-use crate::io::{CloseReason, Input, LinkId};
+use crate::io::{CloseReason, Input, LinkId, Table};
 use crate::trust::{Endorsement, EndorsementKind};
 use crate::wire::Writer;
 use crate::wire::v1::{DocumentUpdate, Message, decode_frame};
@@ -24,7 +31,38 @@ struct Scene {
     world: World,
     guest: Guest,
     expected: BTreeMap<Path, Vec<ChangeHash>>,
+    /// What the honest ones left where the guest may write.
+    public: BTreeMap<Path, Vec<ChangeHash>>,
     edits: u32,
+}
+
+/// What a day came to.
+struct Day {
+    /// What the honest peers said to each other.
+    honest_bytes: usize,
+    /// Figures of who was spoken to, before the guest went.
+    status: StatusReport,
+    /// Rows of its changes and facts then.
+    rows: [usize; 2],
+    /// Whether what the honest ones wrote where the guest may write is as they left it.
+    as_left: bool,
+}
+
+/// Eight honest edits, and something that the guest does after each.
+fn day(set: impl Fn(&mut EngineConfig), act: impl FnMut(&mut Scene)) -> Day {
+    Scene::new(set).live(act)
+}
+
+/// What the honest peers say to each other on a day on which the guest is linked and silent.
+fn quiet() -> usize {
+    day(usual, |_| {}).honest_bytes
+}
+
+impl Day {
+    /// The guest cost the honest peers no more than as much again.
+    fn is_cheap(&self, quiet: usize) {
+        assert!(self.honest_bytes <= 2 * quiet, "{} bytes instead of {quiet}", self.honest_bytes);
+    }
 }
 
 impl Scene {
@@ -33,7 +71,67 @@ impl Scene {
         let expected = private(&mut world);
         let mut guest = Guest::new(&world);
         guest.enter(&mut world);
-        Self { world, guest, expected, edits: 0 }
+        // Whatever changes from now on is pushed to it.
+        guest.say(&mut world, &Message::Cursor { space: guest.tag, arrival: 0 });
+        world.run_for(500);
+        Self { world, guest, expected, public: BTreeMap::new(), edits: 0 }
+    }
+
+    /// The same with a guest that was linked by seat 0, and so is asked.
+    fn asked(set: impl Fn(&mut EngineConfig)) -> Self {
+        let mut scene = Self::new(set);
+        scene.world.input(0, Input::Unlinked { link: scene.guest.link });
+        scene.guest.be_asked(&mut scene.world);
+        scene
+    }
+
+    fn live(mut self, mut act: impl FnMut(&mut Self)) -> Day {
+        let before = self.world.honest_bytes;
+        for _ in 0..8 {
+            self.work();
+            act(&mut self);
+        }
+        self.world.run_for(2_000);
+        let status = self.world.status(0);
+        let rows = [Table::Chunks, Table::Facts].map(|table| self.world.rows(0, table).count());
+        let as_left = self.is_as_left();
+        Day { honest_bytes: self.end() - before, status, rows, as_left }
+    }
+
+    /// Whether what the honest ones wrote where the guest may write, and where it may not, is as they left it.
+    fn is_as_left(&mut self) -> bool {
+        let left: Vec<(Path, Vec<ChangeHash>)> =
+            self.public.iter().chain(&self.expected).map(|(path, heads)| (path.clone(), heads.clone())).collect();
+        (0..2).all(|n| {
+            let list = self.world.list(n);
+            left.iter().all(|(path, heads)| list.get(path) == Some(heads))
+        })
+    }
+
+    /// What seat 0 has said to the guest since this was last asked; it is acknowledged.
+    fn hear(&mut self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        while let Some((link, frame)) = self.world.heard.pop_front() {
+            let shown = frame.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+            assert!(!shown, "a private document was shown");
+            if link == self.guest.link {
+                heard.extend(decode_frame(&frame).expect("an own frame reads").into_iter().map(|(message, _)| message));
+            }
+        }
+        let number = |message: &Message| match message {
+            Message::Update { number, .. } | Message::Facts { number, .. } | Message::Part { number, .. } => {
+                Some(*number)
+            }
+            _ => None,
+        };
+        if let Some(number) = heard.iter().filter_map(number).max() {
+            self.say(&Message::Ack { number, except: Vec::new() });
+        }
+        heard
+    }
+
+    fn send(&mut self, update: DocumentUpdate) {
+        self.guest.update(&mut self.world, vec![update]);
     }
 
     /// One honest edit, in turn by either peer and in turn where the guest may write and where not.
@@ -45,8 +143,14 @@ impl Scene {
                 let heads = self.world.edit(0, "/own/a", "x", &value).expect("an honest edit");
                 self.expected.insert(path("/own/a"), heads);
             }
-            1 => drop(self.world.edit(1, "/pub/y", "z", &value).expect("an honest edit")),
-            _ => drop(self.world.edit(0, "/pub/x", "y", &value).expect("an honest edit")),
+            1 => {
+                let heads = self.world.edit(1, "/pub/y", "z", &value).expect("an honest edit");
+                self.public.insert(path("/pub/y"), heads);
+            }
+            _ => {
+                let heads = self.world.edit(0, "/pub/x", "y", &value).expect("an honest edit");
+                self.public.insert(path("/pub/x"), heads);
+            }
         }
         self.world.run_for(200);
     }
@@ -60,8 +164,8 @@ impl Scene {
         self.world.closed.get(&self.guest.link)
     }
 
-    /// The guest goes; the honest ones have a while.
-    fn end(mut self) {
+    /// The guest goes; the honest ones have a while. Comes back with what they have said to each other in all.
+    fn end(mut self) -> usize {
         overhear(&mut self.world, LinkId(u64::MAX));
         let link = self.guest.link;
         self.world.input(0, Input::Unlinked { link });
@@ -74,6 +178,7 @@ impl Scene {
         }
         let roots = [0, 1].map(|n| self.world.status(n).spaces[0].root.clone());
         assert_eq!(roots[0], roots[1], "two honest peers have not converged");
+        self.world.honest_bytes
     }
 }
 
@@ -83,30 +188,47 @@ fn without(defence: Defence) -> impl Fn(&mut EngineConfig) {
     move |config| config.without = Some(defence)
 }
 
-/// An update with one change at a path, endorsed by the guest.
-fn endorsed(scene: &Scene, at: &str, bytes: Vec<u8>) -> DocumentUpdate {
+/// An endorsement by the guest of a change at a path.
+fn signed(scene: &Scene, at: &str, bytes: &[u8], kind: EndorsementKind) -> Endorsement {
     let document = DocumentId::derive(&scene.world.space, &path(at), 0);
-    let chunk = Chunk::parse(bytes.clone(), &ChunkLimits::default()).expect("a change");
+    let chunk = Chunk::parse(bytes.to_vec(), &ChunkLimits::default()).expect("a change");
     let (actor, newest) = (chunk.actor().clone(), (chunk.seq(), chunk.hash()));
-    let key = &scene.guest.key;
-    let signed = Endorsement::foreign(key, &scene.world.space, document, actor, newest, EndorsementKind::Single);
-    let mut w = Writer::new();
-    signed.encode_wire(&mut w, None, None);
-    let endorsements = vec![w.finish()];
-    DocumentUpdate { path: path(at), generation: 0, chunks: vec![bytes], endorsements, tombstones: vec![] }
+    Endorsement::foreign(&scene.guest.key, &scene.world.space, document, actor, newest, kind)
 }
 
-/// A change of about 30 KB that no packing makes smaller.
-fn large(n: u8) -> Vec<u8> {
+fn update(at: &str, chunks: Vec<Vec<u8>>, endorsements: &[Endorsement]) -> DocumentUpdate {
+    let written = |it: &Endorsement| {
+        let mut w = Writer::new();
+        it.encode_wire(&mut w, None, None);
+        w.finish()
+    };
+    let endorsements = endorsements.iter().map(written).collect();
+    DocumentUpdate { path: path(at), generation: 0, chunks, endorsements, tombstones: vec![] }
+}
+
+/// An update with one change at a path, endorsed by the guest.
+fn endorsed(scene: &Scene, at: &str, bytes: Vec<u8>) -> DocumentUpdate {
+    let signed = signed(scene, at, &bytes, EndorsementKind::Single);
+    update(at, vec![bytes], &[signed])
+}
+
+/// Changes of one actor, each on top of the one before, of about so many bytes that no packing makes smaller.
+fn chain(actor: [u8; 16], changes: u32, size: usize) -> Vec<Vec<u8>> {
     use automerge::transaction::Transactable;
-    let mut noise = vec![0; 30_000];
-    blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut noise);
-    let mut doc = automerge::Automerge::new().with_actor(automerge::ActorId::from([n; 16]));
-    let mut tx = doc.transaction();
-    tx.put(automerge::ROOT, "noise", noise).expect("a root takes bytes");
-    tx.commit();
-    let mut changes = doc.get_changes(&[]);
-    changes.pop().expect("a change").bytes().into_owned()
+    let mut doc = automerge::Automerge::new().with_actor(automerge::ActorId::from(actor));
+    for n in 0..changes {
+        let mut noise = vec![0; size];
+        blake3::Hasher::new().update(&actor).update(&n.to_le_bytes()).finalize_xof().fill(&mut noise);
+        let mut tx = doc.transaction();
+        tx.put(automerge::ROOT, "noise", noise).expect("a root takes bytes");
+        tx.commit();
+    }
+    doc.get_changes(&[]).into_iter().map(|mut change| change.bytes().into_owned()).collect()
+}
+
+/// A change of about 30 KB.
+fn large(n: u8) -> Vec<u8> {
+    chain([n; 16], 1, 30_000).remove(0)
 }
 
 #[test]

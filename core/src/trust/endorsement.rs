@@ -171,6 +171,11 @@ impl Endorsement {
         Self::sign(key, space, document, ActorPreimage::Foreign(actor), (seq, hash), kind)
     }
 
+    /// Endorses an earlier change of the same chain.
+    pub(crate) fn shortened(&self, key: &DeviceKey, space: &SpaceId, newest: (u64, ChangeHash)) -> Self {
+        Self::sign(key, space, self.document, self.actor.clone(), newest, EndorsementKind::Chain)
+    }
+
     fn sign(
         key: &DeviceKey,
         space: &SpaceId,

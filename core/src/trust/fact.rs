@@ -124,6 +124,12 @@ pub enum FactError {
     /// The signer lacks the right to say it; every peer would leave it out.
     #[error("the signer has no right to make this fact")]
     NotAuthorised,
+    /// The signer has made as many facts as this store takes of one. Another device with the right can say it.
+    #[error("this device has made {bound} facts, which is the bound of one signer")]
+    TooManyFacts {
+        /// The bound.
+        bound: u64,
+    },
     /// The device has none of the grants that were to be revoked.
     #[error("the device holds nothing that could be revoked")]
     NothingToRevoke,

@@ -74,6 +74,14 @@ pub enum RosterError {
     /// The waiting room is full of facts that lack something; this one can be offered again later.
     #[error("too many facts wait for their predecessors or for authority")]
     PendingFull,
+    /// Its signer has made as many facts as one signer may. Whoever sent it is at fault, or has a greater bound.
+    #[error("device {signer} has made {bound} facts, which is the bound")]
+    SignerFull {
+        /// Who.
+        signer: DeviceId,
+        /// How many a signer may make.
+        bound: u64,
+    },
     /// The space has as many facts as a roster takes.
     #[error("the space has {MAX_FACTS} facts, which is the bound")]
     Full,
@@ -116,6 +124,10 @@ pub struct Roster {
     /// Subjects with a grant of their own that counts.
     members: usize,
     pending: Pending,
+    /// Most facts of one signer's chain, but for a root's.
+    signer_facts: u64,
+    /// Facts refused for that.
+    over: u64,
     /// Keys that are or were the space's root, or may yet turn out to have been.
     roots: BTreeSet<DeviceId>,
     /// What of the facts counts.
@@ -144,6 +156,8 @@ impl Roster {
             voters: BTreeSet::new(),
             members: 0,
             pending: Pending::default(),
+            signer_facts: u64::MAX,
+            over: 0,
             roots: BTreeSet::from([DeviceId(space.0)]),
             effects: Effects::default(),
             notices: Notices::default(),
@@ -162,6 +176,17 @@ impl Roster {
         roster.settle();
         roster.changes = Changes::default();
         roster
+    }
+
+    /// Takes no facts into a signer's chain beyond this number, but a root's; those that are in stay. Facts are counted by
+    /// their numbers, so that peers with one bound hold the same facts, in whatever order they came.
+    pub fn bound_signers(&mut self, facts: u64) {
+        self.signer_facts = facts;
+    }
+
+    /// How many facts were refused because their signers had made too many.
+    pub fn over_bound(&self) -> u64 {
+        self.over
     }
 
     /// Offers a fact.
@@ -189,6 +214,10 @@ impl Roster {
         if self.by_hash.contains_key(&hash) || self.pending.contains(&hash) {
             return Ok(Insert::Known);
         }
+        if self.is_over(&fact) {
+            self.over += 1;
+            return Err(RosterError::SignerFull { signer: *fact.signer(), bound: self.signer_facts });
+        }
         fact.verify(&self.space).map_err(|_| RosterError::Signature)?;
         self.place(fact, MAX_PENDING)
     }
@@ -210,6 +239,9 @@ impl Roster {
             link = Link::behind(self.chain_end(&key.device()));
             fact = Fact::sign(key, &self.space, link, fact.body().clone())?;
         }
+        if self.is_over(&fact) {
+            return Err(FactError::TooManyFacts { bound: self.signer_facts });
+        }
         let admissible = matches!(self.standing(&fact), Standing::Admissible) && self.would_count(&fact);
         if !admissible || self.facts.len() >= MAX_FACTS {
             return Err(FactError::NotAuthorised);
@@ -217,6 +249,10 @@ impl Roster {
         let admitted = self.admit_with_followers(fact.clone());
         self.settle();
         Ok((fact, admitted))
+    }
+
+    fn is_over(&self, fact: &Fact) -> bool {
+        fact.link().seq() > self.signer_facts && !self.roots.contains(fact.signer())
     }
 
     fn place(&mut self, fact: Fact, room: usize) -> Result<Insert, RosterError> {

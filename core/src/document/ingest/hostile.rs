@@ -158,6 +158,55 @@ fn a_second_change_at_one_seq_is_equivocation() {
     assert_eq!(bare_chunks(&[&innocent, &one, &twin]), Bare::Fails);
 }
 
+/// A change whose chain was incomplete took its place in the batch all the same, and the other one with its number was refused
+/// for good: for the sake of something that may never come.
+#[test]
+fn what_waits_does_not_keep_out_what_contradicts_it_and_is_complete() {
+    let one = Craft::new(1).chunk();
+    let next = |value: u8| {
+        let mut craft = Craft::new(1);
+        (craft.seq, craft.deps, craft.start_op) = (2, vec![one.hash()], one.max_op() + 1);
+        craft.timestamp = i64::from(value);
+        craft.chunk()
+    };
+    // Whichever of the two is looked at first.
+    let (mut a, mut b) = (next(1), next(2));
+    for _ in 0..2 {
+        let mut far = Craft::new(1);
+        let lost = ChangeHash([7; 32]);
+        let mut deps = vec![a.hash(), lost];
+        deps.sort_unstable();
+        (far.seq, far.deps, far.start_op) = (3, deps, a.max_op() + 1);
+        let far = far.chunk();
+        let staged = Log::new().stage(vec![one.clone(), a.clone(), far.clone(), b.clone()], &[tip(&far), tip(&b)]);
+        let admitted: Vec<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
+        assert_eq!(admitted, [one.hash(), b.hash()]);
+        // The other chain waits, or is refused, by which of the two was looked at first; next to what is admitted it is refused.
+        assert_eq!(staged.waiting.len() + staged.refused.len(), 2);
+        std::mem::swap(&mut a, &mut b);
+    }
+    // Two complete ones: one of them stays, and it is told which endorsement the other one came with.
+    let staged = Log::new().stage(vec![one.clone(), a.clone(), b.clone()], &[tip(&a), tip(&b)]);
+    assert_eq!((staged.admitted.len(), staged.refused.len()), (2, 1));
+    let out = staged.refused[0].0;
+    assert_eq!(staged.contradicted, [(one.actor().clone(), 2, out)]);
+}
+
+#[test]
+fn a_torn_chain_is_admitted_as_far_as_it_stands() {
+    let one = Craft::new(1).chunk();
+    let mut craft = Craft::new(1);
+    let mut deps = vec![one.hash(), ChangeHash([7; 32])];
+    deps.sort_unstable();
+    (craft.seq, craft.deps, craft.start_op) = (2, deps, one.max_op() + 1);
+    let two = craft.chunk();
+    let whole = Log::new().stage(vec![one.clone(), two.clone()], &[tip(&two)]);
+    assert_eq!(whole.admitted.len(), 0);
+    let torn = EndorsedTip { kind: TipKind::Torn, ..tip(&two) };
+    let part = Log::new().stage(vec![one.clone(), two], &[torn]);
+    assert_eq!(part.admitted, [one]);
+}
+
 #[test]
 fn an_actor_from_nowhere_is_refused() {
     let one = Craft::new(1).chunk();

@@ -177,6 +177,55 @@ fn keeping_nothing_takes_everything_of_the_device() {
     assert_eq!(net.root(0), net.root(1));
 }
 
+/// One endorsement stood for all that an author had made in a document, and it named the newest change: when that one left,
+/// because it stood on what was taken back, the author's earlier edits left with it on every peer, though nothing was wrong
+/// with them. The author signs them anew, whenever it learns of it.
+#[test]
+fn earlier_edits_of_a_chain_whose_newest_left_stay() {
+    for away in [false, true] {
+        let (mut net, space) = three();
+        net.put(1, space, "/a", "mine", 1);
+        net.put(1, space, "/a", "mine too", 2);
+        net.run_for(300);
+        net.put(2, space, "/a", "evil", 3);
+        net.run_for(300);
+        net.put(1, space, "/a", "on top", 4);
+        net.put(1, space, "/a", "on top of that", 5);
+        net.run_for(300);
+        if away {
+            net.cut(1, 0);
+            net.cut(1, 2);
+        }
+        revoke(&mut net, 0, space, 2, Keep::Nothing);
+        net.run_for(2_000);
+        if away {
+            // Nobody but the author can say what of it stands.
+            assert_eq!(net.value(0, space, "/a"), None);
+            net.connect(1, 0);
+            net.run_for(2_000);
+        }
+        for n in [0, 1] {
+            assert_eq!(net.value(n, space, "/a"), map(&[("mine", 1), ("mine too", 2)]), "node {n}, away: {away}");
+            let Ok(Reply::EvictedChanges(aside)) = net.call(n, Command::EvictedChanges { space, path: path("/a") })
+            else {
+                panic!("no list")
+            };
+            assert_eq!(aside.len(), 3, "node {n}: what came back is not offered to be made again");
+        }
+        assert_eq!(net.root(0), net.root(1));
+        // A newcomer gets it from either, and the author goes on.
+        net.restart(1);
+        assert_eq!(net.value(1, space, "/a"), map(&[("mine", 1), ("mine too", 2)]));
+        net.connect(1, 0);
+        net.put(1, space, "/a", "later", 6);
+        net.run_for(1_000);
+        assert_eq!(net.value(0, space, "/a"), map(&[("later", 6), ("mine", 1), ("mine too", 2)]));
+        assert_eq!(net.root(0), net.root(1));
+        let accuses = |fact: &crate::trust::Fact| matches!(fact.body(), FactBody::Equivocation(_));
+        assert!(!net.nodes[0].engine.spaces[&space].roster.facts().any(accuses), "nobody lied");
+    }
+}
+
 #[test]
 fn a_process_that_dies_during_its_reviews_finishes_them_later() {
     let (mut net, space) = three();
@@ -316,19 +365,16 @@ fn edits_that_left_with_others_are_listed_made_again_and_forgotten() {
     assert_eq!(net.value(0, space, "/a"), map(&[("honest", 3), ("kept", 1), ("last", 5), ("more", 4)]));
 }
 
-/// A store that signs anew what it has signed: the same keys and the same life, put back to an older state.
-#[test]
-fn two_chains_of_one_actor_are_proved_and_leave_on_both_sides() {
+/// A store that signs anew what it has signed: the same keys and the same life, put back to an older state. It speaks to the
+/// first peer as one and to the second as the other, and then the two meet.
+fn contradicted() -> (Net, SpaceId) {
     let (mut net, space) = three();
     net.put(2, space, "/a", "common", 1);
     net.run_for(500);
     for (a, b) in [(1, 0), (2, 0), (1, 2)] {
         net.cut(a, b);
     }
-    // The same engine twice: once it speaks to the first peer, once to the second.
-    let before = net.nodes[2].store.clone();
-    let seal = net.call(2, Command::Close).is_ok();
-    assert!(seal);
+    assert!(net.call(2, Command::Close).is_ok());
     let closed = net.nodes[2].store.clone();
     net.restart(2);
     net.put(2, space, "/a", "one", 2);
@@ -342,12 +388,17 @@ fn two_chains_of_one_actor_are_proved_and_leave_on_both_sides() {
     net.connect(2, 1);
     net.run_for(500);
     net.cut(2, 1);
-    drop(before);
     assert_eq!(net.value(0, space, "/a"), map(&[("common", 1), ("one", 2), ("two", 3)]));
     assert_eq!(net.value(1, space, "/a"), map(&[("common", 1), ("three", 4)]));
     net.put(1, space, "/a", "on top", 5);
     net.connect(1, 0);
     net.run_for(4_000);
+    (net, space)
+}
+
+#[test]
+fn two_chains_of_one_actor_are_proved_and_leave_on_both_sides() {
+    let (mut net, space) = contradicted();
     for n in [0, 1] {
         assert_eq!(net.value(n, space, "/a"), map(&[("common", 1)]), "node {n}");
         let claims =
@@ -359,4 +410,20 @@ fn two_chains_of_one_actor_are_proved_and_leave_on_both_sides() {
     net.put(0, space, "/a", "later", 6);
     net.run_for(1_000);
     assert_eq!(net.value(1, space, "/a"), map(&[("common", 1), ("later", 6)]));
+}
+
+/// What two chains have in common was vouched for by whoever proved that there are two, in its own name; a revocation of the liar
+/// that kept nothing did not touch that.
+#[test]
+fn what_others_vouch_for_does_not_undo_a_revocation() {
+    for (keep, left) in [(Keep::Known, map(&[("common", 1)])), (Keep::Nothing, None)] {
+        let (mut net, space) = contradicted();
+        assert_eq!(net.value(1, space, "/a"), map(&[("common", 1)]));
+        revoke(&mut net, 0, space, 2, keep);
+        net.run_for(2_000);
+        for n in [0, 1] {
+            assert_eq!(net.value(n, space, "/a"), left, "node {n}, {keep:?}");
+        }
+        assert_eq!(net.root(0), net.root(1));
+    }
 }

@@ -14,6 +14,10 @@ const DENSE: usize = 1_024;
 /// Bytes of answers that one message of questions may bring; less than a message, so that most are answered in one go.
 const ANSWER_BYTES: usize = 48 * 1024;
 
+/// Most messages of questions of one session. An honest comparison of 10,000,000 items that all differ takes about 3,000;
+/// whoever splits what there is into crumbs is cut off.
+const MAX_QUESTIONS: usize = 8_192;
+
 /// Most bytes of questions that wait. An honest comparison of 10,000,000 items stays under 4 MiB; past the bound it is cut
 /// off.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -25,6 +29,7 @@ pub(super) struct Ranges {
     queue_bytes: usize,
     under_way: VecDeque<Vec<Question>>,
     asked: usize,
+    messages: usize,
     diff: Diff,
 }
 
@@ -56,6 +61,7 @@ impl Ranges {
             queue_bytes: 0,
             under_way: VecDeque::new(),
             asked: 0,
+            messages: 0,
             diff: Diff::default(),
             tree,
         };
@@ -92,6 +98,7 @@ impl Ranges {
             }
         }
         self.asked += batch.len();
+        self.messages += 1;
         let questions = batch.iter().map(|question| (question.range.clone(), question.ask)).collect();
         self.under_way.push_back(batch);
         Some(questions)
@@ -130,7 +137,10 @@ impl Ranges {
     }
 
     fn is_cut_off(&self) -> bool {
-        self.asked >= MAX_RANGES || self.diff.len() >= MAX_DIFFERENCES || self.queue_bytes > QUEUE_BYTES
+        self.asked >= MAX_RANGES
+            || self.messages >= MAX_QUESTIONS
+            || self.diff.len() >= MAX_DIFFERENCES
+            || self.queue_bytes > QUEUE_BYTES
     }
 
     /// Puts questions before all others: depth first, so that an honest comparison's queue stays short.
@@ -156,6 +166,10 @@ impl Ranges {
     }
 
     fn on_parts(&mut self, range: Range, ask: Ask, parts: Vec<Part>) -> Result<(), SessionError> {
+        // What is not listed falls apart: one part that is all of the range would be asked about for ever.
+        if let [Part { to: None, holds: Holds::Fingerprint(_) }] = &parts[..] {
+            return Err(SessionError::Answer);
+        }
         let nearly_all = parts.len() - parts.len() / 8;
         let mut differ = Vec::new();
         let mut rest = range.clone();

@@ -1,11 +1,11 @@
 //! What revocations and proofs of equivocation may take away, and what they must.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Checks, Violation};
 use crate::document::value::Value;
 use crate::engine::{Command, Keep};
-use crate::id::{ChangeHash, Path};
+use crate::id::{ChangeHash, FactHash, Path};
 use crate::io::Table;
 use crate::sim::cluster::Cluster;
 use crate::sim::network::NodeId;
@@ -24,8 +24,18 @@ pub(in crate::sim) struct StandingRecord {
     pub(in crate::sim) forking: BTreeSet<NodeId>,
     /// Changes that left a document somewhere.
     evicted: BTreeSet<ChangeHash>,
-    /// Of a revoked node: the keys of its edits that the revoker had when it was told that it is done.
-    kept: BTreeMap<NodeId, BTreeSet<(Path, String)>>,
+    /// What was told to be done.
+    revocations: Vec<Revoked>,
+}
+
+/// A revocation of which its revoker was told that it is durable.
+#[derive(Debug)]
+struct Revoked {
+    of: NodeId,
+    /// The facts that revoke the device, by what the revoker's store held then.
+    facts: BTreeSet<FactHash>,
+    /// Keys of the device's edits that the revoker had then: shown, or set aside because something below was missing.
+    kept: BTreeSet<(Path, String)>,
 }
 
 impl StandingRecord {
@@ -71,11 +81,32 @@ impl Cluster {
                 }
                 Err(violation) => self.checks.fail(violation),
             }
+            kept.extend(self.stored_keys(by, of));
         }
-        // A second revocation can keep no more than the first.
-        let known = self.checks.standing.kept.remove(&of);
-        let kept = known.map_or(kept.clone(), |known| known.intersection(&kept).cloned().collect());
-        self.checks.standing.kept.insert(of, kept);
+        let facts = self.facts_against(by, of);
+        self.checks.standing.revocations.push(Revoked { of, facts, kept });
+    }
+
+    /// Keys of a node's edits whose changes lie in a store, whatever document row they are under.
+    fn stored_keys(&self, at: NodeId, of: NodeId) -> BTreeSet<(Path, String)> {
+        // A change carries the beginning of its hash behind its magic.
+        let table = self.node(at).disk.durable().table(Table::Chunks);
+        let stored: BTreeSet<&[u8]> = table.filter_map(|(_, value)| value.get(5..9)).collect();
+        let commits = self.checks.commits.iter().filter(|commit| commit.node == of);
+        let edits = commits.flat_map(|commit| &commit.edits).filter(|edit| stored.contains(&edit.hash.0[..4]));
+        edits.map(|edit| (edit.path.clone(), edit.key.clone())).collect()
+    }
+
+    /// Facts in a store that revoke a node's device.
+    fn facts_against(&self, at: NodeId, of: NodeId) -> BTreeSet<FactHash> {
+        let device = self.node(of).known.map(|known| known.device);
+        let facts = self.node(at).disk.durable().table(Table::Facts);
+        let facts = facts.filter_map(|(_, bytes)| Fact::from_bytes(bytes).ok());
+        let against = facts.filter(|fact| match fact.body() {
+            FactBody::Revocation(it) => Some(it.subject) == device,
+            _ => false,
+        });
+        against.map(|fact| fact.hash()).collect()
     }
 
     /// A store that was just closed is copied, seal and all.
@@ -88,11 +119,27 @@ impl Cluster {
 
     pub(super) fn check_standing(&mut self) -> Result<(), Violation> {
         let standing = &self.checks.standing;
-        for ((node, path), shown) in &self.checks.shown {
-            let with_revoker = self.islands(path).into_iter().any(|i| i.contains(&NodeId(0)) && i.contains(node));
-            for (of, kept) in standing.kept.iter().filter(|_| with_revoker) {
-                let keys = keys_of(Some(&shown.value), *of);
-                if let Some(key) = keys.into_iter().find(|key| !kept.contains(&(path.clone(), key.clone()))) {
+        for (at, told) in standing.revocations.iter().enumerate() {
+            let before = standing.revocations[..at].iter().filter(|other| other.of == told.of);
+            let known: BTreeSet<FactHash> = before.flat_map(|other| other.facts.iter().copied()).collect();
+            let here = self.facts_against(NodeId(0), told.of);
+            let mut new: BTreeSet<FactHash> = told.facts.difference(&known).copied().collect();
+            if new.is_empty() {
+                // Two that were under way together.
+                new.clone_from(&told.facts);
+            }
+            if new.is_disjoint(&here) {
+                // A revoker that was put back to an older state may have lost it like anything that it had told nobody.
+                if self.checks.restored.contains(&NodeId(0)) {
+                    continue;
+                }
+                return Err(Violation::RevocationLost { node: told.of });
+            }
+            for ((node, path), shown) in &self.checks.shown {
+                let with_revoker = self.islands(path).into_iter().any(|i| i.contains(&NodeId(0)) && i.contains(node));
+                let mut keys = keys_of(Some(&shown.value), told.of).into_iter();
+                let beyond = keys.find(|key| !told.kept.contains(&(path.clone(), key.clone())));
+                if let Some(key) = beyond.filter(|_| with_revoker) {
                     return Err(Violation::BeyondFrontier { node: *node, path: path.clone(), key });
                 }
             }

@@ -253,8 +253,31 @@ impl Roster {
     }
 
     /// Whether an endorsement counts for a document at `path`. Its signature is not checked.
+    ///
+    /// What somebody else vouches for of a device's own chain, because the device contradicted itself further on, counts only
+    /// as far as the device's own word for it would: a revocation is not undone by whoever vouched.
     pub fn endorses(&self, endorsement: &Endorsement, path: &Path) -> Result<(), Refusal> {
-        self.judge(&endorsement.device, path, |list| list.kept.endorsement(endorsement))
+        self.judge(&endorsement.device, path, |list| list.kept.endorsement(endorsement))?;
+        match self.claimed_author(endorsement) {
+            Some(author) => self.judge(&author, path, |list| list.kept.endorsement(endorsement)),
+            None => Ok(()),
+        }
+    }
+
+    /// The device whose own changes an endorsement by another one covers, as far as claims name it.
+    pub(crate) fn claimed_author(&self, endorsement: &Endorsement) -> Option<DeviceId> {
+        let claims = self.claims(&endorsement.document);
+        if claims.is_empty() {
+            return None;
+        }
+        let actor = endorsement.actor();
+        let of_other = |claim: &&Claim| claim.actor == actor && claim.device != endorsement.device;
+        claims.iter().find(of_other).map(|claim| claim.device)
+    }
+
+    /// Documents in which one of these devices is said to have contradicted itself.
+    pub(crate) fn documents_contested_by(&self, devices: &BTreeSet<DeviceId>) -> impl Iterator<Item = &DocumentId> {
+        self.notices.contested_by(devices)
     }
 
     /// Whether a tombstone counts. Its signature is not checked.

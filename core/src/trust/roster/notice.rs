@@ -3,7 +3,7 @@
 //! Both speak for themselves, whoever put them into a fact and whatever became of that device's rights: a claim holds two
 //! signatures of the device that it is about, an endorsement one of the device that endorses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::trust::endorsement::{ActorPreimage, Endorsement, EndorsementKind};
@@ -103,6 +103,12 @@ impl Notices {
 
     pub(super) fn posted(&self, document: &DocumentId) -> &[Endorsement] {
         self.posted.get(document).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Documents with claims about one of these devices.
+    pub(super) fn contested_by(&self, devices: &BTreeSet<DeviceId>) -> impl Iterator<Item = &DocumentId> {
+        let about = |claims: &Vec<Claim>| claims.iter().any(|claim| devices.contains(&claim.device));
+        self.claims.iter().filter(move |(_, claims)| about(claims)).map(|(document, _)| document)
     }
 
     /// Documents of which facts say anything.

@@ -67,6 +67,17 @@ impl Roster {
         Ok(made)
     }
 
+    /// Puts endorsements where everybody gets them with the facts, and before the documents. Comes back with every fact that
+    /// was made.
+    pub(crate) fn post(&mut self, key: &DeviceKey, endorsements: Vec<Endorsement>) -> Result<Vec<FactHash>, FactError> {
+        let deeds = deeds(endorsements, BTreeSet::new(), BTreeSet::new());
+        let mut made = Vec::new();
+        for piece in inventories(key.device(), deeds) {
+            made.extend(self.author(key, FactBody::Inventory(Box::new(piece)))?.1);
+        }
+        Ok(made)
+    }
+
     /// Hands the space to another root key, in the name of the present one.
     pub fn succeed(&mut self, root: &RootKey, successor: &RootKey) -> Result<Vec<FactHash>, FactError> {
         let key = root.signer();
