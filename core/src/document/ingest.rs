@@ -206,10 +206,11 @@ impl Log {
         stage.contest(contests);
         stage.cover(tips);
         let chains = stage.groups.clone();
-        for _ in 0..MAX_YIELDS {
+        for round in 0..=MAX_YIELDS {
             stage.judge();
             stage.hold_incomplete_chains();
-            if !stage.yield_to_complete_chains() {
+            // Whoever has made room often enough is judged as it stands: the last round is never left open.
+            if round == MAX_YIELDS || !stage.yield_to_complete_chains() {
                 break;
             }
             stage.groups.clone_from(&chains);

@@ -184,7 +184,7 @@ impl Engine {
         if let Some(state) = self.spaces.get_mut(&space) {
             self.pending.ops.push(WriteOp::Delete(Table::Meta, keys::review(state.number)));
             // Without room for facts they stay aside, listed.
-            let made = state.roster.post(&key, stumps).unwrap_or_default();
+            let made = state.roster.post(&key, stumps);
             self.keep_facts(space, made, None);
         }
         for (id, link) in &mut self.links {

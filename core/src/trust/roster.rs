@@ -255,6 +255,13 @@ impl Roster {
         fact.link().seq() > self.signer_facts && !self.roots.contains(fact.signer())
     }
 
+    /// Whether a signer's chain takes so many facts more.
+    fn has_room(&self, key: &DeviceKey, facts: u64) -> Result<(), FactError> {
+        let last = self.chain_end(&key.device()).map_or(0, |(seq, _)| seq);
+        let room = self.roots.contains(&key.device()) || last.saturating_add(facts) <= self.signer_facts;
+        if room { Ok(()) } else { Err(FactError::TooManyFacts { bound: self.signer_facts }) }
+    }
+
     fn place(&mut self, fact: Fact, room: usize) -> Result<Insert, RosterError> {
         if self.by_hash.contains_key(&fact.hash()) {
             return Ok(Insert::Known);

@@ -192,6 +192,29 @@ fn what_waits_does_not_keep_out_what_contradicts_it_and_is_complete() {
     assert_eq!(staged.contradicted, [(one.actor().clone(), 2, out)]);
 }
 
+/// Rivals for one place, all of which wait: however many there are, what has nothing to do with them is judged.
+#[test]
+fn countless_rivals_that_wait_hold_nobody_else_up() {
+    let one = Craft::new(1).chunk();
+    let honest = Craft::new(9).chunk();
+    let (mut batch, mut tips) = (vec![one.clone(), honest.clone()], vec![tip(&honest)]);
+    for n in 0..20 {
+        let mut craft = Craft::new(1);
+        (craft.seq, craft.deps, craft.start_op, craft.timestamp) = (2, vec![one.hash()], one.max_op() + 1, n);
+        let two = craft.chunk();
+        let mut craft = Craft::new(1);
+        let mut deps = vec![two.hash(), ChangeHash([7; 32])];
+        deps.sort_unstable();
+        (craft.seq, craft.deps, craft.start_op) = (3, deps, two.max_op() + 1);
+        let three = craft.chunk();
+        tips.push(tip(&three));
+        batch.extend([two, three]);
+    }
+    let staged = Log::new().stage(batch, &tips);
+    assert_eq!(staged.admitted, [honest]);
+    assert!(!staged.waiting.is_empty());
+}
+
 #[test]
 fn a_torn_chain_is_admitted_as_far_as_it_stands() {
     let one = Craft::new(1).chunk();

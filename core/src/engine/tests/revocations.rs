@@ -287,6 +287,25 @@ fn a_rotated_root_survives_a_restart_and_is_followed_by_others() {
     assert_eq!(net.value(1, space, "/a"), map(&[("x", 1)]));
 }
 
+/// A revocation is a list of facts and one more; where there is no room for all of them none is made.
+#[test]
+fn a_revocation_beyond_the_bound_of_its_signer_is_refused_whole() {
+    let mut net =
+        Net::with(2, |_| EngineConfig { store_identity: b"test".to_vec(), signer_facts: 1, ..EngineConfig::default() });
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(1, 0);
+    net.put(1, space, "/a", "x", 1);
+    net.run_for(500);
+    let facts = |net: &Net| net.nodes[0].engine.spaces[&space].roster.len();
+    let (device, before) = (device(&net, 1), facts(&net));
+    let refused = net.call(0, Command::Revoke { space, device, grants: Vec::new(), keep: Keep::Known });
+    assert!(matches!(&refused, Err(CommandError::Invalid { why, .. }) if why.contains("bound")), "{refused:?}");
+    assert_eq!(facts(&net), before);
+    revoke(&mut net, 0, space, 1, Keep::Nothing);
+    assert_eq!(facts(&net), before + 1, "one fact fits");
+}
+
 #[test]
 fn what_has_ended_is_revoked_by_a_fact() {
     let (mut net, space) = three();

@@ -60,22 +60,27 @@ impl Roster {
         let grants = ending.grants.into_iter().collect();
         let revocation = FactBody::Revocation(Box::new(Revocation { subject, grants, frontier }));
         let mut made = Vec::new();
-        let pieces = inventories(subject, deeds).into_iter().map(|piece| FactBody::Inventory(Box::new(piece)));
+        let pieces = inventories(subject, deeds);
+        // All of it or nothing: a list without its revocation would stand in the chain for ever.
+        self.has_room(key, pieces.len() as u64 + 1)?;
+        let pieces = pieces.into_iter().map(|piece| FactBody::Inventory(Box::new(piece)));
         for body in pieces.chain([revocation]) {
             made.extend(self.author(key, body)?.1);
         }
         Ok(made)
     }
 
-    /// Puts endorsements where everybody gets them with the facts, and before the documents. Comes back with every fact that
-    /// was made.
-    pub(crate) fn post(&mut self, key: &DeviceKey, endorsements: Vec<Endorsement>) -> Result<Vec<FactHash>, FactError> {
+    /// Puts endorsements where everybody gets them with the facts, and before the documents, as far as there is room for facts.
+    /// Comes back with every fact that was made.
+    pub(crate) fn post(&mut self, key: &DeviceKey, endorsements: Vec<Endorsement>) -> Vec<FactHash> {
         let deeds = deeds(endorsements, BTreeSet::new(), BTreeSet::new());
         let mut made = Vec::new();
         for piece in inventories(key.device(), deeds) {
-            made.extend(self.author(key, FactBody::Inventory(Box::new(piece)))?.1);
+            // What was made before stays made, and has to be stored.
+            let Ok((_, admitted)) = self.author(key, FactBody::Inventory(Box::new(piece))) else { break };
+            made.extend(admitted);
         }
-        Ok(made)
+        made
     }
 
     /// Hands the space to another root key, in the name of the present one.
