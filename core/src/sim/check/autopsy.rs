@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Violation;
 use crate::config::EngineConfig;
 use crate::document::value::Value;
-use crate::engine::{Command, Event, MAX_LIST, Reply};
+use crate::engine::index::Entry;
+use crate::engine::{Command, Event, MAX_LIST, Reply, keys};
 use crate::id::{ChangeHash, DocumentId, Path, Prefix, SpaceId};
-use crate::io::{Input, Output, RequestId, StorageReply, StorageTask, StorageWork};
+use crate::io::{self, Input, Output, RequestId, StorageReply, StorageTask, StorageWork};
 use crate::sim::check::{CommitId, Edit};
 use crate::sim::cluster::Cluster;
 use crate::sim::network::NodeId;
@@ -103,6 +104,7 @@ impl Cluster {
     /// `synced(peers)` was answered: so many others must have the commit in their durable tables now, or a deletion that
     /// covers it.
     pub(in crate::sim) fn check_synced(&mut self, id: NodeId, commit: CommitId, document: DocumentId, wanted: usize) {
+        let Some(space) = self.space else { return };
         let edits = &self.checks.commits[commit.0].edits;
         let Some(edit) = edits.iter().rfind(|edit| edit.document == document).cloned() else { return };
         let others: Vec<NodeId> = self.nodes.iter().map(|node| node.id).filter(|other| *other != id).collect();
@@ -115,16 +117,11 @@ impl Cluster {
                             || *generation == edit.generation
                                 && value.as_ref().is_some_and(|value| value.get(&edit.key).is_some())
                     });
-                    let deleted = !corpse.contains_key(&edit.path)
-                        && self.checks.deletes.iter().any(|delete| delete.path == edit.path);
-                    // A generation may be stored before the tombstone that makes room for it.
+                    // A generation, and its tombstone, may be stored before the tombstone that makes room for it.
+                    let tables = self.node(other).disk.durable();
                     let early = corpse.get(&edit.path).is_none_or(|(generation, ..)| *generation < edit.generation)
-                        && self
-                            .node(other)
-                            .disk
-                            .durable()
-                            .table(crate::io::Table::Chunks)
-                            .any(|row| is_stored(row, &edit));
+                        && tables.table(io::Table::Chunks).any(|row| is_stored(row, &edit));
+                    let deleted = tables.table(io::Table::Index).any(|row| is_deleted(row, &space, &edit));
                     found += usize::from(has || deleted || early);
                 }
                 Err(violation) => self.checks.fail(violation),
@@ -140,4 +137,12 @@ impl Cluster {
 /// Whether a row of table `chunks` is the change of an edit: a change carries the beginning of its hash behind its magic.
 fn is_stored((key, value): (&[u8], &[u8]), edit: &Edit) -> bool {
     key.starts_with(&edit.document.0) && value.get(5..9) == Some(&edit.hash.0[..4])
+}
+
+/// Whether a row of table `index` is the generation of an edit, with a tombstone.
+fn is_deleted((key, value): (&[u8], &[u8]), space: &SpaceId, edit: &Edit) -> bool {
+    let Ok((_, path, generation)) = keys::parse_index(key) else { return false };
+    path == edit.path
+        && generation == edit.generation
+        && Entry::decode(space, path, generation, value).is_ok_and(|entry| entry.tombstones.is_some())
 }
