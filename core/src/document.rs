@@ -3,7 +3,7 @@
 pub mod chunk;
 pub mod compaction;
 #[cfg(test)]
-mod craft;
+pub(crate) mod craft;
 pub mod cursor;
 pub mod edit;
 pub mod fenced;

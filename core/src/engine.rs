@@ -62,6 +62,7 @@ mod coord;
 mod document;
 mod exchange;
 mod facts;
+mod guest;
 mod held;
 pub mod index;
 mod ingest;
@@ -88,6 +89,7 @@ mod tests;
 pub use api::*;
 #[cfg(feature = "sim")]
 pub(crate) use command::decode_page as read_page;
+pub use guest::{MAX_ADMITTED, MAX_ADMITTED_BYTES};
 #[cfg(test)]
 pub(crate) use sync::SESSIONS_AT_ONCE;
 

@@ -70,7 +70,7 @@ pub use self::undo::Undo;
 pub use self::watch::{Change, DocumentWatch, PeerEvent, PeerEvents, SpaceChange, SpaceWatch, Window};
 pub use crate::engine::{
     CommandError, DocumentInfo, EvictedChange, EvictedDocument, Keep, MemberInfo, OwnerId, SoftError, SpaceInfo,
-    TopicError,
+    StoredChanges, TopicError,
 };
 pub use crate::id::PeerId;
 pub use crate::net::{

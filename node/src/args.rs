@@ -225,6 +225,15 @@ pub struct RunArgs {
     /// The space whose tree clients of ZooKeeper see [default: `default`, or the only one]
     #[arg(long, value_name = "SPACE")]
     pub zookeeper_space: Option<String>,
+    /// Address at which clients of automerge-repo are served, such as 127.0.0.1:3030, or off
+    #[arg(long, value_name = "ADDRESS")]
+    pub automerge_repo: Option<String>,
+    /// The space whose documents clients of automerge-repo see [default: `default`, or the only one]
+    #[arg(long, value_name = "SPACE")]
+    pub automerge_repo_space: Option<String>,
+    /// Under which path the documents of clients of automerge-repo are
+    #[arg(long, value_name = "PREFIX")]
+    pub automerge_repo_prefix: Option<String>,
     /// redb, or memory to keep nothing
     #[arg(long, value_name = "KIND")]
     pub storage: Option<String>,
@@ -697,6 +706,9 @@ impl Cli {
                 .flags("http_cors", &run.http_cors)
                 .flag("zookeeper", run.zookeeper.clone())
                 .flag("zookeeper_space", run.zookeeper_space.clone())
+                .flag("automerge_repo", run.automerge_repo.clone())
+                .flag("automerge_repo_space", run.automerge_repo_space.clone())
+                .flag("automerge_repo_prefix", run.automerge_repo_prefix.clone())
                 .flag("storage", run.storage.clone())
                 .flag("cache", run.cache.clone())
                 .flag("hot_memory", run.hot_memory.clone())

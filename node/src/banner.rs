@@ -43,6 +43,9 @@ pub fn banner(status: &Status, words: &FirstWords) -> String {
     if let Some(zookeeper) = &status.zookeeper {
         line("open", zookeeper, "for clients of ZooKeeper");
     }
+    if let Some(address) = &status.automerge_repo {
+        line("open", &format!("ws://{address}"), "for clients of automerge-repo");
+    }
     for space in &status.spaces {
         let documents = match space.documents {
             0 => String::new(),

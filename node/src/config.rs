@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use foreshore::id::Prefix;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -82,6 +83,13 @@ pub const KEYS: &[Key] = &[
         "",
         "the space whose tree they see: its local name or its id; nothing: `default`, or the only one",
     ),
+    key("automerge_repo", "off", "address at which clients of automerge-repo are served; `off`"),
+    key(
+        "automerge_repo_space",
+        "",
+        "the space whose documents they see: its local name or its id; nothing: `default`, or the only one",
+    ),
+    key("automerge_repo_prefix", "/automerge", "under which path their documents are"),
     key("log", "info", "what is logged: a level, or a filter such as foreshore=debug"),
     key("log_format", "auto", "auto (human on a terminal, JSON otherwise), human or json"),
     key("hot_memory", "256MiB", "memory for documents in use; documents that a handle holds are kept beyond it"),
@@ -192,6 +200,9 @@ pub struct Config {
     pub http_cors: Setting<Vec<String>>,
     pub zookeeper: Setting<HttpListen>,
     pub zookeeper_space: Setting<String>,
+    pub automerge_repo: Setting<HttpListen>,
+    pub automerge_repo_space: Setting<String>,
+    pub automerge_repo_prefix: Setting<Prefix>,
     pub log: Setting<String>,
     pub log_format: Setting<LogFormat>,
     pub hot_memory: Setting<u64>,
@@ -231,6 +242,9 @@ impl Config {
             http_cors: layers.many("http_cors", |text| value::origin(text).map(|origin| vec![origin]))?,
             zookeeper: layers.one("zookeeper", value::http)?,
             zookeeper_space: layers.one("zookeeper_space", value::any_name)?,
+            automerge_repo: layers.one("automerge_repo", value::http)?,
+            automerge_repo_space: layers.one("automerge_repo_space", value::any_name)?,
+            automerge_repo_prefix: layers.one("automerge_repo_prefix", value::prefix)?,
             log: layers.one("log", value::filter)?,
             log_format: layers.one("log_format", value::log_format)?,
             hot_memory: layers.one("hot_memory", value::bytes(1 << 20, 1 << 40))?,

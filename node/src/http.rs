@@ -110,6 +110,16 @@ pub async fn serve_metrics(
     serve::serve(listener, router, limits, stop).await
 }
 
+/// Serves a router of a door's own port until `stop` resolves.
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    serve::serve(listener, router, limits, stop).await
+}
+
 impl<F: Figures> Port<F> {
     fn new(figures: F, access: Access) -> Self {
         let room = Arc::new(Semaphore::new(MAX_REQUESTS));

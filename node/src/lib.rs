@@ -8,7 +8,7 @@
 //! | [`service`] | what a peer does for commands, over `foreshore::peer` |
 //! | [`run`](cli), [`http`] | the long-running peer; its health, metrics and status |
 //! | `clock` | the clock that a peer and its commands share |
-//! | [`doors`] | servers for clients of other systems: ZooKeeper's |
+//! | [`doors`] | servers for clients of other systems: ZooKeeper's, automerge-repo's |
 //! | [`doctor`] | checks a store that no peer has open |
 //! | [`failure`], [`output`], [`banner`], [`progress`], [`logging`] | what people and shells see |
 

@@ -508,6 +508,9 @@ pub struct Status {
     /// Where clients of ZooKeeper are served.
     #[serde(default)]
     pub zookeeper: Option<String>,
+    /// Where clients of automerge-repo are served.
+    #[serde(default)]
+    pub automerge_repo: Option<String>,
     pub spaces: Vec<SpaceStatus>,
     pub peers: Vec<Neighbour>,
     pub hot_documents: u64,

@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::banner::{FirstWords, banner};
-use crate::config::{Config, HttpApi, HttpListen, Source};
+use crate::config::{Config, HttpApi, HttpListen, Setting, Source};
 use crate::control::Server;
-use crate::doors::zookeeper;
+use crate::doors::{FindSpace, automerge_repo, zookeeper};
 use crate::failure::{Code, Failure};
 use crate::http;
 use crate::output::Output;
@@ -73,7 +73,8 @@ impl Running {
         let token = config.http_token_file.value.as_deref().map(http::Token::read).transpose()?;
         let http = bind_http(config, &mut words).await?;
         let metrics = bind_metrics(config).await?;
-        let zookeeper = bind_zookeeper(config).await?;
+        let zookeeper = bind_door("zookeeper", &config.zookeeper).await?;
+        let repo = bind_door("automerge_repo", &config.automerge_repo).await?;
         let local = Local::open(config, Opening::Serve).await?;
         words.notes.extend(local.notes());
         words.loopback = local.listens_on_loopback_only();
@@ -90,7 +91,7 @@ impl Running {
             per_address: usize::try_from(config.address_connections.value).unwrap_or(usize::MAX),
             trusted: config.trusted_addresses.value.clone(),
         };
-        let access = http::Access { limits, hosts, token, metrics_elsewhere: metrics.is_some() };
+        let access = http::Access { limits: limits.clone(), hosts, token, metrics_elsewhere: metrics.is_some() };
         if let Some((listener, address)) = http {
             local.service().set_http(address);
             if !address.ip().is_loopback() && token.is_none() {
@@ -116,7 +117,12 @@ impl Running {
             local.service().set_zookeeper(address);
             let find = find_space(local.service(), &config.zookeeper_space.value);
             let door = zookeeper::Door::new(find, config.data.value.clone(), address);
-            doors.push(tokio::spawn(door.serve(listener, until(stopped))));
+            doors.push(tokio::spawn(door.serve(listener, until(stopped.clone()))));
+        }
+        if let Some((listener, address)) = repo {
+            local.service().set_automerge_repo(address);
+            let door = automerge_repo_door(config, local.service(), token)?;
+            doors.push(tokio::spawn(door.serve(listener, limits, until(stopped))));
         }
         Ok(Self { local, stop, doors, words })
     }
@@ -163,7 +169,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Finds the space that a door serves, whenever it is asked: the peer may join it later.
-fn find_space(service: &Service, name: &str) -> zookeeper::FindSpace {
+fn find_space(service: &Service, name: &str) -> FindSpace {
     let (service, name) = (service.clone(), name.to_owned());
     Arc::new(move || {
         let (service, name) = (service.clone(), name.clone());
@@ -171,16 +177,38 @@ fn find_space(service: &Service, name: &str) -> zookeeper::FindSpace {
     })
 }
 
-/// Binds the port for clients of ZooKeeper, if one is asked for.
-async fn bind_zookeeper(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
-    let HttpListen::At(wanted) = config.zookeeper.value else { return Ok(None) };
+/// The door for clients of automerge-repo.
+fn automerge_repo_door(
+    config: &Config,
+    service: &Service,
+    token: Option<http::Token>,
+) -> Result<automerge_repo::Door, Failure> {
+    service.tokens()?;
+    let settings = http::api::Settings {
+        admission: http::api::Admission::Local,
+        hosts: config.http_hosts.value.clone(),
+        token,
+        origins: config.http_cors.value.clone(),
+    };
+    let plan = automerge_repo::Plan {
+        space: find_space(service, &config.automerge_repo_space.value),
+        prefix: config.automerge_repo_prefix.value.clone(),
+        peer: service.peer_id(),
+        settings,
+    };
+    Ok(automerge_repo::Door::new(service.clone(), plan))
+}
+
+/// Binds the port of a door, if one is asked for.
+async fn bind_door(name: &str, setting: &Setting<HttpListen>) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
+    let HttpListen::At(wanted) = setting.value else { return Ok(None) };
     let bound = async {
         let listener = TcpListener::bind(wanted).await?;
         let address = listener.local_addr()?;
         std::io::Result::Ok((listener, address))
     };
     bound.await.map(Some).map_err(|error| {
-        let message = format!("{}: `zookeeper` is {wanted}: {error}", config.zookeeper.source);
+        let message = format!("{}: `{name}` is {wanted}: {error}", setting.source);
         Failure::new(Code::Failed, message).hint("choose another address, or `off`")
     })
 }

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foreshore::document::{EditError, HotError};
+use foreshore::id::PeerId;
 use foreshore::io::StorageFailure;
 use foreshore::peer::{CommandError, DocumentError, Missing, Peer, PeerEvent, SoftError, Space, TopicError};
 use serde::Serialize;
@@ -49,6 +50,7 @@ struct Shared {
     started: Instant,
     http: Mutex<Option<SocketAddr>>,
     zookeeper: Mutex<Option<SocketAddr>>,
+    automerge_repo: Mutex<Option<SocketAddr>>,
     /// Commands that hold an endpoint each.
     offers: Offers,
     /// Sessions of the strong path that short requests share.
@@ -72,6 +74,7 @@ impl Service {
             started: Instant::now(),
             http: Mutex::default(),
             zookeeper: Mutex::default(),
+            automerge_repo: Mutex::default(),
             offers: Offers::default(),
             sessions: coord::Sessions::default(),
             stopping: watch::Sender::default(),
@@ -81,6 +84,11 @@ impl Service {
         let service = Self { shared: Arc::new(shared) };
         service.follow_trouble();
         service
+    }
+
+    /// This peer's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.peer.peer_id()
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -95,6 +103,11 @@ impl Service {
     /// Says where clients of ZooKeeper are served, for the status.
     pub fn set_zookeeper(&self, address: SocketAddr) {
         *self.shared.zookeeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Says where clients of automerge-repo are served, for the status.
+    pub fn set_automerge_repo(&self, address: SocketAddr) {
+        *self.shared.automerge_repo.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 
     /// The peer is about to stop: whoever holds something for a program is told to end it.

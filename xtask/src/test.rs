@@ -155,6 +155,7 @@ fn tests(options: &Options) -> anyhow::Result<()> {
         ("beside Debian's ZooKeeper", zookeeper()),
         ("the HTTP door by Schemathesis", schemathesis()),
         ("the lines of docs/http.md", curl()),
+        ("automerge-repo's clients", automerge_repo()),
     ];
     cargo::run(cargo("build --bins --quiet"))?;
     let nextest = cargo::has("nextest");
@@ -194,6 +195,19 @@ fn kazoo() -> Result<(), String> {
 /// Whether there is Schemathesis, which tries the HTTP door by its description.
 fn schemathesis() -> Result<(), String> {
     from_pypi("schemathesis", "schemathesis==4.32.5", &["bin/st", "--version"])
+}
+
+/// Whether automerge-repo's clients of npm are there; installs them beside what is built.
+fn automerge_repo() -> Result<(), String> {
+    let home = cargo::target_dir().join("automerge-repo");
+    let installed = || {
+        std::fs::create_dir_all(&home)?;
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(cargo::root().join("tests/automerge-repo").join(file), home.join(file))?;
+        }
+        crate::npm::install(&home)
+    };
+    installed().map_err(|error| format!("they could not be installed from npm: {error:#}"))
 }
 
 /// Whether a package of PyPI is there and `check` runs; makes a Python with it beside what is built where that is possible.

@@ -11,20 +11,20 @@ use crate::wire::{Reader, Writer};
 
 /// Builds a change chunk field by field. The default is one `put` of the integer 1 under root key `k`.
 #[derive(Debug, Clone)]
-pub(super) struct Craft {
-    pub(super) deps: Vec<ChangeHash>,
-    pub(super) actor: Vec<u8>,
-    pub(super) seq: u64,
-    pub(super) start_op: u64,
-    pub(super) timestamp: i64,
-    pub(super) message: Vec<u8>,
-    pub(super) other_actors: Vec<Vec<u8>>,
-    pub(super) columns: Vec<(u64, Vec<u8>)>,
-    pub(super) extra: Vec<u8>,
+pub(crate) struct Craft {
+    pub(crate) deps: Vec<ChangeHash>,
+    pub(crate) actor: Vec<u8>,
+    pub(crate) seq: u64,
+    pub(crate) start_op: u64,
+    pub(crate) timestamp: i64,
+    pub(crate) message: Vec<u8>,
+    pub(crate) other_actors: Vec<Vec<u8>>,
+    pub(crate) columns: Vec<(u64, Vec<u8>)>,
+    pub(crate) extra: Vec<u8>,
 }
 
 impl Craft {
-    pub(super) fn new(actor: u8) -> Self {
+    pub(crate) fn new(actor: u8) -> Self {
         Self {
             deps: Vec::new(),
             actor: vec![actor; 16],
@@ -39,7 +39,7 @@ impl Craft {
     }
 
     /// The change that follows another as its actor's next.
-    pub(super) fn after(previous: &Chunk) -> Self {
+    pub(crate) fn after(previous: &Chunk) -> Self {
         Self {
             actor: previous.actor().as_bytes().to_vec(),
             seq: previous.seq() + 1,
@@ -49,7 +49,7 @@ impl Craft {
         }
     }
 
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.list(&self.deps, |w, dep| {
             w.array(&dep.0);
@@ -69,15 +69,15 @@ impl Craft {
         w.finish()
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         frame(TYPE_CHANGE, &self.body())
     }
 
-    pub(super) fn chunk(&self) -> Chunk {
+    pub(crate) fn chunk(&self) -> Chunk {
         Chunk::parse(self.bytes(), &ChunkLimits::default()).unwrap()
     }
 
-    pub(super) fn set_column(&mut self, spec: u64, data: &[u8]) -> &mut Self {
+    pub(crate) fn set_column(&mut self, spec: u64, data: &[u8]) -> &mut Self {
         self.columns.retain(|(s, _)| *s != spec);
         if !data.is_empty() {
             let at = self.columns.partition_point(|(s, _)| *s < spec);

@@ -45,7 +45,7 @@ pub const MAX_ACTORS: u32 = 1 << 14;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IngestError {
-    /// It has no op.
+    /// It has no op, and is not the first of its actor below which nothing is.
     #[error("the change is empty")]
     Empty,
     /// Bytes follow its columns.
@@ -228,7 +228,9 @@ const MAX_YIELDS: usize = 8;
 pub fn check_form(chunk: &Chunk) -> Result<(), IngestError> {
     let sorted = |deps: &[ChangeHash]| deps.windows(2).all(|pair| pair[0] < pair[1]);
     let count = chunk.deps().len();
-    if chunk.op_count() == 0 {
+    // What Automerge writes for a document that is made without content; later ones would be history that says nothing.
+    let founds = chunk.seq() == 1 && count == 0;
+    if chunk.op_count() == 0 && !founds {
         Err(IngestError::Empty)
     } else if chunk.extra_len() > 0 {
         Err(IngestError::ExtraBytes { bytes: chunk.extra_len() })

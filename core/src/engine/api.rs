@@ -239,6 +239,28 @@ pub enum Command {
         /// A page from [`Reply::Exported`].
         page: Vec<u8>,
     },
+    /// Lets in changes of actors that are no devices: this device vouches for them, with its right to write. What cannot be
+    /// admitted now is refused and not kept: a change whose dependencies are not here, one of an actor that a device has
+    /// signed for as its own, one that the ingest checks refuse. → [`Reply::Imported`], durable.
+    Admit {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Of which generation of the path; it must be the live one.
+        generation: u32,
+        /// Automerge's change chunks, at most [`MAX_ADMITTED`] and [`MAX_ADMITTED_BYTES`] together.
+        chunks: Vec<Vec<u8>>,
+    },
+    /// The live document's changes as chunks, from the store, without hydrating it. → [`Reply::Changes`].
+    Changes {
+        /// The space.
+        space: SpaceId,
+        /// Where.
+        path: Path,
+        /// Only what came after this: [`StoredChanges::last`] of an earlier answer, or 0.
+        after: u64,
+    },
     /// Writes an own soft entry: it lives with this peer's lease and is gone everywhere soon after this peer is.
     /// → [`Reply::SoftWritten`], at once.
     SoftSet {
@@ -404,8 +426,26 @@ pub enum Reply {
         /// Changes refused by the ingest checks.
         refused: u64,
     },
+    /// Changes of a document.
+    Changes(Box<StoredChanges>),
     /// Figures.
     Status(Box<StatusReport>),
+}
+
+/// Changes of a document, as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChanges {
+    /// The generation that lives, or would.
+    pub generation: u32,
+    /// Whether a document lives at the path.
+    pub exists: bool,
+    /// Automerge's change chunks. Some may have been in an earlier answer. What is hidden from the view is left out.
+    pub chunks: Vec<Vec<u8>>,
+    /// How many changes of the document are kept aside since facts took them out. Where this differs from an earlier answer,
+    /// changes of that answer may be in the document no more.
+    pub evicted: u32,
+    /// To be passed as `after` next time.
+    pub last: u64,
 }
 
 /// A space of this store.

@@ -1,5 +1,7 @@
 //! What local programs ask for.
 
+use std::collections::BTreeSet;
+
 use super::api::MAX_LIST;
 use super::batch::PendingCommit;
 use super::document::LoadWait;
@@ -14,7 +16,7 @@ use super::{
     SyncWait, Weigh,
 };
 use crate::document::row::StoredRow;
-use crate::id::{DocumentId, Path, Prefix, SpaceId};
+use crate::id::{Actor, DocumentId, Path, Prefix, SpaceId};
 use crate::io::{ReadOp, RequestId, Rows, StorageFailure, Table, WriteOp};
 use crate::time::WallTime;
 use crate::trust::invitation::Offer;
@@ -44,6 +46,8 @@ pub(super) struct Import {
     pub(super) refused: u64,
     /// Documents of the page that no batch has dealt with.
     pub(super) documents: usize,
+    /// Of what guests bring: actors of which single changes are vouched for already.
+    pub(super) loose: BTreeSet<Actor>,
 }
 
 /// An export page whose rows are being read.
@@ -148,6 +152,8 @@ impl Engine {
             Command::SetAside { space, path } => self.set_aside(request, space, &path),
             Command::DiscardSetAside { space, path } => self.discard_set_aside(request, space, &path),
             Command::Export { space, after } => self.export(request, space, after),
+            Command::Admit { space, path, generation, chunks } => self.admit(request, space, path, generation, chunks),
+            Command::Changes { space, path, after } => self.ask_changes(request, space, &path, after),
             Command::Import { space, page } => self.import(request, space, &page),
             Command::TellPeers { link, space, peers } => {
                 self.tell_peers(link, space, peers);

@@ -140,6 +140,11 @@ impl Entry {
         w.finish()
     }
 
+    /// How many of its changes are kept aside since facts took them out.
+    pub fn evicted(&self) -> u32 {
+        self.aside.as_deref().map_or(0, |aside| aside.changes)
+    }
+
     /// Reads a row.
     pub fn decode(space: &SpaceId, path: Path, generation: u32, value: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(value);

@@ -40,13 +40,15 @@ pub(super) enum Source {
     Link(LinkId, u64),
     /// A page of an import.
     Import(RequestId),
+    /// Changes of foreign actors, for which nobody has signed.
+    Guest(RequestId),
 }
 
 impl Source {
     fn link(&self) -> Option<LinkId> {
         match self {
             Source::Link(link, _) => Some(*link),
-            Source::Import(_) => None,
+            Source::Import(_) | Source::Guest(_) => None,
         }
     }
 }
@@ -72,6 +74,20 @@ impl Inbox {
             .into_iter()
             .filter_map(|s| if let Source::Link(l, n) = s { Some((l, n, Fate::Refused)) } else { None })
             .collect()
+    }
+
+    /// Takes out what nobody has signed for.
+    pub(super) fn take_guests(&mut self) -> Vec<(Vec<u8>, RequestId)> {
+        let (guests, others) =
+            std::mem::take(&mut self.chunks).into_iter().partition(|(_, source)| matches!(source, Source::Guest(_)));
+        self.chunks = others;
+        let named = |(bytes, source)| if let Source::Guest(request) = source { Some((bytes, request)) } else { None };
+        Vec::into_iter(guests).filter_map(named).collect()
+    }
+
+    pub(super) fn add_vouched(&mut self, chunks: Vec<(Vec<u8>, Source)>, endorsements: Vec<Vec<u8>>) {
+        self.chunks.extend(chunks);
+        self.endorsements.extend(endorsements);
     }
 
     /// `false`: it joined what the same source had sent already, and both are dealt with as one.
@@ -143,6 +159,7 @@ impl Engine {
         for (bytes, source) in &inbox.tombstones {
             self.draft_remote_tombstone(batch, space, &path, generation, bytes, *source);
         }
+        let turned_away = self.vouch_for_guests(batch, (space, &path, id), &mut inbox);
         let stored = if inbox.chunks.is_empty() && inbox.endorsements.is_empty() {
             Outcome { admitted: 0, refused: 0, waiting: false }
         } else {
@@ -152,6 +169,10 @@ impl Engine {
             match source {
                 Source::Link(link, number) => batch.effects.resolved.push((link, number, stored.fate())),
                 Source::Import(request) => self.count_import(batch, request, &stored),
+                Source::Guest(request) => {
+                    let refused = stored.refused + turned_away.get(&request).copied().unwrap_or(0);
+                    self.count_import(batch, request, &Outcome { refused, ..stored });
+                }
             }
         }
     }
@@ -451,6 +472,7 @@ impl Engine {
 }
 
 /// What came of a document's inbox.
+#[derive(Clone, Copy)]
 struct Outcome {
     admitted: u64,
     refused: u64,

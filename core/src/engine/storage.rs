@@ -24,6 +24,10 @@ pub(super) enum ReadPurpose {
     Ship(ShipmentRead),
     /// A page of an export.
     Export(super::command::ExportRead),
+    /// The endorsements of a document that guests change.
+    Admit(Box<super::guest::AdmitRead>),
+    /// Changes of a document, for who asked.
+    Changes(super::guest::ChangesRead),
     /// A page of the endorsements, to find what is to be reviewed.
     ReviewScan(SpaceId),
     /// A page of the endorsements, to find what is to be kept of a device.
@@ -167,6 +171,8 @@ impl Engine {
             ReadPurpose::Load(document) => self.on_loaded(document, rows),
             ReadPurpose::Ship(read) => self.on_shipment_read(read, rows),
             ReadPurpose::Export(read) => self.on_export_read(read, rows),
+            ReadPurpose::Admit(read) => self.on_admit_rows(*read, rows),
+            ReadPurpose::Changes(read) => self.on_changes_read(&read, rows),
             ReadPurpose::Revoke(revoking) => self.on_revoke_scan(revoking, rows),
             ReadPurpose::Aside(read) => self.on_aside_rows(read, rows),
             ReadPurpose::Suspect(suspicion) => self.on_suspect_rows(&suspicion, rows),

@@ -17,6 +17,7 @@ use crate::store::Memory;
 use crate::time::WallTime;
 use crate::trust::Role;
 
+mod guests;
 mod pushes;
 mod resume;
 mod revocations;

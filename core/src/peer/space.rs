@@ -15,6 +15,7 @@ use super::watch::{SpaceWatch, Window};
 use crate::document::{Template, Value};
 use crate::engine::{
     Command, CommandError, DocumentInfo, EvictedChange, EvictedDocument, Keep, MAX_LIST, MemberInfo, Reply, SpaceInfo,
+    StoredChanges,
 };
 use crate::id::{ChangeHash, DeviceId, FactHash, Path, Prefix, SpaceId};
 use crate::session::Bookmark;
@@ -381,6 +382,37 @@ impl Space {
     pub async fn export(&self, after: Option<Path>) -> Result<ExportPage, CommandError> {
         match self.client.call(Command::Export { space: self.id, after }).await? {
             Reply::Exported { page, next } => Ok(ExportPage { page, next }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets in Automerge's change chunks of actors that are no devices of the space; this device vouches for them, with its
+    /// right to write. `generation` is [`StoredChanges::generation`]. What cannot be admitted now (its dependencies are not
+    /// here, its actor is a device's own, the ingest checks refuse it) is counted as refused and not kept.
+    ///
+    /// # Errors
+    /// [`CommandError::Deleted`] for another generation than the live one, [`CommandError::Invalid`] for more than
+    /// [`MAX_ADMITTED`](crate::engine::MAX_ADMITTED) changes or
+    /// [`MAX_ADMITTED_BYTES`](crate::engine::MAX_ADMITTED_BYTES), [`CommandError::Denied`] without the right.
+    pub async fn admit(
+        &self,
+        path: impl IntoPath,
+        generation: u32,
+        chunks: Vec<Vec<u8>>,
+    ) -> Result<Imported, CommandError> {
+        let admit = Command::Admit { space: self.id, path: path.into_path()?, generation, chunks };
+        match self.client.call(admit).await? {
+            Reply::Imported { changes, refused } => Ok(Imported { changes, refused }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The changes of the live document at a path as Automerge's chunks, read from the store without hydrating anything:
+    /// all for `after` 0, otherwise those that came after [`StoredChanges::last`] of an earlier answer, perhaps with some
+    /// that are known.
+    pub async fn changes(&self, path: impl IntoPath, after: u64) -> Result<StoredChanges, CommandError> {
+        match self.client.call(Command::Changes { space: self.id, path: path.into_path()?, after }).await? {
+            Reply::Changes(changes) => Ok(*changes),
             other => Err(unexpected(&other)),
         }
     }

@@ -171,6 +171,11 @@ impl Endorsement {
         Self::sign(key, space, document, ActorPreimage::Foreign(actor), (seq, hash), kind)
     }
 
+    /// Whether the actor is none of the device's own.
+    pub fn is_foreign(&self) -> bool {
+        self.actor.is_foreign()
+    }
+
     /// Endorses an earlier change of the same chain.
     pub(crate) fn shortened(&self, key: &DeviceKey, space: &SpaceId, newest: (u64, ChangeHash)) -> Self {
         Self::sign(key, space, self.document, self.actor.clone(), newest, EndorsementKind::Chain)

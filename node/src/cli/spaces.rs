@@ -152,6 +152,7 @@ pub(super) async fn status(context: &Context) -> Result<(), Failure> {
         rows.extend(s.listen.iter().map(|address| vec!["listen".into(), plain(address)]));
         rows.extend(s.http.iter().map(|address| vec!["http".into(), plain(address)]));
         rows.extend(s.zookeeper.iter().map(|address| vec!["zookeeper".into(), plain(address)]));
+        rows.extend(s.automerge_repo.iter().map(|address| vec!["automerge-repo".into(), plain(address)]));
         for space in &s.spaces {
             let (documents, members) = (count(space.documents, "document"), count(space.members, "member"));
             let counts = format!("{documents}, {members}, {} pending", space.pending);

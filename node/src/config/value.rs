@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use foreshore::id::Prefix;
 use serde::Serialize;
 
 /// Port of TCP and QUIC where none is named.
@@ -98,6 +99,10 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 /// A name, or nothing: whichever space suggests itself.
 pub(super) fn any_name(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { name(text) }
+}
+
+pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
+    Prefix::parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn storage(text: &str) -> Result<StorageKind, String> {

@@ -27,15 +27,14 @@ mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshore::peer::Space;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use self::figures::Figures;
+use super::FindSpace;
 
 /// Connections at once; further ones are closed at once. A voter takes so many channels of one peer, and a few more.
 pub const MAX_CONNECTIONS: usize = 1_000;
@@ -48,9 +47,6 @@ pub const MAX_OUT_BYTES: usize = 1 << 20;
 
 /// Between two tries to accept a connection where the system has no room for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Finds the space whose tree is served, or says why there is none.
-pub type FindSpace = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Space, String>> + Send>> + Send + Sync>;
 
 /// A door.
 #[derive(Clone)]

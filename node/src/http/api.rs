@@ -36,7 +36,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
@@ -45,7 +45,8 @@ use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use self::pass::{Pass, bearer, unauthorized};
+pub(crate) use self::pass::Pass;
+use self::pass::{bearer, unauthorized};
 use self::problem::Problem;
 use super::guard::{self, Stranger, is_local};
 use super::token::Token;
@@ -225,40 +226,71 @@ async fn in_time(State(api): State<Api>, request: HttpRequest<Body>, next: Next)
     })
 }
 
-impl Api {
-    /// What a request may do.
-    fn admit(&self, from: &SocketAddr, request: &HttpRequest<Body>) -> Result<Pass, Problem> {
-        let headers = request.headers();
+impl Settings {
+    /// What a request may do that says so by `token`.
+    fn admit(
+        &self,
+        service: &Service,
+        from: SocketAddr,
+        headers: &HeaderMap,
+        token: Option<&str>,
+        own_pages: impl Fn(&str) -> bool,
+    ) -> Result<Pass, Problem> {
         let forbidden = |why: String| Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", why);
-        let host = guard::host(headers, &self.settings.hosts).map_err(forbidden)?;
+        let host = guard::host(headers, &self.hosts).map_err(forbidden)?;
         let foreign = match guard::origin(headers, host) {
             Ok(()) => false,
+            Err(Stranger { origin: Some(origin), .. }) if own_pages(&origin) => false,
             // A page elsewhere has no part in what this machine is trusted with: it brings a token.
             Err(Stranger { origin: Some(origin), .. }) if self.is_allowed(&origin) => true,
             Err(Stranger { why, .. }) => {
                 return Err(forbidden(why).hint("`http_cors` names the origins whose pages may ask"));
             }
         };
-        // A picture or script tag of any page asks without an origin; browsers say so themselves.
-        let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-        if !foreign && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-            return Err(forbidden("a page of another origin asks".into()));
-        }
-        match bearer(headers)? {
-            Some(token) if self.settings.token.is_some_and(|own| own.is(token)) => Ok(Pass::All),
-            Some(token) => match self.service.token(token)? {
+        match token {
+            Some(token) if self.token.is_some_and(|own| own.is(token)) => Ok(Pass::All),
+            Some(token) => match service.token(token)? {
                 Some(grant) => Ok(Pass::Grant(grant)),
                 None => Err(unauthorized("this token opens nothing: it is no token of this peer, expired or revoked")),
             },
-            None if self.settings.admission == Admission::Local && !foreign && is_local(from.ip(), headers) => {
-                Ok(Pass::All)
-            }
+            None if self.admission == Admission::Local && !foreign && is_local(from.ip(), headers) => Ok(Pass::All),
             None => Err(unauthorized("this takes a token")),
         }
     }
 
+    /// What the client of a WebSocket may do, which in a browser can set no header: its token comes in the address. Pages that
+    /// this machine itself serves count as programs of this machine.
+    pub(crate) fn admit_socket(
+        &self,
+        service: &Service,
+        from: SocketAddr,
+        headers: &HeaderMap,
+        token: Option<&str>,
+    ) -> Result<Pass, Problem> {
+        let token = match token {
+            Some(token) => Some(token),
+            None => bearer(headers)?,
+        };
+        self.admit(service, from, headers, token, |origin| is_local(from.ip(), headers) && guard::is_loopback(origin))
+    }
+
     fn is_allowed(&self, origin: &str) -> bool {
-        self.settings.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+        self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    }
+}
+
+impl Api {
+    /// What a request may do.
+    fn admit(&self, from: &SocketAddr, request: &HttpRequest<Body>) -> Result<Pass, Problem> {
+        let headers = request.headers();
+        let pass = self.settings.admit(&self.service, *from, headers, bearer(headers)?, |_| false)?;
+        // A picture or script tag of any page asks without an origin; browsers say so themselves.
+        let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+        let named = headers.contains_key(header::ORIGIN);
+        if !named && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "a page of another origin asks"));
+        }
+        Ok(pass)
     }
 
     /// Whether a pass is still good.

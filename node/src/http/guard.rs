@@ -59,6 +59,13 @@ pub(super) fn name_of(host: &str) -> &str {
     }
 }
 
+/// Whether an origin is a page that this machine serves itself, on whatever port.
+pub(super) fn is_loopback(origin: &str) -> bool {
+    let Some((_, host)) = origin.split_once("://") else { return false };
+    let name = name_of(host);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 fn is_ours(name: &str, hosts: &[String]) -> bool {
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
@@ -102,6 +109,17 @@ mod tests {
         assert!(!verdict(None, None));
         for origin in ["null", "http://evil.example", "http://localhost:9", "http://127.0.0.1:4800.evil.example", ""] {
             assert!(!verdict(Some("127.0.0.1:4800"), Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn pages_of_this_machine_are_told_from_those_that_look_like_it() {
+        for origin in ["http://localhost:5173", "http://127.0.0.1", "http://[::1]:8080", "https://LOCALHOST"] {
+            assert!(is_loopback(origin), "{origin}");
+        }
+        for origin in ["null", "", "http://localhost.evil.example", "http://192.0.2.1", "http://127.0.0.1.evil.example"]
+        {
+            assert!(!is_loopback(origin), "{origin}");
         }
     }
 

@@ -44,6 +44,7 @@ impl Service {
             }
         });
         let zookeeper = *shared.zookeeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let automerge_repo = *shared.automerge_repo.lock().unwrap_or_else(PoisonError::into_inner);
         let http = *shared.http.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -55,6 +56,7 @@ impl Service {
             listen: network.listen.iter().map(Address::to_string).collect(),
             http: http.map(|address| address.to_string()),
             zookeeper: zookeeper.map(|address| address.to_string()),
+            automerge_repo: automerge_repo.map(|address| address.to_string()),
             spaces,
             peers: peers.collect(),
             hot_documents: engine.hot_documents,

@@ -67,16 +67,16 @@ export class Together {
   readonly undo: (() => void)[] = [];
 
   get saved(): Promise<Heads> {
-    return Promise.all([...this.parts.values()].map(edit => edit.saved)).then(heads => heads.flat());
+    const saved = Promise.all([...this.parts.values()].map(edit => edit.saved)).then(heads => heads.flat());
+    // Whoever does not await it has the space's `error` event.
+    saved.catch(() => {});
+    return saved;
   }
 
   /** Sends it. */
   post(): Commit {
     for (const [mirror, edit] of this.parts) mirror.post(edit);
-    const { saved } = this;
-    // Whoever does not await it has the space's `error` event.
-    saved.catch(() => {});
-    return { saved };
+    return { saved: this.saved };
   }
 
   /** Takes it back before it is sent. */

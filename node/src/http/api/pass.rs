@@ -11,7 +11,7 @@ use crate::service::TokenGrant;
 
 /// What a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     /// Everything that the peer itself may.
     All,
     /// What a token grants.
@@ -26,6 +26,32 @@ pub(super) enum Want {
 }
 
 impl Pass {
+    /// Whether it opens a path for reading.
+    pub(crate) fn may_read(&self, path: &str) -> bool {
+        self.check(Want::Read, path).is_ok()
+    }
+
+    /// Whether it opens a path for writing.
+    pub(crate) fn may_write(&self, path: &str) -> bool {
+        self.check(Want::Write, path).is_ok()
+    }
+
+    /// The hash of the token that it is by.
+    pub(crate) fn token(&self) -> Option<blake3::Hash> {
+        match self {
+            Pass::All => None,
+            Pass::Grant(grant) => Some(grant.hash),
+        }
+    }
+
+    /// The space that it is for, if it is for one alone.
+    pub(crate) fn space_id(&self) -> Option<&str> {
+        match self {
+            Pass::All => None,
+            Pass::Grant(grant) => Some(&grant.space),
+        }
+    }
+
     /// Checks a path, or everything under a prefix.
     pub(super) fn check(&self, want: Want, path: &str) -> Result<(), Problem> {
         let Pass::Grant(grant) = self else { return Ok(()) };

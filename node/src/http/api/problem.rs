@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 
 /// A problem. Its `type` leads to the list in the rendered documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -33,6 +33,11 @@ impl Problem {
             detail: detail.to_string(),
             hint: None,
         }
+    }
+
+    /// What is wrong, for a log.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// What a request says is not what it may say.
