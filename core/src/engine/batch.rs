@@ -637,6 +637,13 @@ impl Engine {
     }
 }
 
+impl Batch {
+    /// Changes of a document that this batch admits.
+    pub(super) fn drafted(&self, document: &DocumentId) -> impl Iterator<Item = &Chunk> {
+        self.drafts.get(document).into_iter().flat_map(|draft| &draft.admitted).map(|(_, chunk)| chunk)
+    }
+}
+
 impl Draft {
     /// `from`: whose it is and who sent it; `None`: it was made here.
     fn admit_chunk(&mut self, chunk: Chunk, arrival: u64, log_loaded: bool, from: Option<(AuthorTag, Senders)>) -> u64 {

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::batch::Batch;
 use super::command::{Import, Outcome, wire_endorsement};
 use super::index::Entry;
-use super::ingest::{Inbox, Source};
+use super::ingest::{Inbox, Source, contests};
 use super::storage::ReadPurpose;
 use super::{CommandError, Engine, Reply, StoredChanges, keys};
 use crate::document::chunk::{Chunk, ChunkLimits};
+use crate::document::ingest::{EndorsedTip, TipKind};
 use crate::document::log::Log;
 use crate::document::row::StoredRow;
 use crate::id::{Actor, ChangeHash, DocumentId, Path, SpaceId};
@@ -89,8 +90,8 @@ impl Engine {
             Ok(rows) => rows,
             Err(failure) => return self.reply(request, Err(CommandError::Storage(failure))),
         };
-        let signed =
-            rows.iter().flat_map(Rows::iter).filter_map(|(key, value)| Endorsement::from_storage(key, value).ok());
+        let [endorsed, aside] = rows.as_slice() else { return };
+        let signed = endorsed.iter().filter_map(|(key, value)| Endorsement::from_storage(key, value).ok());
         let (mut owned, mut loose) = (BTreeSet::new(), BTreeSet::new());
         for endorsement in signed {
             match (endorsement.is_foreign(), endorsement.kind) {
@@ -103,11 +104,15 @@ impl Engine {
         let id = DocumentId::derive(&space, &path, generation);
         let entry = self.spaces.get(&space).and_then(|state| state.index.by_id(&id));
         owned.extend(entry.and_then(|entry| entry.aside.as_deref()).into_iter().flat_map(|aside| aside.spent.clone()));
+        let aside = super::ship::expand(aside.iter().filter_map(|(key, value)| StoredRow::read(key, value).ok()));
+        let evicted: BTreeSet<ChangeHash> = aside.into_iter().map(|(hash, _)| hash).collect();
         let offered = chunks.len();
         let limits = ChunkLimits::default();
         let parsed = chunks.into_iter().filter_map(|bytes| Chunk::parse(bytes, &limits).ok());
-        let guests: Vec<Vec<u8>> =
-            parsed.filter(|chunk| !owned.contains(chunk.actor())).map(Chunk::into_bytes).collect();
+        let guests: Vec<Vec<u8>> = parsed
+            .filter(|it| !owned.contains(it.actor()) && !evicted.contains(&it.hash()))
+            .map(Chunk::into_bytes)
+            .collect();
         let refused = (offered - guests.len()) as u64;
         let import = Import { changes: 0, refused, documents: 1, loose };
         if guests.is_empty() {
@@ -146,14 +151,22 @@ impl Engine {
         chunks.sort_by_key(|(chunk, _)| (chunk.start_op(), chunk.max_op(), chunk.seq(), chunk.hash()));
         let empty = Log::new();
         let log = self.documents.get(&id).and_then(|working| working.log.as_ref()).unwrap_or(&empty);
-        let drafted = batch.drafts.get(&id).into_iter().flat_map(|draft| &draft.admitted).map(|(_, chunk)| chunk);
         let requests: BTreeSet<RequestId> = chunks.iter().map(|(_, request)| *request).collect();
         let loose =
             requests.iter().filter_map(|request| self.imports.get(request)).flat_map(|it| it.loose.iter().cloned());
-        let mut guests = Guests::new(log, drafted, loose.collect());
+        let loose: BTreeSet<Actor> = loose.collect();
+        // What could be admitted if all of it were vouched for; an endorsement of more would hold up the rest.
+        let mut offered = Guests::new(log, batch.drafted(&id), loose.clone());
+        let standing: Vec<Chunk> =
+            chunks.iter().filter(|(chunk, _)| offered.take(chunk)).map(|(chunk, _)| chunk.clone()).collect();
+        let tips: Vec<EndorsedTip> = offered.tips().map(|(actor, newest, kind)| wish(actor, newest, kind)).collect();
+        let contests = contests(&self.spaces[&space].roster, &id);
+        let staged = self.stage(batch, id, standing, &tips, &contests);
+        let stands: BTreeSet<ChangeHash> = staged.admitted.iter().map(Chunk::hash).collect();
+        let mut guests = Guests::new(log, batch.drafted(&id), loose);
         let mut taken = Vec::new();
         for (chunk, request) in chunks {
-            if guests.has(&chunk.hash()) || guests.take(&chunk) {
+            if guests.has(&chunk.hash()) || (stands.contains(&chunk.hash()) && guests.take(&chunk)) {
                 taken.push((chunk.into_bytes(), Source::Guest(request)));
             } else {
                 *turned_away.entry(request).or_default() += 1;
@@ -209,6 +222,12 @@ impl Engine {
         });
         self.reply(read.request, result);
     }
+}
+
+/// An endorsement that could be made, as the ingest checks see it: of a chain, as much of it as stands.
+fn wish(actor: Actor, (seq, hash): (u64, ChangeHash), kind: EndorsementKind) -> EndorsedTip {
+    let kind = if kind == EndorsementKind::Single { TipKind::Single } else { TipKind::Torn };
+    EndorsedTip { actor, seq, hash, kind }
 }
 
 /// What of the changes that guests brought can be admitted, and what covers it.

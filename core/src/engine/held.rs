@@ -119,12 +119,20 @@ impl PeerHeld {
 }
 
 impl Engine {
-    /// Tells a member what is held here of a space, if anything is.
+    /// Tells a member what is held here of a space, if anything is: of documents that this store wants, by the interests that
+    /// it has now, and that the member may read, since their paths are not for everybody.
     pub(super) fn send_held(&mut self, id: LinkId, space: SpaceId) {
         let empty = Log::new();
         let mut documents = Vec::new();
+        let state = self.spaces.get(&space);
+        let member = self.links.get(&id).and_then(|link| link.spaces.get(&space)).and_then(|common| common.device);
+        let (Some(state), Some(member)) = (state, member) else { return };
+        let wanted = state.interests(&self.identity().device);
+        let both =
+            |path: &Path| wanted.iter().any(|prefix| prefix.covers(path)) && state.roster.can_read(&member, path);
         for document in self.orphans.documents() {
-            let Some(working) = self.documents.get(document).filter(|w| w.space == space) else { continue };
+            let working = self.documents.get(document).filter(|w| w.space == space && both(&w.path));
+            let Some(working) = working else { continue };
             let log = working.log.as_ref().unwrap_or(&empty);
             let mut heads = self.orphans.tips(document, log);
             heads.truncate(MAX_HEADS);

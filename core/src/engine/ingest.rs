@@ -358,7 +358,7 @@ impl Engine {
     }
 
     /// The log's verdict. Changes that this batch admits already count as known: local commits come first in a batch.
-    fn stage(
+    pub(super) fn stage(
         &self,
         batch: &Batch,
         id: DocumentId,

@@ -1,6 +1,6 @@
 //! A client's connection: what it says, what happens meanwhile, and what it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use foreshore::engine::{MAX_ADMITTED, MAX_ADMITTED_BYTES};
 use foreshore::id::{ChangeHash, Path};
 use foreshore::peer::{CommandError, Space};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use super::exchange::{Answer, Exchange};
 use super::hub::{Mark, News};
@@ -33,8 +34,15 @@ const PING: Duration = Duration::from_secs(5);
 /// again.
 const MAX_WAITING_BYTES: usize = 4 << 20;
 
+/// How long a client that asks for a document waits for somebody else to bring it, before it is told that nobody has it: who
+/// made it may be sending it right now.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Most storages of which one client hears.
 const MAX_STORAGES: usize = 256;
+
+/// What is said to who sends text.
+const NO_TEXT: &str = "messages are CBOR in binary frames";
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -73,6 +81,8 @@ struct Connection<'a> {
     storage: Option<String>,
     open: BTreeMap<String, Open>,
     storages: BTreeSet<String>,
+    /// Documents that were asked for, and until when somebody may bring them.
+    asked: VecDeque<(Instant, String)>,
 }
 
 /// Serves a client until it goes, lies, or the door closes.
@@ -95,6 +105,7 @@ pub(super) async fn serve(
         storage: None,
         open: BTreeMap::new(),
         storages: BTreeSet::new(),
+        asked: VecDeque::new(),
     };
     let served = tokio::select! {
         end = connection.run(&mut news) => end,
@@ -121,11 +132,12 @@ impl Connection<'_> {
                     Some(Ok(Message::Pong(_))) => unanswered = 0,
                     Some(Ok(Message::Ping(_))) => {}
                     Some(Ok(Message::Text(_))) => {
-                        return Err(End::Told("messages are CBOR in binary frames".into()));
+                        return Err(End::Told(NO_TEXT.into()));
                     }
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
                 },
                 told = news.recv() => self.notice(told).await?,
+                () = due(self.asked.front()) => self.give_up().await?,
                 _ = pings.tick() => {
                     if unanswered > 2 {
                         return Err(End::Gone);
@@ -143,6 +155,7 @@ impl Connection<'_> {
             match self.socket.recv().await {
                 Some(Ok(Message::Binary(bytes))) => break bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Text(_))) => return Err(End::Told(NO_TEXT.into())),
                 _ => return Err(End::Gone),
             }
         };
@@ -207,15 +220,15 @@ impl Connection<'_> {
         if !page.deleted && !message.changes.is_empty() && writes.may_write(book.path.as_str()) {
             open.admit(space, &mut page, &message.changes).await?;
         }
-        if page.deleted || (request && page.graph.is_empty()) {
+        if page.deleted {
             open.told_unavailable = true;
-            if page.deleted {
-                return self.say(&Say::Unavailable { document: &document }).await;
-            }
-            open.exchange.receive(&page.graph, &before, message);
             return self.say(&Say::Unavailable { document: &document }).await;
         }
         open.exchange.receive(&page.graph, &before, message);
+        if request && page.graph.is_empty() {
+            self.asked.push_back((Instant::now() + GRACE, document));
+            return Ok(());
+        }
         let theirs = open.exchange.their_heads().map(<[ChangeHash]>::to_vec).unwrap_or_default();
         let known = theirs.iter().all(|head| page.graph.has(head));
         let answer = open.answer(space, &page).await?;
@@ -227,6 +240,17 @@ impl Connection<'_> {
             self.inner.hub.mark(document, storage, theirs);
         }
         Ok(())
+    }
+
+    /// Says of the document that was asked for longest ago that nobody has it, if that is so.
+    async fn give_up(&mut self) -> Result<(), End> {
+        let Some((_, document)) = self.asked.pop_front() else { return Ok(()) };
+        let Some(open) = self.open.get_mut(&document) else { return Ok(()) };
+        let book = open.book.clone();
+        if !book.page.lock().await.graph.is_empty() || std::mem::replace(&mut open.told_unavailable, true) {
+            return Ok(());
+        }
+        self.say(&Say::Unavailable { document: &document }).await
     }
 
     async fn hear_ephemeral(&mut self, said: Ephemeral) {
@@ -370,6 +394,14 @@ impl Open {
         };
         message.changes = page.bytes(space, &self.book.path, &changes).await?;
         Ok(Some(message.encode()))
+    }
+}
+
+/// Resolves when what was asked for longest ago has been waited for.
+async fn due(asked: Option<&(Instant, String)>) {
+    match asked {
+        Some((at, _)) => tokio::time::sleep_until(*at).await,
+        None => std::future::pending().await,
     }
 }
 
