@@ -26,9 +26,10 @@ async function until(what, ask) {
   }
 }
 
-function temporary(t) {
+/** Gone with the process: a client's storage writes on for a while after its test. */
+function temporary() {
   const directory = mkdtempSync(join(tmpdir(), 'foreshore-repo-'));
-  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   return directory;
 }
 
@@ -105,9 +106,9 @@ const found = (client, url) => until(`${url} is found`, () => client.find(url).c
 const same = (...handles) => handles.every(handle => JSON.stringify(handle.heads()) === JSON.stringify(handles[0].heads()));
 
 test('two clients and the peer edit one document, and the door is closed and opened in between', { timeout: 180_000 }, async t => {
-  const data = join(temporary(t), 'data');
+  const data = join(temporary(), 'data');
   let peer = await Peer.start(t, data);
-  const [one, two] = [repo(t, peer.door, { storage: temporary(t) }), repo(t, peer.door)];
+  const [one, two] = [repo(t, peer.door, { storage: temporary() }), repo(t, peer.door)];
   const mine = one.create({ title: 'plans', steps: ['a'] });
   const theirs = await found(two, mine.url);
   assert.deepEqual(theirs.doc(), { title: 'plans', steps: ['a'] });
@@ -136,7 +137,7 @@ test('two clients and the peer edit one document, and the door is closed and ope
 });
 
 test('what is created without content is a document like others', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const [one, two] = [repo(t, peer.door), repo(t, peer.door)];
   const mine = one.create();
   mine.change(doc => { doc.text = 'hello'; });
@@ -146,7 +147,7 @@ test('what is created without content is a document like others', { timeout: 120
 });
 
 test('clients at the doors of two peers', { timeout: 180_000 }, async t => {
-  const home = temporary(t);
+  const home = temporary();
   const first = await Peer.start(t, join(home, 'first'));
   const invitation = (await first.cli('--json', 'invite')).trim();
   const secondData = join(home, 'second');
@@ -174,7 +175,7 @@ test('clients at the doors of two peers', { timeout: 180_000 }, async t => {
 });
 
 test('what is passed on reaches whoever has the document open, once', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const [one, two, three] = [repo(t, peer.door), repo(t, peer.door), repo(t, peer.door)];
   const mine = one.create({});
   const theirs = await found(two, mine.url);
@@ -193,7 +194,7 @@ test('what is passed on reaches whoever has the document open, once', { timeout:
 });
 
 test('a document that nobody has is unavailable, and there when it is made', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const client = repo(t, peer.door);
   const url = generateAutomergeUrl();
   await assert.rejects(client.find(url), /unavailable/);
@@ -208,7 +209,7 @@ test('a document that nobody has is unavailable, and there when it is made', { t
 });
 
 test(`${DOCUMENTS} documents open at once`, { timeout: 240_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const [one, two] = [repo(t, peer.door), repo(t, peer.door)];
   const mine = Array.from({ length: DOCUMENTS }, (_, n) => one.create({ n }));
   const theirs = await Promise.all(mine.map(handle => found(two, handle.url)));
@@ -219,8 +220,8 @@ test(`${DOCUMENTS} documents open at once`, { timeout: 240_000 }, async t => {
 });
 
 test('what a storage has is told to who asks', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
-  const [one, two] = [repo(t, peer.door, { storage: temporary(t) }), repo(t, peer.door)];
+  const peer = await Peer.start(t, join(temporary(), 'data'));
+  const [one, two] = [repo(t, peer.door, { storage: temporary() }), repo(t, peer.door)];
   const mine = one.create({ n: 1 });
   const theirs = await found(two, mine.url);
   const storage = await one.storageId();
@@ -234,7 +235,7 @@ test('what a storage has is told to who asks', { timeout: 120_000 }, async t => 
 });
 
 test('a token opens what it is for, and no more', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const writer = repo(t, peer.door);
   const mine = writer.create({ n: 1 });
   await until('the peer has it', () => peer.read(idOf(mine.url)));
@@ -256,7 +257,7 @@ test('a token opens what it is for, and no more', { timeout: 120_000 }, async t 
 });
 
 test('a client that lies, stalls or speaks something else is sent away, and others are served', { timeout: 120_000 }, async t => {
-  const peer = await Peer.start(t, join(temporary(t), 'data'));
+  const peer = await Peer.start(t, join(temporary(), 'data'));
   const { default: WebSocket } = await import('ws');
   const { encode, decode } = await import('cbor-x');
   const hello = { type: 'join', senderId: 'x', peerMetadata: {}, supportedProtocolVersions: ['1'] };
