@@ -48,6 +48,8 @@ async fn relay(limits: RelayLimits) -> Peer {
 async fn behind(relay: &Peer) -> Peer {
     let peer = soon(builder().relay(tcp(relay)).spawn()).await.unwrap();
     eventually(&peer, "a reservation", |status| status.network.reservations == 1).await;
+    // The address by which it is reached is told by an event of its own.
+    eventually(&peer, "a relayed address", |_| peer.listen_addresses().iter().any(Address::is_relayed)).await;
     peer
 }
 
