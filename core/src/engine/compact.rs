@@ -129,8 +129,12 @@ impl Engine {
     pub(super) fn draft_compactions(&mut self, batch: &mut Batch) {
         for (space, id, compacted, packed) in std::mem::take(&mut self.pending.compactions) {
             let Some((path, generation)) = self.place_of(&space, &id) else { continue };
+            // A review that was being written meanwhile has given every row another number.
+            let stands = self.documents.get(&id).and_then(|working| working.log.as_ref()).is_some_and(|log| {
+                log.loose_rows().binary_search_by_key(&packed.1, crate::document::log::Row::arrival).is_ok()
+            });
             let draft = self.draft(batch, space, &path, generation, id);
-            if draft.entry.deleted() || draft.redraft.is_some() {
+            if draft.entry.deleted() || draft.redraft.is_some() || !stands {
                 // It was made of what is no longer there.
                 batch.effects.compacted.push(id);
                 continue;
