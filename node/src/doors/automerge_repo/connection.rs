@@ -38,6 +38,10 @@ const MAX_WAITING_BYTES: usize = 4 << 20;
 /// made it may be sending it right now.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Ephemeral messages a second, and at once, that are taken of one client; what is above that is dropped.
+const EPHEMERAL_RATE: f64 = 100.0;
+const EPHEMERAL_BURST: f64 = 400.0;
+
 /// Most storages of which one client hears.
 const MAX_STORAGES: usize = 256;
 
@@ -81,6 +85,8 @@ struct Connection<'a> {
     storage: Option<String>,
     open: BTreeMap<String, Open>,
     storages: BTreeSet<String>,
+    /// How many ephemeral messages it may send, and when that was counted.
+    allowance: (f64, Instant),
     /// Documents that were asked for, and until when somebody may bring them.
     asked: VecDeque<(Instant, String)>,
 }
@@ -105,6 +111,7 @@ pub(super) async fn serve(
         storage: None,
         open: BTreeMap::new(),
         storages: BTreeSet::new(),
+        allowance: (EPHEMERAL_BURST, Instant::now()),
         asked: VecDeque::new(),
     };
     let served = tokio::select! {
@@ -222,6 +229,7 @@ impl Connection<'_> {
         }
         if page.deleted {
             open.told_unavailable = true;
+            drop(page);
             return self.say(&Say::Unavailable { document: &document }).await;
         }
         open.exchange.receive(&page.graph, &before, message);
@@ -254,6 +262,14 @@ impl Connection<'_> {
     }
 
     async fn hear_ephemeral(&mut self, said: Ephemeral) {
+        let (left, counted) = self.allowance;
+        let now = Instant::now();
+        let left = (left + now.duration_since(counted).as_secs_f64() * EPHEMERAL_RATE).min(EPHEMERAL_BURST);
+        self.allowance = (left, now);
+        if left < 1.0 {
+            return;
+        }
+        self.allowance.0 -= 1.0;
         let may = self.inner.path_of(&said.document).filter(|path| self.pass.may_write(path.as_str()));
         if let Some(path) = may {
             self.inner.hub.pass_on(self.space, &path, said, Some(self.number)).await;
@@ -275,11 +291,8 @@ impl Connection<'_> {
     async fn notice(&mut self, told: Result<News, broadcast::error::RecvError>) -> Result<(), End> {
         match told {
             Ok(News::Changed(path)) => {
-                let found = self.open.iter().find(|(_, open)| open.book.path == path).map(|(id, _)| id.clone());
-                match found {
-                    Some(document) => self.renew(&document).await,
-                    None => Ok(()),
-                }
+                // A document's path ends with its id.
+                self.renew(path.as_str().rsplit('/').next().unwrap_or_default()).await
             }
             Ok(News::Ephemeral { said, from }) => {
                 if from == Some(self.number) || said.sender == self.client || !self.open.contains_key(&said.document) {
@@ -308,6 +321,7 @@ impl Connection<'_> {
         page.refresh(space, &book.path).await?;
         if page.deleted {
             let told = std::mem::replace(&mut open.told_unavailable, true);
+            drop(page);
             return if told { Ok(()) } else { self.say(&Say::Unavailable { document }).await };
         }
         if page.graph.is_empty() {

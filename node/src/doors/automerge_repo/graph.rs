@@ -54,52 +54,68 @@ impl Graph {
         self.heads.iter().copied().collect()
     }
 
-    /// Which of the changes are some of these, or below them. What is not here is passed over.
-    fn below(&self, of: &[ChangeHash]) -> Vec<bool> {
-        let mut below = vec![false; self.order.len()];
-        of.iter().filter_map(|hash| self.places.get(hash)).for_each(|at| below[*at] = true);
-        // From the newest down: what stands on a change comes after it.
-        for at in (0..self.order.len()).rev() {
-            if below[at] {
-                self.deps[at].iter().for_each(|dep| below[*dep] = true);
+    /// Places of what is neither one of these nor below them, ascending. What is not here is passed over. Cost: what lies above
+    /// them, and what of the rest lies beside that, not the whole history.
+    fn above(&self, heads: &[ChangeHash]) -> Vec<usize> {
+        // What is to be looked at, and whether it is below; what stands on a change is looked at before it.
+        let mut pending: BTreeMap<usize, bool> = self.heads.iter().map(|head| (self.places[head], false)).collect();
+        let mut open = pending.len();
+        let mark = |pending: &mut BTreeMap<usize, bool>, open: &mut usize, at: usize, below: bool| {
+            match pending.insert(at, below) {
+                // Once below, always below.
+                Some(true) => _ = pending.insert(at, true),
+                Some(false) if below => *open -= 1,
+                Some(false) => {}
+                None => *open += usize::from(!below),
+            }
+        };
+        for at in heads.iter().filter_map(|head| self.places.get(head)) {
+            mark(&mut pending, &mut open, *at, true);
+        }
+        let mut above = Vec::new();
+        while open > 0
+            && let Some((at, below)) = pending.pop_last()
+        {
+            if !below {
+                open -= 1;
+                above.push(at);
+            }
+            for dep in &self.deps[at] {
+                mark(&mut pending, &mut open, *dep, below);
             }
         }
-        below
+        above.reverse();
+        above
     }
 
     /// What is neither one of these nor below them, in order.
     pub fn since(&self, heads: &[ChangeHash]) -> Vec<ChangeHash> {
-        if self.heads.iter().eq(heads.iter()) {
-            return Vec::new();
-        }
-        let below = self.below(heads);
-        self.order.iter().zip(&below).filter(|(_, below)| !**below).map(|(hash, _)| *hash).collect()
+        self.above(heads).into_iter().map(|at| self.order[at]).collect()
     }
 
     /// Takes out of a set what is below some heads.
     pub fn forget_below(&self, heads: &[ChangeHash], set: &mut BTreeSet<ChangeHash>) {
-        if set.is_empty() {
-            return;
+        if !set.is_empty() {
+            let above: BTreeSet<ChangeHash> = self.since(heads).into_iter().collect();
+            set.retain(|hash| above.contains(hash) || !self.has(hash));
         }
-        let below = self.below(heads);
-        set.retain(|hash| self.places.get(hash).is_none_or(|at| !below[*at]));
     }
 
     /// What somebody lacks who has this and needs that, in order: what its filters keep out, all that stands on it, and what
     /// it names.
     pub fn lacking(&self, have: &[Have], need: &[ChangeHash]) -> Vec<ChangeHash> {
-        let mut lacks = vec![false; self.order.len()];
-        need.iter().filter_map(|hash| self.places.get(hash)).for_each(|at| lacks[*at] = true);
+        let mut lacks: BTreeSet<usize> = need.iter().filter_map(|hash| self.places.get(hash)).copied().collect();
         if !have.is_empty() {
             let last: Vec<ChangeHash> = have.iter().flat_map(|have| have.last_sync.iter().copied()).collect();
-            let below = self.below(&last);
-            let mut wanting = vec![false; self.order.len()];
-            for (at, hash) in self.order.iter().enumerate().filter(|(at, _)| !below[*at]) {
-                let passes = have.iter().any(|have| have.filter.passes(hash));
-                wanting[at] = !passes || self.deps[at].iter().any(|dep| wanting[*dep]);
-                lacks[at] |= wanting[at];
+            let mut kept_out: BTreeSet<usize> = BTreeSet::new();
+            for at in self.above(&last) {
+                let passes = have.iter().any(|have| have.filter.passes(&self.order[at]));
+                if !passes || self.deps[at].iter().any(|dep| kept_out.contains(dep)) {
+                    kept_out.insert(at);
+                }
             }
+            lacks.append(&mut kept_out);
         }
-        self.order.iter().zip(&lacks).filter(|(_, lacks)| **lacks).map(|(hash, _)| *hash).collect()
+        lacks.into_iter().map(|at| self.order[at]).collect()
     }
 }
