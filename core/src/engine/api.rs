@@ -249,7 +249,8 @@ pub enum Command {
         path: Path,
         /// Of which generation of the path; it must be the live one.
         generation: u32,
-        /// Automerge's change chunks, at most [`MAX_ADMITTED`] and [`MAX_ADMITTED_BYTES`] together.
+        /// Automerge's change chunks, at most [`MAX_ADMITTED`](super::MAX_ADMITTED) and
+        /// [`MAX_ADMITTED_BYTES`](super::MAX_ADMITTED_BYTES) together.
         chunks: Vec<Vec<u8>>,
     },
     /// The live document's changes as chunks, from the store, without hydrating it. → [`Reply::Changes`].
