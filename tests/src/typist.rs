@@ -143,11 +143,17 @@ async fn try_typing(document: &Document, txn: &Txn, heads: &[ChangeHash]) -> any
     }
 }
 
-/// Waits until `document` stands at exactly these heads.
+/// Waits until `document` stands at exactly these heads, in what is shown and in the store: what is shown may be ahead of that,
+/// and of the roots.
 pub async fn arrive(space: &Space, document: &Document, heads: &[ChangeHash]) -> anyhow::Result<()> {
-    let mut arrivals = space.watch(Prefix::from(document.path()))?;
-    while document.heads()? != heads {
+    let place = Prefix::from(document.path());
+    let mut arrivals = space.watch(&place)?;
+    loop {
+        let stored = space.list(&place).await?.items;
+        let there = stored.iter().any(|item| item.path == *document.path() && item.heads == heads);
+        if there && document.heads()? == heads {
+            return Ok(());
+        }
         arrivals.next().await.context("the peer closed")?;
     }
-    Ok(())
 }
