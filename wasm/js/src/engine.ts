@@ -22,6 +22,8 @@ export interface EngineOptions {
   wasm?: OpenOptions['wasm'];
   /** Where to be reached by other engines of this very context; for tests. */
   listen?: string;
+  /** A `BroadcastChannel` on which it says itself which edits it has made, before they are stored: see `Tabs`. */
+  made?: string;
   /** Whether it votes on strong state, without a store; for tests. */
   votes?: boolean;
 }

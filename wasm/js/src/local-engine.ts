@@ -58,6 +58,7 @@ async function checked(response: Response): Promise<unknown> {
 export async function inPlace(options: EngineOptions, own: WasmSource, listen: (event: EngineEvent) => void): Promise<Engine> {
   const core = await load(options.wasm, own);
   const store = await stored(options);
+  const made = options.made === undefined ? undefined : new BroadcastChannel(options.made);
   let crash: ForeshoreError | undefined;
   const notify = (text: string): void => {
     const event = JSON.parse(text) as EngineEvent;
@@ -65,12 +66,14 @@ export async function inPlace(options: EngineOptions, own: WasmSource, listen: (
       crash = ForeshoreError.make('CRASHED', String(event.message), { hint: 'open the space again', retryable: true });
       loading = undefined;
     }
+    if (event.event === 'made') made?.postMessage(event);
     listen(event);
   };
   let host: Host;
   try {
     host = await core.open(store, crypto.getRandomValues(new Uint8Array(32)), notify, options.listen, options.votes ?? false);
   } catch (error) {
+    made?.close();
     store?.close();
     throw crash ?? fromEngine(error);
   }
@@ -97,6 +100,7 @@ export async function inPlace(options: EngineOptions, own: WasmSource, listen: (
       try {
         if (!crash) await host.call('{"do":"shutdown"}');
       } finally {
+        made?.close();
         store?.close();
       }
     },

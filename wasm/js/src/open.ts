@@ -51,7 +51,7 @@ async function begin(platform: Platform, options: OpenOptions, create: boolean):
 
 /** An engine where it is asked for: in a worker unless told otherwise, and shared with other tabs. */
 async function start(platform: Platform, options: OpenOptions, storage: EngineOptions['storage'], listen: (event: EngineEvent) => void): Promise<Engine> {
-  const settings = { storage, database: DATABASE, wasm: options.wasm };
+  const settings: EngineOptions = { storage, database: DATABASE, wasm: options.wasm };
   const own = platform.worker && typeof Worker !== 'undefined' ? platform.worker : undefined;
   const make = ('worker' in options ? options.worker : undefined) ?? own;
   const wanted = options.engine === 'worker' || ('worker' in options && options.worker !== undefined) || typeof document !== 'undefined';
@@ -61,6 +61,7 @@ async function start(platform: Platform, options: OpenOptions, storage: EngineOp
   const here = (hear: (event: EngineEvent) => void) => (worker ? inWorker(settings, worker, hear) : inPlace(settings, platform.wasm, hear));
   if (storage !== 'indexeddb' || !Tabs.possible) return here(listen);
   if (options.tabs === 'isolated') await alone();
+  settings.made = Tabs.made(DATABASE);
   return Tabs.join(DATABASE, here, listen);
 }
 

@@ -3,13 +3,16 @@
 // A tab that closes or crashes loses its locks at once; the next in line opens the engine from storage and says so. Every tab
 // then opens its documents again where it stands (`moved`). A host that does not answer is robbed of its lock; should it wake
 // again, the store's epoch keeps it from writing.
+//
+// Which edits it has made, the engine itself says to all tabs, ahead of storing them. Were it the host that passes that on, a
+// host that dies between the two would leave an edit stored whose author sends it to the next host once more.
 import { answerOf, type Engine, type EngineEvent, errorOf, type Request, type WireAnswer } from './engine.js';
 import { ForeshoreError } from './errors.js';
 import type { Status } from './types.js';
 import type { Json } from './values.js';
 
 /** Raised with the messages below: tabs of another version have a channel of their own, and the newest one keeps the store. */
-const PROTOCOL = 3;
+const PROTOCOL = 4;
 
 /** A host that says nothing for this long is asked whether it lives, and after as long again is robbed. */
 const SILENCE = 1500;
@@ -39,6 +42,8 @@ export class Tabs implements Engine {
   readonly #channel: BroadcastChannel;
   /** Where tabs of every version say which is theirs, as a number. */
   readonly #versions: BroadcastChannel;
+  /** Where the engine says which edits it has made. */
+  readonly #made: BroadcastChannel;
   readonly #calls = new Map<number, Call>();
   readonly #guests = new Map<string, Guest>();
   readonly #owners = new Map<number, string>();
@@ -62,6 +67,13 @@ export class Tabs implements Engine {
       else if (data < PROTOCOL) this.#versions.postMessage(PROTOCOL);
     };
     this.#versions.postMessage(PROTOCOL);
+    this.#made = new BroadcastChannel(Tabs.made(name));
+    this.#made.onmessage = ({ data }: MessageEvent<EngineEvent>) => this.listen(data);
+  }
+
+  /** The channel on which the engine of a database says which edits it has made. */
+  static made(name: string): string {
+    return `foreshore:${name}:${PROTOCOL}:made`;
   }
 
   /** A newer version of the package is open on this origin: it takes the store over, and this tab has to be reloaded. */
@@ -200,6 +212,7 @@ export class Tabs implements Engine {
     this.#calls.clear();
     this.#channel.close();
     this.#versions.close();
+    this.#made.close();
   }
 
   // ── between tabs ──
@@ -323,6 +336,8 @@ export class Tabs implements Engine {
 
   /** Passes an event of the engine to whom it concerns. */
   #pass(event: EngineEvent): void {
+    // Every tab has heard it from the engine.
+    if (event.event === 'made') return;
     const number = event.doc ?? event.soft ?? event.live ?? event.session;
     if (typeof number !== 'number') {
       this.listen(event);

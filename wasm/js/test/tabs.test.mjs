@@ -102,6 +102,33 @@ test('when the host tab dies another takes over, and nothing that was flushed is
   assert.equal(members, 2, 'one browser is one member');
 });
 
+test('an edit that a dying host stored and told nobody of is made once', async t => {
+  const native = await Native.start(t, await temporary(t));
+  const { url } = await serve(t, () => native);
+  const context = await browse(t, await temporary(t));
+  const [host, guest] = [await page(context, url), await page(context, url)];
+  // The host as it is once its page is dead and its worker not yet: the worker takes in one more edit, and nobody hears what it says.
+  await host.evaluate(() => {
+    const post = Worker.prototype.postMessage;
+    Worker.prototype.postMessage = function (message, ...more) {
+      if (globalThis.dying && message.request?.do === 'edit') this.onmessage = () => {};
+      return post.call(this, message, ...more);
+    };
+  });
+  for (const tab of [host, guest]) await tab.evaluate(OPEN);
+  assert.deepEqual(await Promise.all([host, guest].map(tab => tab.evaluate(() => space.status.role))), ['host-tab', 'guest-tab']);
+  await host.evaluate(() => { globalThis.dying = true; });
+  await guest.evaluate(() => { globalThis.saved = doc.change(d => { d.votes.add(1); d.log.push('once'); }).saved; });
+  await until('the peer has the edit', async () => (await native.value('/tabs'))?.votes === 1);
+  assert.equal(await guest.evaluate(() => doc.state.pending), 1);
+  await host.close({ runBeforeUnload: false });
+  await guest.evaluate(() => globalThis.saved);
+  await guest.evaluate(() => doc.synced());
+  assert.deepEqual(await guest.evaluate(() => [doc.value.votes, doc.value.log, errors]), [1, ['once'], []]);
+  const there = await native.value('/tabs');
+  assert.deepEqual([there.votes, there.log], [1, ['once']]);
+});
+
 test('a tab of an older version gives the store up when a newer one opens', async t => {
   const { url } = await serve(t);
   const context = await browse(t, await temporary(t));
