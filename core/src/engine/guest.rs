@@ -90,7 +90,10 @@ impl Engine {
             Ok(rows) => rows,
             Err(failure) => return self.reply(request, Err(CommandError::Storage(failure))),
         };
-        let [endorsed, aside] = rows.as_slice() else { return };
+        let [endorsed, aside] = rows.as_slice() else {
+            let detail = format!("two ranges were to be read, and {} were", rows.len());
+            return self.reply(request, Err(CommandError::Storage(StorageFailure::Io { detail })));
+        };
         let signed = endorsed.iter().filter_map(|(key, value)| Endorsement::from_storage(key, value).ok());
         let (mut owned, mut loose) = (BTreeSet::new(), BTreeSet::new());
         for endorsement in signed {
