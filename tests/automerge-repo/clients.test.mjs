@@ -292,3 +292,23 @@ test('a client that lies, stalls or speaks something else is sent away, and othe
   await until('others are served', () => peer.read(idOf(mine.url)));
   assert.ok(stringifyAutomergeUrl({ documentId: idOf(mine.url) }));
 });
+
+test('who asks again for what nobody has is answered again', { timeout: 120_000 }, async t => {
+  const peer = await Peer.start(t, join(temporary(), 'data'));
+  const { default: WebSocket } = await import('ws');
+  const { encode, decode } = await import('cbor-x');
+  const id = idOf(generateAutomergeUrl());
+  const socket = new WebSocket(`ws://${peer.door}/`);
+  t.after(() => socket.terminate());
+  const said = [];
+  socket.on('message', bytes => said.push(decode(bytes)));
+  await new Promise((resolve, reject) => socket.on('open', resolve).on('error', reject));
+  socket.send(encode({ type: 'join', senderId: 'x', peerMetadata: {}, supportedProtocolVersions: ['1'] }));
+  // Automerge's sync message of a client that has nothing.
+  const ask = () => socket.send(encode({ type: 'request', senderId: 'x', targetId: 'y', documentId: id, data: new Uint8Array([0x42, 0, 0, 0, 0]) }));
+  const refusals = () => said.filter(message => message.type === 'doc-unavailable' && message.documentId === id).length;
+  for (let asked = 1; asked <= 3; asked++) {
+    ask();
+    await until(`request ${asked} is answered`, () => refusals() === asked);
+  }
+});

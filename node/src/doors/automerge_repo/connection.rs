@@ -70,8 +70,10 @@ struct Open {
     /// Changes that came before what they stand on.
     waiting: BTreeMap<ChangeHash, Chunk>,
     waiting_bytes: usize,
-    /// It was told that there is nothing; when there is something, it hears of it.
-    told_unavailable: bool,
+    /// It was told that the document is deleted.
+    told_deleted: bool,
+    /// It has asked for what nobody has brought so far, and waits to be answered.
+    asked: bool,
 }
 
 struct Connection<'a> {
@@ -207,7 +209,8 @@ impl Connection<'_> {
                 exchange: Exchange::default(),
                 waiting: BTreeMap::new(),
                 waiting_bytes: 0,
-                told_unavailable: false,
+                told_deleted: false,
+                asked: false,
             };
             self.open.insert(document.to_owned(), open);
         }
@@ -228,13 +231,15 @@ impl Connection<'_> {
             open.admit(space, &mut page, &message.changes).await?;
         }
         if page.deleted {
-            open.told_unavailable = true;
+            open.told_deleted = true;
             drop(page);
             return self.say(&Say::Unavailable { document: &document }).await;
         }
         open.exchange.receive(&page.graph, &before, message);
         if request && page.graph.is_empty() {
-            self.asked.push_back((Instant::now() + GRACE, document));
+            if !std::mem::replace(&mut open.asked, true) {
+                self.asked.push_back((Instant::now() + GRACE, document));
+            }
             return Ok(());
         }
         let theirs = open.exchange.their_heads().map(<[ChangeHash]>::to_vec).unwrap_or_default();
@@ -254,8 +259,9 @@ impl Connection<'_> {
     async fn give_up(&mut self) -> Result<(), End> {
         let Some((_, document)) = self.asked.pop_front() else { return Ok(()) };
         let Some(open) = self.open.get_mut(&document) else { return Ok(()) };
+        open.asked = false;
         let book = open.book.clone();
-        if !book.page.lock().await.graph.is_empty() || std::mem::replace(&mut open.told_unavailable, true) {
+        if !book.page.lock().await.graph.is_empty() {
             return Ok(());
         }
         self.say(&Say::Unavailable { document: &document }).await
@@ -320,14 +326,14 @@ impl Connection<'_> {
         let mut page = book.page.lock().await;
         page.refresh(space, &book.path).await?;
         if page.deleted {
-            let told = std::mem::replace(&mut open.told_unavailable, true);
+            let told = std::mem::replace(&mut open.told_deleted, true);
             drop(page);
             return if told { Ok(()) } else { self.say(&Say::Unavailable { document }).await };
         }
+        open.told_deleted = false;
         if page.graph.is_empty() {
             return Ok(());
         }
-        open.told_unavailable = false;
         let heads = page.graph.heads();
         let answer = open.answer(space, &page).await?;
         drop(page);
