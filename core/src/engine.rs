@@ -62,6 +62,7 @@ mod coord;
 mod document;
 mod exchange;
 mod facts;
+mod failure;
 mod guest;
 mod held;
 pub mod index;
