@@ -230,7 +230,7 @@ impl State {
             let change = value.map_or(SoftChange::Deleted, SoftChange::Set);
             self.tell(self.own.owner, path, change);
         }
-        self.links.values_mut().for_each(|peering| peering.mark_entries(tag));
+        self.mark_entries(tag, None);
         version
     }
 

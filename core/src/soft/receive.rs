@@ -141,9 +141,13 @@ impl State {
             && contains(&replica.vouched, &claim.scope);
         if let Some(peering) = self.links.get_mut(&link) {
             let view = peering.view(owner);
+            let first = view.known.is_none();
             view.reached(reached, &claim.scope);
             if second && !std::mem::replace(&mut view.pruned, true) {
                 peering.prune.insert(owner);
+            }
+            if first {
+                self.admit(owner, link);
             }
         }
         self.renew(link, now, owner, sign, &claim.scope);
@@ -280,6 +284,7 @@ impl State {
     fn peer_has(&mut self, link: LinkId, owner: OwnerTag, reached: Reached, scope: &[Prefix]) {
         if let Some(peering) = self.links.get_mut(&link) {
             peering.view(owner).reached(reached, scope);
+            self.admit(owner, link);
         }
     }
 
@@ -436,8 +441,7 @@ impl State {
             news = true;
         }
         if news {
-            let others = self.links.iter_mut().filter(|(id, _)| **id != link);
-            others.for_each(|(_, peering)| peering.mark_entries(owner));
+            self.mark_entries(owner, Some(link));
         }
         Ok(())
     }
@@ -529,6 +533,7 @@ impl State {
                 peering.fetch.insert(owner, true);
             }
         }
+        self.audience.remove(&owner);
         if let Some(replica) = self.replicas.remove(&owner) {
             self.timers.remove(&(replica.timer, owner));
             if owner != self.own.tag {

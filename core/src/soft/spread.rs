@@ -26,7 +26,7 @@ impl State {
     /// A link speaks of the space, or what both ends see of it has changed: the peers tell each other what they have.
     pub fn connect(&mut self, link: LinkId, domains: Vec<Prefix>) {
         match self.links.get_mut(&link) {
-            Some(peering) if peering.domains == domains => {}
+            Some(peering) if peering.domains == domains => return,
             Some(peering) => {
                 // Either end may see more now: what the peer is known to have says nothing of that.
                 peering.domains = domains;
@@ -36,6 +36,7 @@ impl State {
                 self.links.insert(link, Peering::new(domains));
             }
         }
+        self.admit_by_domains(link);
     }
 
     /// This peer was stopped or asleep. What has waited in its buffers meanwhile did not age, so news counts again only
@@ -55,6 +56,7 @@ impl State {
         if self.links.remove(&link).is_none() {
             return;
         }
+        self.audience.values_mut().for_each(|audience| _ = audience.remove(&link));
         let orphans: Vec<OwnerTag> =
             self.replicas.iter().filter(|(_, r)| r.from == Some(link)).map(|(owner, _)| *owner).collect();
         for owner in orphans {
@@ -133,6 +135,9 @@ impl State {
         view.sent = if same_life { self.arrivals } else { 0 };
         if view.known < Some(reached(&ours)) {
             peering.mark(owner);
+        }
+        if theirs.is_some() {
+            self.admit(owner, link);
         }
         let differs = theirs.is_some_and(|s| (s.incarnation, s.seq) == (ours.incarnation, ours.seq))
             && theirs.is_some_and(|s| s.checksum != ours.checksum);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::entry::covered;
 use super::floor::Floors;
 use super::lease::{LeaseTerms, OwnerId, OwnerTag};
 use super::message::Summary;
@@ -109,6 +110,9 @@ pub struct State {
     pub(super) replicas: BTreeMap<OwnerTag, Replica>,
     pub(super) floors: Floors,
     pub(super) links: BTreeMap<LinkId, Peering>,
+    /// The links on which an owner may be spoken of: what they cover holds entries of it, or their peers have it. A peer with
+    /// many links, each for a part of the tree, looks at these few when something of the owner is new.
+    pub(super) audience: BTreeMap<OwnerTag, BTreeSet<LinkId>>,
     /// Living entries by path.
     pub(super) by_path: BTreeSet<(Path, OwnerTag)>,
     /// When to look at which owner.
@@ -133,6 +137,7 @@ impl State {
             replicas: BTreeMap::new(),
             floors: Floors::default(),
             links: BTreeMap::new(),
+            audience: BTreeMap::new(),
             by_path: BTreeSet::new(),
             timers: BTreeSet::new(),
             suspects: BTreeMap::new(),
@@ -228,7 +233,13 @@ impl State {
     /// Puts an entry into a replica, whatever was at its path before.
     pub(super) fn put(&mut self, owner: OwnerTag, stored: Stored) {
         let path = stored.entry.path.clone();
-        self.take_out(owner, &path);
+        if self.take_out(owner, &path).is_none() {
+            let sees = self.links.iter().filter(|(_, peering)| covered(&peering.domains, &path));
+            let sees: Vec<LinkId> = sees.map(|(link, _)| *link).collect();
+            if !sees.is_empty() {
+                self.audience.entry(owner).or_default().extend(sees);
+            }
+        }
         let weight = stored.entry.weight();
         if stored.entry.value.is_some() {
             self.by_path.insert((path.clone(), owner));
@@ -297,9 +308,17 @@ impl State {
         }
     }
 
+    /// Entries of an owner are new here: likewise.
+    pub(super) fn mark_entries(&mut self, owner: OwnerTag, except: Option<LinkId>) {
+        self.mark_on(owner, except, Peering::mark_entries);
+    }
+
     fn mark_on(&mut self, owner: OwnerTag, except: Option<LinkId>, mark: fn(&mut Peering, OwnerTag)) {
         let Some(replica) = self.replicas.get(&owner) else { return };
-        for (_, peering) in self.links.iter_mut().filter(|(id, _)| Some(**id) != except) {
+        debug_assert!(self.audience_is_whole(owner), "an owner is spoken of on a link that is not in its audience");
+        let audience = self.audience.get(&owner).into_iter().flatten();
+        for link in audience.filter(|link| Some(**link) != except) {
+            let Some(peering) = self.links.get_mut(link) else { continue };
             if let Some(view) = peering.views.get_mut(&owner).filter(|view| view.lazy)
                 && !contains(&view.scope, &replica.scope(&peering.domains))
             {
@@ -307,6 +326,30 @@ impl State {
                 view.lazy = false;
             }
             mark(peering, owner);
+        }
+    }
+
+    /// Whether nobody outside an owner's audience has anything to hear of it.
+    fn audience_is_whole(&self, owner: OwnerTag) -> bool {
+        let Some(replica) = self.replicas.get(&owner) else { return true };
+        let outside = |link: &LinkId| self.audience.get(&owner).is_none_or(|audience| !audience.contains(link));
+        self.links.iter().filter(|(link, _)| outside(link)).all(|(_, peering)| {
+            let known = peering.views.get(&owner).is_some_and(|view| view.known.is_some());
+            !known && replica.under(&peering.domains).next().is_none()
+        })
+    }
+
+    /// A link is to hear of an owner from here on.
+    pub(super) fn admit(&mut self, owner: OwnerTag, link: LinkId) {
+        self.audience.entry(owner).or_default().insert(link);
+    }
+
+    /// A link covers something else than before: it is in the audience of owners of whom it sees entries.
+    pub(super) fn admit_by_domains(&mut self, link: LinkId) {
+        let Some(peering) = self.links.get(&link) else { return };
+        let sees = |replica: &Replica| replica.entries.keys().any(|path| covered(&peering.domains, path));
+        for (owner, _) in self.replicas.iter().filter(|(_, replica)| sees(replica)) {
+            self.audience.entry(*owner).or_default().insert(link);
         }
     }
 
