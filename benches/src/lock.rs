@@ -146,7 +146,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         }
         measure_doors(scale, report, &mut clusters).await?;
         for cluster in &mut clusters {
-            failover(scale, report, cluster).await?;
+            failover(scale, report, cluster).await.with_context(|| format!("leaders of {} killed", cluster.name()))?;
         }
         anyhow::Ok(())
     })?;

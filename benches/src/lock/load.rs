@@ -1,7 +1,7 @@
 //! Clients at work.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -89,6 +89,8 @@ async fn work(mut client: Client, n: usize, act: Act, until: Instant) -> anyhow:
 pub(super) struct Writers {
     /// When each had the last write acknowledged that it has, and when that one was begun.
     done: Vec<watch::Receiver<Option<(Instant, Instant)>>>,
+    /// What each was refused with last.
+    refused: Vec<Arc<Mutex<Option<anyhow::Error>>>>,
     tasks: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
@@ -96,10 +98,12 @@ pub(super) struct Writers {
 impl Writers {
     pub(super) fn start(clients: Vec<Client>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (mut done, mut tasks) = (Vec::new(), Vec::new());
+        let (mut done, mut refused, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         for (n, mut client) in clients.into_iter().enumerate() {
             let (told, seen) = watch::channel(None);
             done.push(seen);
+            let last = Arc::new(Mutex::new(None));
+            refused.push(last.clone());
             let stop = stop.clone();
             tasks.push(tokio::spawn(async move {
                 let (key, value) = (key(n), [n as u8; VALUE]);
@@ -108,12 +112,15 @@ impl Writers {
                     match client.write(&key, &value).await {
                         Ok(()) => drop(told.send(Some((began, Instant::now())))),
                         // Whoever refuses at once is asked again soon, not at once.
-                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        Err(error) => {
+                            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
                     }
                 }
             }));
         }
-        Self { done, tasks, stop }
+        Self { done, refused, tasks, stop }
     }
 
     /// Waits until every client has written something now.
@@ -124,10 +131,14 @@ impl Writers {
     /// For each client: from then until it has a write acknowledged that it began after, in milliseconds.
     pub(super) async fn gaps(&self, from: Instant) -> anyhow::Result<Vec<f64>> {
         let mut gaps = Vec::new();
-        for done in &self.done {
+        for (n, done) in self.done.iter().enumerate() {
             let mut done = done.clone();
             let wait = done.wait_for(|done| done.is_some_and(|(began, _)| began >= from));
-            let seen = *tokio::time::timeout(PATIENCE, wait).await.context("a client never writes again")??;
+            let seen = tokio::time::timeout(PATIENCE, wait).await.with_context(|| {
+                let last = self.refused[n].lock().unwrap_or_else(PoisonError::into_inner);
+                format!("client {n} never writes again; it was refused with {last:?}")
+            });
+            let seen = *seen??;
             let (_, at) = seen.context("it has written")?;
             gaps.push(at.duration_since(from).as_secs_f64() * 1e3);
         }

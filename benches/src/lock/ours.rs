@@ -28,7 +28,6 @@ const VOTERS: usize = 3;
 pub(crate) const FOUND: &str = "found";
 pub(crate) const JOIN: &str = "join";
 pub(crate) const AGAIN: &str = "again";
-const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 const LOOK: Duration = Duration::from_millis(10);
 
 pub(crate) struct Client {
@@ -131,6 +130,18 @@ struct Voter {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
+/// Where a voter listens, whenever it runs: its port lies beside its store, as it would in a server's configuration.
+fn place(directory: &Path) -> anyhow::Result<String> {
+    let file = directory.with_extension("port");
+    let port: u16 = match std::fs::read_to_string(&file) {
+        Ok(port) => port.parse().context("a port")?,
+        Err(_) => std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+    };
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(&file, port.to_string())?;
+    Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
+}
+
 impl Voter {
     /// Starts this program as a voter; what it says when it is ready.
     async fn start(role: &str, directory: &Path, invitations: &str) -> anyhow::Result<(Self, String)> {
@@ -159,7 +170,7 @@ pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let mut input = BufReader::new(tokio::io::stdin()).lines();
         let invitations = input.next_line().await?.unwrap_or_default();
-        let peer = Peer::builder().store(Redb::open(directory)?).listen(LISTEN).spawn().await?;
+        let peer = Peer::builder().store(Redb::open(directory)?).listen(place(directory)?).spawn().await?;
         let space = match role {
             FOUND => {
                 let space = peer.create_space("bench").await?;

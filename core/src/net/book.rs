@@ -5,7 +5,8 @@
 //!
 //! **Against eclipse.** A member that lies can name as many peers as it likes. It fills its own [`MAX_PER_SOURCE`] places and
 //! no more, where one device is one source whatever number of peers it runs; all hearsay together has [`MAX_TOLD`] places;
-//! addresses that others tell of a peer that was met are tried after those that worked and those that it told itself. What
+//! addresses that others tell of a peer that was met are tried after those that worked and those that it told itself, and a
+//! device has one say in them. What
 //! is told is never told on: only a peer that was met is named to others, with what it said of itself and what worked.
 //! A peer that was only heard of is forgotten after [`GIVE_UP`] failures.
 //!
@@ -33,7 +34,7 @@ use crate::id::{DeviceId, SpaceId};
 use crate::time::{Timestamp, WallTime};
 use crate::wire::v1::exchange::{MAX_TOLD_ADDRESSES, MAX_TOLD_PEERS};
 
-/// Most peers. One costs about 1 KiB at worst.
+/// Most peers. One costs about 1 KiB, one that was met and of which four devices tell twice that.
 pub(crate) const MAX_PEERS: usize = 512;
 /// Most peers that are known by hearsay only.
 pub(crate) const MAX_TOLD: usize = 256;
@@ -44,6 +45,8 @@ pub(crate) const MAX_PER_SOURCE: usize = 32;
 pub(crate) const MAX_FOUND: usize = 64;
 /// Most addresses of a peer at which it was reached.
 const MAX_PROVEN: usize = 4;
+/// Most devices whose word on where a peer is that was met is remembered: the last ones.
+const MAX_SOURCES: usize = 4;
 /// Most spaces that are remembered of a peer.
 const MAX_SPACES: usize = 16;
 /// Failures in a row after which a peer that was never met is forgotten.
@@ -81,8 +84,9 @@ struct Known {
     said: Vec<Multiaddr>,
     /// Where mDNS found it.
     found: Vec<Multiaddr>,
-    /// What another device says.
-    told: Vec<Multiaddr>,
+    /// What other devices say, the last first.
+    told: Vec<(DeviceId, Vec<Multiaddr>)>,
+    /// Who named it first.
     source: Option<DeviceId>,
     /// When it was last a member on a link.
     met: Option<WallTime>,
@@ -120,7 +124,8 @@ impl Known {
     /// Every address, the best first.
     fn addresses(&self) -> Vec<Multiaddr> {
         let mut all: Vec<Multiaddr> = Vec::new();
-        for address in [&self.proven, &self.said, &self.found, &self.told].into_iter().flatten() {
+        let told = self.told.iter().flat_map(|(_, addresses)| addresses);
+        for address in [&self.proven, &self.said, &self.found].into_iter().flatten().chain(told) {
             if !all.contains(address) {
                 all.push(address.clone());
             }
@@ -200,15 +205,18 @@ impl Book {
             return false;
         }
         let Some(known) = self.entry(peer, Standing::Told, Reach::at(now)) else { return false };
-        if known.told == addresses {
+        // Who named a peer first is its source: nobody moves an entry into another's share, or out of it. One that was met is
+        // in nobody's share, and whoever has seen it since may say where it is now.
+        if known.met.is_none() && known.source.is_some_and(|first| first != source) {
             return false;
         }
-        // Who named a peer first is its source: nobody moves an entry into another's share, or out of it.
-        if known.source.is_some_and(|first| first != source) {
+        if known.told.iter().any(|(who, told)| *who == source && *told == addresses) {
             return false;
         }
-        known.source = Some(source);
-        known.told = addresses;
+        known.source.get_or_insert(source);
+        known.told.retain(|(who, _)| *who != source);
+        known.told.insert(0, (source, addresses));
+        known.told.truncate(MAX_SOURCES);
         true
     }
 

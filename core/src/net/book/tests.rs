@@ -79,13 +79,33 @@ fn peers_that_were_met_are_dialled_before_those_that_were_found_and_those_that_w
 fn what_others_say_of_a_peer_comes_after_what_worked_and_what_it_said_itself() {
     let mut book = book();
     book.tell(device(9), peer(1), vec![address(66)], AT(0));
+    assert!(!book.tell(device(8), peer(1), vec![address(67)], AT(0)), "nobody takes over another's word");
     book.meet(peer(1), SPACE, Some(address(1)), WALL);
     assert!(book.say(peer(1), vec![address(2)]));
     assert!(!book.say(peer(1), vec![address(2)]));
-    assert!(!book.tell(device(8), peer(1), vec![address(67)], AT(0)), "nobody takes over another's word");
     assert_eq!(book.entries()[0].addresses, [address(1), address(2), address(66)]);
     let told = book.told_of(&peer(1), &SPACE, Scope::Routed, WALL).unwrap().1;
     assert_eq!(told, [address(2).to_string(), address(1).to_string()], "hearsay is not told on");
+}
+
+#[test]
+fn whoever_saw_a_peer_since_says_where_it_went() {
+    let mut book = book();
+    book.tell(device(9), peer(1), vec![address(66)], AT(0));
+    book.meet(peer(1), SPACE, Some(address(1)), WALL);
+    let told = |book: &Book| book.entries()[0].addresses[1..].to_vec();
+    // Its first source is gone, and it listens elsewhere.
+    assert!(book.tell(device(8), peer(1), vec![address(67)], AT(0)));
+    assert!(!book.tell(device(8), peer(1), vec![address(67)], AT(0)), "that is nothing new");
+    assert_eq!(told(&book), [address(67), address(66)]);
+    for n in 100..200 {
+        assert!(book.tell(device(7), peer(1), vec![address(n)], AT(0)));
+    }
+    assert_eq!(told(&book), [address(199), address(67), address(66)], "a device has one say");
+    for n in 10..20 {
+        book.tell(device(n), peer(1), vec![address(n.into())], AT(0));
+    }
+    assert_eq!(told(&book), [19, 18, 17, 16].map(address));
 }
 
 #[test]

@@ -30,7 +30,10 @@ const STRANGER: Duration = Duration::from_secs(10);
 /// Members are told news of others at most this often.
 const NEWS_PAUSE: Duration = Duration::from_secs(1);
 
-/// The book is kept this long after it changed: joins come in crowds.
+/// The book is kept this long after it changed, so that who crashes a moment after it joined finds the others again.
+const KEEP_SOON: Duration = Duration::from_millis(500);
+
+/// And not again before this: joins come in crowds.
 const KEEP_PAUSE: Duration = Duration::from_secs(5);
 
 /// Peers that stay linked count as met anew this often.
@@ -53,6 +56,8 @@ pub(super) struct Contacts {
     news_of_me: bool,
     last_news: Option<Timestamp>,
     keep_at: Option<Timestamp>,
+    /// When it was kept last.
+    kept_at: Option<Timestamp>,
     touch_at: Option<Timestamp>,
     /// Links that must say something until then.
     probed: BTreeSet<LinkId>,
@@ -357,7 +362,8 @@ impl<M: Machine> Driver<M> {
         let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         if net.book.is_dirty() {
-            net.contacts.keep_at.get_or_insert(now + KEEP_PAUSE);
+            let pause = net.contacts.kept_at.map_or(now, |kept| kept + KEEP_PAUSE);
+            net.contacts.keep_at.get_or_insert(pause.max(now + KEEP_SOON));
         }
     }
 
@@ -376,9 +382,11 @@ impl<M: Machine> Driver<M> {
 
     /// Keeps the book now, if it changed.
     pub(super) fn keep_book(&mut self) {
+        let now = self.clock.mono();
         let Some(net) = &mut self.net else { return };
         net.contacts.keep_at = None;
         if net.book.take_dirty() {
+            net.contacts.kept_at = Some(now);
             let book = net.book.encode();
             self.feed(Input::Command { request: NOBODY, command: Command::KeepPeers { book } });
         }
