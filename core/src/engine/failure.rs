@@ -97,7 +97,7 @@ pub enum CommandError {
     #[cfg(feature = "coord")]
     #[error(transparent)]
     Coord(#[from] CoordFailure),
-    /// Given up by [`Command::Cancel`].
+    /// Given up by [`Command::Cancel`](super::Command::Cancel).
     #[error("cancelled")]
     Cancelled,
     /// The engine is closing or closed.

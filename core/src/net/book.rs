@@ -34,7 +34,7 @@ use crate::id::{DeviceId, SpaceId};
 use crate::time::{Timestamp, WallTime};
 use crate::wire::v1::exchange::{MAX_TOLD_ADDRESSES, MAX_TOLD_PEERS};
 
-/// Most peers. One costs about 1 KiB, one that was met and of which four devices tell twice that.
+/// Most peers. One costs about 1 KiB; one that was met, and of which four devices tell, up to 4 KiB.
 pub(crate) const MAX_PEERS: usize = 512;
 /// Most peers that are known by hearsay only.
 pub(crate) const MAX_TOLD: usize = 256;
