@@ -6,7 +6,7 @@
 //! **Against eclipse.** A member that lies can name as many peers as it likes. It fills its own [`MAX_PER_SOURCE`] places and
 //! no more, where one device is one source whatever number of peers it runs; all hearsay together has [`MAX_TOLD`] places;
 //! addresses that others tell of a peer that was met are tried after those that worked and those that it told itself, and a
-//! device has one say in them. What
+//! device has one say in them (four devices that lie together can have all four places). What
 //! is told is never told on: only a peer that was met is named to others, with what it said of itself and what worked.
 //! A peer that was only heard of is forgotten after [`GIVE_UP`] failures.
 //!

@@ -286,9 +286,14 @@ impl State {
         self.timers.insert((at, owner));
     }
 
-    /// Something of an owner is new: every link but the one that brought it may want it.
+    /// Something of an owner is new: every link of its audience but the one that brought it may want it.
     pub(super) fn mark_others(&mut self, owner: OwnerTag, except: Option<LinkId>) {
         self.mark_on(owner, except, Peering::mark);
+    }
+
+    /// Entries of an owner are new here: those links may want them, and those that hear of it from others are told that they exist.
+    pub(super) fn mark_entries(&mut self, owner: OwnerTag, except: Option<LinkId>) {
+        self.mark_on(owner, except, Peering::mark_entries);
     }
 
     /// A renewal of an owner has come from a link: the others are told of it with those that come in the next moment, a small
@@ -306,11 +311,6 @@ impl State {
             self.calm_until = None;
             self.links.values_mut().for_each(Peering::ripen);
         }
-    }
-
-    /// Entries of an owner are new here: likewise.
-    pub(super) fn mark_entries(&mut self, owner: OwnerTag, except: Option<LinkId>) {
-        self.mark_on(owner, except, Peering::mark_entries);
     }
 
     fn mark_on(&mut self, owner: OwnerTag, except: Option<LinkId>, mark: fn(&mut Peering, OwnerTag)) {
