@@ -3,7 +3,7 @@
 //!
 //! An owner replicates what it says itself and nothing else, as a device does that reports and does not listen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use foreshore::config::EngineConfig;
@@ -25,7 +25,9 @@ const DEVICES: usize = 64;
 
 pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
     let (owners, hours) = (scale.of(OWNERS), scale.of(HOURS).max(3));
+    let start = Instant::now();
     let (mut crowd, space) = presence(owners)?;
+    eprintln!("soft_day: {owners} owners are linked after {:.0?}", start.elapsed());
     crowd.run_for(Duration::from_secs(1_800))?;
     let (mut first, mut most) = (0.0, 0.0_f64);
     let before = crowd.carried;
@@ -36,6 +38,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
             first = rss;
         }
         most = most.max(rss);
+        eprintln!("soft_day: hour {hour} of {hours}: {:.1} MB after {:.0?}", rss / 1e6, start.elapsed());
     }
     for n in 0..RECEIVERS {
         let shown = entries(&mut crowd, n, space)?;

@@ -48,6 +48,7 @@ use crate::document::orphan::{OrphanLimits, Orphans};
 use crate::id::{DeviceId, DocumentId, Incarnation, PeerId, SpaceId};
 use crate::io::{Input, LinkId, Output, RequestId, StorageFailure, StorageReply, Ticket};
 use crate::time::{Now, Timestamp};
+use crate::touched::TouchedMap;
 use crate::trust::DeviceKey;
 
 pub mod api;
@@ -159,7 +160,8 @@ pub struct Engine {
     identity: Option<Identity>,
     storage: Storage,
     spaces: BTreeMap<SpaceId, Space>,
-    links: BTreeMap<LinkId, Link>,
+    links: TouchedMap<LinkId, Link>,
+    link_timers: wait::LinkTimers,
     /// Links that may have something to send.
     busy_links: BTreeSet<LinkId>,
     documents: BTreeMap<DocumentId, Working>,
@@ -214,7 +216,8 @@ impl Engine {
             identity: None,
             storage: Storage::default(),
             spaces: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: TouchedMap::default(),
+            link_timers: wait::LinkTimers::default(),
             busy_links: BTreeSet::new(),
             documents: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -321,6 +324,7 @@ impl Engine {
     }
 
     fn ask_wake(&mut self) {
+        self.note_link_timers();
         let next = self.next_timer();
         if let Some(at) = next
             && self.asked_wake != Some(at)

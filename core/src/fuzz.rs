@@ -160,7 +160,7 @@ fn lenient<T: Codec + PartialEq>(value: &T, bytes: &[u8]) {
 }
 
 /// Parts of an input, each behind its length in two bytes; what is short ends the list.
-fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
+pub fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     while let Some((head, rest)) = bytes.split_at_checked(2) {
         let len = usize::from(u16::from_le_bytes([head[0], head[1]])).min(rest.len());
@@ -172,7 +172,7 @@ fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Parts as [`parts`] reads them.
-fn join<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+pub fn join<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
         let len = u16::try_from(part.len()).unwrap_or(u16::MAX);

@@ -18,6 +18,7 @@ pub mod session;
 pub mod soft;
 pub mod time;
 pub mod topic;
+pub(crate) mod touched;
 pub mod trust;
 pub mod wire;
 

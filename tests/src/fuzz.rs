@@ -1,5 +1,7 @@
 //! Fuzzing: the library's entry points and the node's own, committed inputs, and where findings go.
 
+mod doors;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
@@ -11,10 +13,14 @@ use foreshore_node::request::{Answer, Request};
 /// Every target: the library's, and what the node reads of its callers.
 pub fn targets() -> Vec<Target> {
     let mut targets = foreshore::fuzz::targets();
-    let own = |name, seeds, run| Target { name, seeds, repair: None, run, room: 4 << 20, max_len: 8 << 10 };
     targets.push(own("request", requests, request));
     targets.push(own("config", settings, config));
+    targets.extend(doors::targets());
     targets
+}
+
+fn own(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, run: fn(&[u8]) -> Verdict) -> Target {
+    Target { name, seeds, repair: None, run, room: 4 << 20, max_len: 8 << 10 }
 }
 
 /// The target of a name.

@@ -624,7 +624,7 @@ impl Engine {
     /// Closes every link and refuses everything from now on.
     pub(super) fn shut_down(&mut self) {
         self.phase = Phase::Closed;
-        for link in std::mem::take(&mut self.links).into_keys() {
+        for link in self.links.take().into_keys() {
             self.out.push_back(crate::io::Output::Close { link, reason: crate::io::CloseReason::Shutdown });
         }
         for wait in std::mem::take(&mut self.sync_waits) {

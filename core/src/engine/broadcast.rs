@@ -272,7 +272,7 @@ impl Engine {
         let (now, interval) = (self.now.mono, self.config.push_interval);
         let log = self.documents.get(&id).and_then(|w| w.log.as_ref());
         let (mut told, mut faster) = (Vec::new(), Vec::new());
-        for (link_id, link) in &mut self.links {
+        for (link_id, link) in self.links.iter_mut() {
             let Some(common) = link.spaces.get_mut(&space) else { continue };
             if let Some((at, Expected::Announced(change))) = common.tree.expected.get(&id)
                 && *at + HEAD_START <= now + GRAFT_AFTER

@@ -187,7 +187,7 @@ impl Engine {
             let made = state.roster.post(&key, stumps);
             self.keep_facts(space, made, None);
         }
-        for (id, link) in &mut self.links {
+        for (id, link) in self.links.iter_mut() {
             if link.spaces.contains_key(&space) {
                 link.sync.start_over();
                 self.busy_links.insert(*id);

@@ -717,7 +717,7 @@ impl Engine {
 
     /// Compares roots on every link as soon as nothing is on its way.
     pub(super) fn reconcile_all(&mut self) {
-        for (id, link) in &mut self.links {
+        for (id, link) in self.links.iter_mut() {
             link.sync.check_now();
             self.busy_links.insert(*id);
         }

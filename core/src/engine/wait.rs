@@ -1,11 +1,42 @@
 //! What waits for time to pass, and programs that wait for other peers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::{CommandError, Engine, Phase, Reply};
 use crate::id::SpaceId;
 use crate::io::{CloseReason, LinkId};
 use crate::time::Timestamp;
+
+/// When links want to be looked at, all of them in order.
+#[derive(Debug, Default)]
+pub(super) struct LinkTimers {
+    due: BTreeSet<(Timestamp, LinkId)>,
+    of: BTreeMap<LinkId, Vec<Timestamp>>,
+}
+
+impl LinkTimers {
+    fn set(&mut self, id: LinkId, timers: Vec<Timestamp>) {
+        for at in self.of.remove(&id).into_iter().flatten() {
+            self.due.remove(&(at, id));
+        }
+        self.due.extend(timers.iter().map(|at| (*at, id)));
+        if !timers.is_empty() {
+            self.of.insert(id, timers);
+        }
+    }
+
+    /// Links of which some timer is over.
+    fn overdue(&self, now: Timestamp) -> BTreeSet<LinkId> {
+        self.due.range(..=(now, LinkId(u64::MAX))).map(|(_, id)| *id).collect()
+    }
+
+    /// The first timer that is still to come.
+    fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let after = Bound::Excluded((now, LinkId(u64::MAX)));
+        self.due.range((after, Bound::Unbounded)).next().map(|(at, _)| *at)
+    }
+}
 
 impl Engine {
     /// Answers programs that wait for peers, where enough peers have stored what they wait for.
@@ -55,9 +86,9 @@ impl Engine {
         self.tick_coord();
         let now = self.now.mono;
         let timeout = self.config.handshake_timeout;
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in links {
-            let link = &self.links[&id];
+        self.note_link_timers();
+        for id in self.link_timers.overdue(now) {
+            let Some(link) = self.links.get(&id) else { continue };
             if link.hello.is_none() && now >= link.opened_at + timeout {
                 self.close_link(id, CloseReason::Timeout);
                 continue;
@@ -69,14 +100,22 @@ impl Engine {
         }
     }
 
+    /// Finds the timers of links again that were touched.
+    pub(super) fn note_link_timers(&mut self) {
+        let timeout = self.config.handshake_timeout;
+        for id in self.links.take_touched() {
+            let timers = self.links.get(&id).map(|link| {
+                let handshake = link.hello.is_none().then(|| link.opened_at + timeout);
+                link.timers().chain(handshake).collect()
+            });
+            self.link_timers.set(id, timers.unwrap_or_default());
+        }
+    }
+
     /// The next moment at which time alone lets something happen. What is over by now and has not happened waits for an
     /// answer or a frame, and must not hide what is still to come.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
         let now = self.now.mono;
-        let links = self.links.values().flat_map(|link| {
-            let handshake = link.hello.is_none().then(|| link.opened_at + self.config.handshake_timeout);
-            link.timers().chain(handshake)
-        });
         let storage = self
             .storage
             .retry_at()
@@ -87,6 +126,6 @@ impl Engine {
             .chain(self.overlay_timer());
         #[cfg(feature = "coord")]
         let storage = storage.chain(self.coord_timer());
-        links.chain(storage).chain(self.sessions.timer()).filter(|at| *at > now).min()
+        storage.chain(self.link_timers.next(now)).chain(self.sessions.timer()).filter(|at| *at > now).min()
     }
 }

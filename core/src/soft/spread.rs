@@ -66,8 +66,15 @@ impl State {
     }
 
     /// Links that want to say something.
-    pub fn busy_links(&self) -> impl Iterator<Item = LinkId> {
-        self.links.iter().filter(|(_, p)| p.has_words() || p.has_news()).map(|(link, _)| *link)
+    pub fn busy_links(&mut self) -> impl Iterator<Item = LinkId> {
+        for link in self.links.take_touched() {
+            if self.links.get(&link).is_some_and(|peering| peering.has_words() || peering.has_news()) {
+                self.busy.insert(link);
+            } else {
+                self.busy.remove(&link);
+            }
+        }
+        self.busy.iter().copied()
     }
 
     /// The peer's digest, or a part of it.

@@ -17,6 +17,7 @@ use super::scope::contains;
 use crate::id::{Incarnation, Path, Prefix, SpaceId};
 use crate::io::LinkId;
 use crate::time::{Timestamp, WallTime};
+use crate::touched::TouchedMap;
 
 /// How long renewals gather before they are handed on: with a thousand owners and the default period each message to a
 /// neighbour then brings dozens, and its frame and acknowledgement cost each of them next to nothing.
@@ -109,7 +110,9 @@ pub struct State {
     pub(super) own: Own,
     pub(super) replicas: BTreeMap<OwnerTag, Replica>,
     pub(super) floors: Floors,
-    pub(super) links: BTreeMap<LinkId, Peering>,
+    pub(super) links: TouchedMap<LinkId, Peering>,
+    /// Links that want to say something, as far as they have been looked at.
+    pub(super) busy: BTreeSet<LinkId>,
     /// The links on which an owner may be spoken of: what they cover holds entries of it, or their peers have it. A peer with
     /// many links, each for a part of the tree, looks at these few when something of the owner is new.
     pub(super) audience: BTreeMap<OwnerTag, BTreeSet<LinkId>>,
@@ -136,7 +139,8 @@ impl State {
             own: Own::new(owner, incarnation, terms.bounded()),
             replicas: BTreeMap::new(),
             floors: Floors::default(),
-            links: BTreeMap::new(),
+            links: TouchedMap::default(),
+            busy: BTreeSet::new(),
             audience: BTreeMap::new(),
             by_path: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -309,7 +313,11 @@ impl State {
     pub(super) fn ripen(&mut self, now: Timestamp) {
         if self.calm_until.is_some_and(|at| at <= now) {
             self.calm_until = None;
-            self.links.values_mut().for_each(Peering::ripen);
+            let calm = self.links.iter().filter(|(_, peering)| !peering.calm.is_empty());
+            let calm: Vec<LinkId> = calm.map(|(link, _)| *link).collect();
+            for link in calm {
+                self.links.get_mut(&link).expect("listed above").ripen();
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Runs fuzz targets: `fuzz [--minutes N] [--target X] [--seed S] [--input FILE] [--write-corpus]`.
+//! Runs fuzz targets: `fuzz [--minutes N | --executions N] [--target X] [--seed S] [--input FILE] [--write-corpus]`.
 //!
 //! Inputs are altered from the committed ones and from those that led somewhere new. Targets take turns of a second; the
 //! heap that each input takes is measured. What breaks is written beside the committed inputs, and the exit code is 1.
@@ -35,6 +35,8 @@ static PLACE: Mutex<String> = Mutex::new(String::new());
 
 struct Arguments {
     minutes: f64,
+    /// Inputs of each target instead, however long they take.
+    executions: Option<u64>,
     target: Option<Target>,
     seed: u64,
     input: Option<PathBuf>,
@@ -62,12 +64,13 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> anyhow::Result<Arguments> {
-    let mut parsed = Arguments { minutes: 1.0, target: None, seed: 1, input: None, write: false };
+    let mut parsed = Arguments { minutes: 1.0, executions: None, target: None, seed: 1, input: None, write: false };
     let mut rest = std::env::args().skip(1);
     while let Some(flag) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("{flag} wants a value"));
         match flag.as_str() {
             "--minutes" => parsed.minutes = value()?.parse().context("--minutes wants a number")?,
+            "--executions" => parsed.executions = Some(value()?.parse().context("--executions wants a number")?),
             "--seed" => parsed.seed = value()?.parse().context("--seed wants a number")?,
             "--input" => parsed.input = Some(value()?.into()),
             "--write-corpus" => parsed.write = true,
@@ -107,6 +110,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<usize> {
     }
     let mut runs: Vec<Run> = chosen.into_iter().map(|target| Run::new(target, arguments.seed)).collect();
     let until = Instant::now() + Duration::from_secs_f64(arguments.minutes * 60.0);
+    if let Some(times) = arguments.executions {
+        runs.iter_mut().for_each(|run| run.times(times));
+        return Ok(report(&runs));
+    }
     runs.iter_mut().for_each(Run::replay);
     while Instant::now() < until && runs.iter().any(Run::goes_on) {
         for run in runs.iter_mut().filter(|run| run.goes_on()) {
@@ -136,6 +143,15 @@ impl Run {
     fn replay(&mut self) {
         if let Err(finding) = self.campaign.replay() {
             self.found(&finding);
+        }
+    }
+
+    /// A number of inputs, however slow they are: under a tool that checks every access.
+    fn times(&mut self, times: u64) {
+        for _ in 0..times {
+            if let Err(finding) = self.campaign.step() {
+                self.found(&finding);
+            }
         }
     }
 

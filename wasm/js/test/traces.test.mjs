@@ -136,6 +136,7 @@ test(`${NAME}, one author in a page and the other in a native peer, ends the sam
   })().finally(() => { over = true; });
   const heads = new Map();
   let last = performance.now();
+  const [began, shows] = [last, { next: last + 30_000 }];
   for (;;) {
     const gathered = [...typed];
     typed = new Map();
@@ -151,6 +152,10 @@ test(`${NAME}, one author in a page and the other in a native peer, ends the sam
     }
     if (gathered.length + told.length > 0) last = performance.now();
     assert.ok(performance.now() - last < 120_000, `nobody typed for two minutes: ${heads.size} of ${trace.txns.length}`);
+    if (performance.now() > shows.next) {
+      console.error(`${NAME}: ${heads.size} of ${trace.txns.length} transactions after ${Math.round((performance.now() - began) / 1000)} s`);
+      shows.next += 30_000;
+    }
     if (done && over && typed.size === 0) break;
     await new Promise(resolve => setTimeout(resolve, 5));
   }

@@ -13,7 +13,8 @@
 //! read after the change.
 //!
 //! **Bounds.** [`MAX_QUEUED`] requests and [`MAX_QUEUED_BYTES`] wait here, [`MAX_READS`] reads and as many changes as a session
-//! may have are under way; whoever sends more is not read from until there is room.
+//! may have are under way, and with the answers that wait for their turn there are [`MAX_OUTSTANDING`]; whoever sends more is
+//! not read from until there is room.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,6 +36,9 @@ use super::translate::{self, Expect};
 
 /// Most requests that wait to be begun.
 pub const MAX_QUEUED: usize = 128;
+
+/// Most requests without an answer that was written, those among them that are answered here and wait for their turn.
+pub const MAX_OUTSTANDING: usize = 2 * MAX_QUEUED;
 
 /// Bytes of requests after which no more are read.
 pub const MAX_QUEUED_BYTES: usize = 2 << 20;
@@ -190,7 +194,8 @@ impl Talk {
 
     /// Whether another frame may be taken in.
     pub fn has_room(&self) -> bool {
-        !self.closing && self.queue.len() < MAX_QUEUED && self.queued_bytes < MAX_QUEUED_BYTES
+        let few = self.queue.len() < MAX_QUEUED && self.outstanding() < MAX_OUTSTANDING;
+        !self.closing && few && self.queued_bytes < MAX_QUEUED_BYTES
     }
 
     /// What the voter is to be asked, in order.

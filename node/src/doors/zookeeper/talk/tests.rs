@@ -216,3 +216,16 @@ async fn frames_that_are_no_requests_are_answered_and_those_without_a_header_end
     assert_eq!((r.i32("xid"), r.i64("zxid"), r.i32("error")), (Ok(7), Ok(5), Ok(Code::MarshallingError as i32)));
     assert!(matches!(talk.on_frame(now, &[0; 7]), Err(End::Malformed(_))));
 }
+
+#[tokio::test]
+async fn answers_that_wait_for_their_turn_are_bounded() {
+    let (mut talk, now) = talk();
+    talk.on_frame(now, &get(1)).unwrap();
+    let who = frame(2, code::WHO_AM_I, |_| ());
+    let taken = (0..10_000).take_while(|_| talk.has_room() && talk.on_frame(now, &who).is_ok()).count();
+    assert_eq!(taken, MAX_OUTSTANDING - 1);
+    // The read that all of them wait for.
+    talk.on_tell(now, found(0)).unwrap();
+    assert_eq!(answers(&mut talk).len(), MAX_OUTSTANDING);
+    assert!(talk.has_room());
+}
