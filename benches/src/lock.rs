@@ -162,6 +162,16 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The part about doors alone.
+pub(crate) fn run_doors(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let directory = tempfile::tempdir()?;
+        let mut clusters = start(directory.path(), report).await?;
+        measure_doors(scale, report, &mut clusters).await
+    })
+}
+
 /// What can be had of the three; what cannot is reported as missing.
 async fn start(directory: &Path, report: &mut Report) -> anyhow::Result<Vec<Cluster>> {
     let within = |name: &str| directory.join(name);

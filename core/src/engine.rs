@@ -268,6 +268,8 @@ impl Engine {
             #[cfg(feature = "coord")]
             Input::Coord { peer, bytes } => self.on_coord_frame(peer, &bytes),
             #[cfg(feature = "coord")]
+            Input::CoordFrames(frames) => frames.iter().for_each(|(peer, bytes)| self.on_coord_frame(*peer, bytes)),
+            #[cfg(feature = "coord")]
             Input::CoordGone { peer } => self.lost_frames(peer),
             Input::Commands(commands) => {
                 commands.into_iter().for_each(|(request, command)| self.on_command(request, command));

@@ -71,6 +71,9 @@ pub enum Input {
         /// The frame's bytes.
         bytes: Vec<u8>,
     },
+    /// Several of those at once, in the order in which they came: what they bring about is appended, written and sent as one.
+    #[cfg(feature = "coord")]
+    CoordFrames(Vec<(PeerId, Vec<u8>)>),
     /// Frames of the strong path to or from a peer may have been lost: their stream broke.
     #[cfg(feature = "coord")]
     CoordGone {

@@ -324,13 +324,34 @@ impl<M: Machine> Driver<M> {
             self.take_edits();
             return self.close(None);
         };
-        self.on_request(first);
-        for _ in 0..BURST {
-            if self.closing.is_some() {
-                break;
+        let (mut commands, mut next, mut taken) = (Vec::new(), Some(first), 0);
+        while let Some(request) = next {
+            taken += 1;
+            match request {
+                Request::Command { request, command, sink } => {
+                    self.sinks.insert(request, sink);
+                    commands.push((request, command));
+                }
+                other => {
+                    self.feed_commands(&mut commands);
+                    self.on_request(other);
+                }
             }
-            let Ok(request) = self.requests.try_recv() else { break };
-            self.on_request(request);
+            let more = taken <= BURST && self.closing.is_none();
+            next = if more { self.requests.try_recv().ok() } else { None };
+        }
+        self.feed_commands(&mut commands);
+    }
+
+    /// Hands the engine the commands that wait as one, after the edits that were made before them.
+    fn feed_commands(&mut self, commands: &mut Vec<(RequestId, Command)>) {
+        if commands.is_empty() {
+            return;
+        }
+        self.take_edits();
+        match <[_; 1]>::try_from(std::mem::take(commands)) {
+            Ok([(request, command)]) => self.feed(Input::Command { request, command }),
+            Err(all) => self.feed(Input::Commands(all)),
         }
     }
 

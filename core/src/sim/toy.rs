@@ -333,7 +333,7 @@ impl Machine for Toy {
                 _ => {}
             },
             #[cfg(feature = "coord")]
-            Input::Coord { .. } | Input::CoordGone { .. } => {}
+            Input::Coord { .. } | Input::CoordFrames(_) | Input::CoordGone { .. } => {}
             Input::Linked { link, .. } => {
                 self.links.insert(link, Vec::new());
                 self.send_digest(link);

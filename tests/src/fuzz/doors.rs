@@ -207,10 +207,10 @@ fn repo_sync(bytes: &[u8]) -> Verdict {
             assert!(answer.changes.iter().all(|change| graph.has(change)), "a change that is not there");
             assert!(answer.changes.len() <= graph.len(), "a change twice");
             assert!(SyncMessage::decode(&answer.message.encode()).is_ok(), "an answer that nobody can read");
-            kind = kind * 5 + 1 + answer.changes.len() as u64;
+            kind = (kind * 5 + 1 + answer.changes.len() as u64) % 1_000;
         }
     }
-    Verdict::accepted(kind % 1_000)
+    Verdict::accepted(kind)
 }
 
 fn sync_messages() -> Vec<Vec<u8>> {

@@ -11,6 +11,7 @@ mod transfer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -292,7 +293,10 @@ impl<M: Replicated> Group<M> {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
-            batch_append: true,
+            // With it, raft 0.7 puts entries into an append to the same replica that waits already, also where that one is
+            // empty and names another place: replicas differ then. It happens where several messages are taken before what
+            // follows from them is asked for, as here. Proposals are gathered by whoever proposes instead.
+            batch_append: false,
             max_uncommitted_size: self.config.uncommitted_bytes,
             max_committed_size_per_ready: 4 * APPEND_BYTES as u64,
             ..raft::Config::default()
@@ -347,10 +351,15 @@ impl<M: Replicated> Group<M> {
     /// Proposes an entry, on the leader. The answer is where it was appended; it counts once [`Output::Applied`] names
     /// exactly that place, and is lost if another term's entry is applied there.
     pub fn propose(&mut self, entry: Vec<u8>) -> Result<Position, ProposeError> {
+        self.propose_all(vec![entry])
+    }
+
+    /// Proposes entries that become one append, all of them or none. The answer is where the first one was appended.
+    pub fn propose_all(&mut self, entries: Vec<Vec<u8>>) -> Result<Position, ProposeError> {
         if self.is_stopped() {
             return Err(ProposeError::Stopped);
         }
-        if entry.is_empty() || entry.len() > MAX_ENTRY_BYTES {
+        if let Some(entry) = entries.iter().find(|entry| entry.is_empty() || entry.len() > MAX_ENTRY_BYTES) {
             return Err(ProposeError::Size { bytes: entry.len() });
         }
         let leader = self.leader();
@@ -362,8 +371,13 @@ impl<M: Replicated> Group<M> {
             return Err(ProposeError::Transferring);
         }
         let at = Position { index: node.raft.raft_log.last_index() + 1, term: node.raft.term };
-        node.propose(Vec::new(), entry).map_err(|_| ProposeError::Busy)?;
-        self.counters.proposals += 1;
+        let count = entries.len() as u64;
+        let mut message = Message { from: node.raft.id, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        let entries: Vec<Entry> = entries.into_iter().map(|data| Entry { data: data.into(), ..Entry::default() }).collect();
+        message.set_entries(entries.into());
+        node.raft.step(message).map_err(|_| ProposeError::Busy)?;
+        self.counters.proposals += count;
         self.pin();
         Ok(at)
     }
@@ -430,6 +444,12 @@ impl<M: Replicated> Group<M> {
     /// Up to where this replica knows the log to be committed.
     pub fn committed(&self) -> u64 {
         self.node.as_ref().map_or(0, |node| node.raft.raft_log.committed)
+    }
+
+    /// Whether what was proposed last is still on its way to this replica's disk, and to a majority: what is proposed meanwhile
+    /// does best to wait, since it will be one append and one write then.
+    pub fn is_appending(&self) -> bool {
+        self.pen.is_busy() && self.committed() < self.last_index()
     }
 
     /// The last entry in its log, durable or not.

@@ -6,6 +6,7 @@
 //! Learners serve as voters do: they apply the same log, and pass on.
 
 mod applied;
+mod gather;
 mod read;
 mod touch;
 
@@ -27,6 +28,7 @@ use crate::id::PeerId;
 use crate::time::WallTime;
 use crate::wire::{Codec, DecodeError};
 
+use gather::Gathered;
 use read::Wish;
 use touch::Touches;
 
@@ -145,11 +147,15 @@ pub struct Voter {
     ready: BTreeSet<ChannelId>,
     /// The state as of this entry came by a snapshot, so watchers were told of it as a whole.
     covered: u64,
+    /// A leader's proposals that wait for the batch before them.
+    gathered: Gathered,
     /// The leader asked for something to be passed on again.
     again: bool,
     dice: ChaCha12Rng,
     wall: WallTime,
     out: VecDeque<Output>,
+    /// Something was taken in since the replica was last asked what follows.
+    stale: bool,
     rejected: u64,
 }
 
@@ -171,10 +177,12 @@ impl Voter {
             contexts: 0,
             ready: BTreeSet::new(),
             covered: 0,
+            gathered: Gathered::default(),
             again: false,
             dice: ChaCha12Rng::from_seed(seed),
             wall,
             out: VecDeque::new(),
+            stale: false,
             rejected: 0,
         };
         voter.pump();
@@ -190,7 +198,7 @@ impl Voter {
         let due = self.duties.as_mut().map_or_else(Vec::new, |duties| duties.advance(elapsed_ms));
         for body in due {
             // What is not taken now is due again later.
-            let _ = self.propose(body);
+            let _ = self.propose(self.me, body);
         }
         self.retry();
         self.tick_touches();
@@ -217,14 +225,14 @@ impl Voter {
             Err(error) => Err(error.into()),
         };
         self.rejected += u64::from(result.is_err());
-        self.pump();
+        self.stale = true;
         result
     }
 
     /// A door of this voter's own peer asks, over a channel of that peer.
     pub fn ask(&mut self, channel: u64, ask: Ask) {
         self.on_ask((self.me, channel), ask);
-        self.pump();
+        self.stale = true;
     }
 
     /// A channel of this voter's own peer is not used any more. Its session lives on for its time.
@@ -241,7 +249,7 @@ impl Voter {
     /// A write is durable.
     pub fn persisted(&mut self, ticket: Ticket) {
         self.group.persisted(ticket);
-        self.pump();
+        self.stale = true;
     }
 
     /// A write failed: the replica stops.
@@ -250,8 +258,12 @@ impl Voter {
         self.pump();
     }
 
-    /// The next thing to do.
+    /// The next thing to do. Frames and requests that were handed in since the last call are worked off together: what they
+    /// propose becomes one append, one write and one acknowledgement.
     pub fn poll(&mut self) -> Option<Output> {
+        if self.out.is_empty() && std::mem::take(&mut self.stale) {
+            self.pump();
+        }
         self.out.pop_front()
     }
 
@@ -427,21 +439,16 @@ impl Voter {
     /// Has it proposed: here if this voter leads, else where the leader is. What is lost is passed on again later.
     fn submit(&mut self, body: Body) {
         if self.leads() {
-            self.again |= self.propose(body).is_err();
+            self.again |= self.propose(self.me, body).is_err();
         } else if let Some(leader) = self.leader() {
             self.send(leader, &Frame::Pass(Pass::Propose(body)));
         }
     }
 
-    fn propose(&mut self, body: Body) -> Result<(), ()> {
-        let entry = Entry { stamp: self.wall, body }.to_log().map_err(drop)?;
-        self.group.propose(entry).map(drop).map_err(drop)
-    }
-
     fn on_pass(&mut self, from: PeerId, pass: Pass) {
         match pass {
             Pass::Propose(body @ (Body::Open { .. } | Body::Attach { .. } | Body::Renew { .. } | Body::Request(_))) => {
-                if self.propose(body).is_err() {
+                if self.propose(from, body).is_err() {
                     self.send(from, &Frame::Passed(Passed::Again));
                 }
             }
@@ -530,6 +537,7 @@ impl Voter {
     /// and acknowledgements come last: what they show was told to watchers before.
     fn pump(&mut self) {
         loop {
+            self.propose_gathered();
             let any = self.pump_replica();
             self.flush_pongs();
             for id in std::mem::take(&mut self.ready) {
@@ -569,7 +577,10 @@ impl Voter {
             // Everything that is counted gets its full time again: a period is a lower bound.
             Standing::Leader if self.duties.is_none() => self.duties = Some(Duties::of(self.group.machine())),
             Standing::Leader => {}
-            _ => self.duties = None,
+            _ => {
+                self.duties = None;
+                self.drop_gathered();
+            }
         }
         self.renew_touches();
         self.again |= role.leader.is_some();

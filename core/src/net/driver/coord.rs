@@ -140,23 +140,29 @@ impl<M: Machine> Driver<M> {
     }
 
     pub(super) fn on_coord_event(&mut self, first: LinkEvent) {
-        self.on_coord_link(first);
-        for _ in 0..BURST {
-            let Ok(event) = self.coord.events.try_recv() else { break };
-            self.on_coord_link(event);
-        }
-    }
-
-    fn on_coord_link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Frames { link, frames } => {
-                for bytes in frames {
+        let (mut gathered, mut next) = (Vec::new(), Some(first));
+        while let Some(event) = next {
+            match event {
+                LinkEvent::Frames { link, frames } => {
                     // The opener of a stream is the one who speaks on it.
-                    let Some(peer) = self.coord.incoming.get(&link).map(|incoming| incoming.peer) else { return };
-                    self.feed(Input::Coord { peer, bytes });
+                    if let Some(peer) = self.coord.incoming.get(&link).map(|incoming| incoming.peer) {
+                        gathered.extend(frames.into_iter().map(|bytes| (peer, bytes)));
+                    }
+                }
+                LinkEvent::Ended { link, why } => {
+                    self.feed_frames(&mut gathered);
+                    self.on_coord_ended(link, &why);
                 }
             }
-            LinkEvent::Ended { link, why } => self.on_coord_ended(link, &why),
+            next = if gathered.len() < BURST { self.coord.events.try_recv().ok() } else { None };
+        }
+        self.feed_frames(&mut gathered);
+    }
+
+    /// Hands the engine what waits, from whomever, as one: under load a voter appends, writes and acknowledges once for all of it.
+    fn feed_frames(&mut self, gathered: &mut Vec<(PeerId, Vec<u8>)>) {
+        if !gathered.is_empty() {
+            self.feed(Input::CoordFrames(std::mem::take(gathered)));
         }
     }
 

@@ -65,6 +65,8 @@ fn what_is_acknowledged_before_it_is_durable_is_caught() {
                 | Violation::NotLinearizable { .. }
                 | Violation::NotOnce { .. }
                 | Violation::WentBack { .. }
+                // A follower that lost what it had acknowledged is not offered it again.
+                | Violation::NotHealed { .. }
         ),
         "{violation}"
     );

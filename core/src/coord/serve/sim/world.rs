@@ -34,6 +34,8 @@ pub(in crate::coord::serve) enum Event {
     Frame(usize, usize, u64, Vec<u8>),
     Datagram(usize, usize, Vec<u8>),
     Disk(usize, u64, Ticket),
+    /// A voter works off what came in since it last did.
+    Work(usize),
     Reach(usize, usize, u32),
     /// `.0` learns that its link to `.1` ended.
     Gone(usize, usize),
@@ -283,7 +285,7 @@ impl World {
     fn addressee(event: &Event) -> Option<usize> {
         match event {
             Event::Frame(_, to, ..) | Event::Datagram(_, to, _) => Some(*to),
-            Event::Disk(n, ..) | Event::Reach(n, ..) | Event::Gone(n, _) => Some(*n),
+            Event::Disk(n, ..) | Event::Work(n) | Event::Reach(n, ..) | Event::Gone(n, _) => Some(*n),
             _ => None,
         }
     }
@@ -310,6 +312,7 @@ impl World {
             Event::Gone(n, other) => self.gone(n, other)?,
             Event::Restart(n) => self.restart(n)?,
             Event::Thaw(n) => self.thaw(n),
+            Event::Work(n) => self.pump_voter(n)?,
             Event::Uncut(from, to) => {
                 for bytes in self.net.heal(from, to) {
                     self.send(from, to, bytes);
@@ -343,7 +346,7 @@ impl World {
                 let result = voter.frame(peer, votes, bytes);
                 self.checks.on_rejected(to, result.err(), votes)?;
             }
-            return self.pump_voter(to);
+            return self.work_soon(to);
         }
         let (c, now) = (to - self.seats.len(), self.queue.now());
         let now = self.parties[to].clock.ms(now);
@@ -360,6 +363,15 @@ impl World {
         seat.disk.sync();
         if let Some(voter) = &mut seat.voter {
             voter.persisted(ticket);
+        }
+        self.work_soon(n)
+    }
+
+    /// Works off what came in, or leaves it for a moment in which more may come, as a busy driver does.
+    fn work_soon(&mut self, n: usize) -> Result<(), Violation> {
+        if self.dice.chance(300) {
+            self.after(0, 5, Event::Work(n));
+            return Ok(());
         }
         self.pump_voter(n)
     }
