@@ -15,6 +15,8 @@
 //!   voters do; the machine does it once.
 //! - **Signs of life** are no entries. Those of all sessions of a voter go to the leader once a tick; it renews them, has a
 //!   majority confirm that it still leads, and only then are they acknowledged. A leader that was deposed confirms nothing.
+//! - **Appends are shared.** What a voter is handed between two looks at what follows becomes one append, and what a leader is
+//!   passed while that is on its way to its disk and a majority becomes the next one.
 //! - **Events first.** What an entry changed is told before anything read after it, since both go down one link in order.
 
 pub mod client;

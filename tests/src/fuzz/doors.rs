@@ -159,13 +159,8 @@ fn repo(bytes: &[u8]) -> Verdict {
 }
 
 fn messages() -> Vec<Vec<u8>> {
-    let ephemeral = Ephemeral {
-        document: "d".into(),
-        sender: "a".into(),
-        session: "s".into(),
-        count: 3,
-        data: vec![1, 2],
-    };
+    let ephemeral =
+        Ephemeral { document: "d".into(), sender: "a".into(), session: "s".into(), count: 3, data: vec![1, 2] };
     let sync = SyncMessage { heads: vec![hash(1)], ..SyncMessage::default() }.encode();
     let said = [
         Say::Peer { storage: "st" },
@@ -221,7 +216,8 @@ fn sync_messages() -> Vec<Vec<u8>> {
     let first = SyncMessage { have: vec![have(&[], &[])], ..SyncMessage::default() }.encode();
     let some = SyncMessage { heads: vec![hash(2)], have: vec![have(&[1], &[2])], ..SyncMessage::default() }.encode();
     let wants = SyncMessage { heads: vec![hash(9)], need: vec![hash(3)], ..SyncMessage::default() }.encode();
-    let lost = SyncMessage { have: vec![have(&[8], &[8])], changes: vec![vec![1; 8]], ..SyncMessage::default() }.encode();
+    let lost =
+        SyncMessage { have: vec![have(&[8], &[8])], changes: vec![vec![1; 8]], ..SyncMessage::default() }.encode();
     let each = [&first, &some, &wants, &lost].map(|message| join([message.as_slice()]));
     each.into_iter().chain([join([first.as_slice(), &some, &wants, &lost])]).collect()
 }

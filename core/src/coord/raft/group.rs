@@ -374,7 +374,8 @@ impl<M: Replicated> Group<M> {
         let count = entries.len() as u64;
         let mut message = Message { from: node.raft.id, ..Message::default() };
         message.set_msg_type(MessageType::MsgPropose);
-        let entries: Vec<Entry> = entries.into_iter().map(|data| Entry { data: data.into(), ..Entry::default() }).collect();
+        let entries: Vec<Entry> =
+            entries.into_iter().map(|data| Entry { data: data.into(), ..Entry::default() }).collect();
         message.set_entries(entries.into());
         node.raft.step(message).map_err(|_| ProposeError::Busy)?;
         self.counters.proposals += count;

@@ -211,3 +211,36 @@ fn a_second_copy_of_an_attachment_changes_nothing_for_its_client() {
     let told = alone.ask(1, Ask::Call { seq: 0, acked_below: 0, command: Command::Op(create("/a", "")) });
     assert!(matches!(told[..], [Tell::Reply { seq: 0, reply: Ok(_), .. }]), "{told:?}");
 }
+
+/// What comes while a write is on its way becomes the next one, whole; alone, a request waits for nothing.
+#[test]
+fn proposals_that_come_together_are_one_write() {
+    let mut alone = Alone::new();
+    alone.ask(0, Ask::Open { nonce: 1, ttl_ms: 10_000 });
+    let call = |seq| {
+        let command = Command::Op(create(&format!("/{seq}"), ""));
+        Frame::Ask(0, Ask::Call { seq, acked_below: 0, command }).to_bytes()
+    };
+    let say = |alone: &mut Alone, seqs: std::ops::Range<u64>| {
+        seqs.for_each(|seq| alone.voter.frame(CLIENT, false, &call(seq)).unwrap());
+        let (mut tickets, mut replies) = (Vec::new(), 0);
+        while let Some(output) = alone.voter.poll() {
+            match output {
+                voter::Output::Persist { ticket, .. } => tickets.push(ticket),
+                voter::Output::Send { to: CLIENT, bytes } => {
+                    replies += u64::from(matches!(Frame::parse(&bytes), Ok(Frame::Tell(_, Tell::Reply { .. }))));
+                }
+                _ => {}
+            }
+        }
+        (tickets, replies)
+    };
+    let (first, replies) = say(&mut alone, 0..1);
+    assert_eq!((first.len(), replies), (1, 0));
+    assert_eq!(say(&mut alone, 1..40), (Vec::new(), 0), "they wait for the write under way");
+    alone.voter.persisted(first[0]);
+    let (second, replies) = say(&mut alone, 40..41);
+    assert_eq!((second.len(), replies), (1, 1), "all that waited, and what came meanwhile, is one write");
+    alone.voter.persisted(second[0]);
+    assert_eq!(say(&mut alone, 41..41), (Vec::new(), 40));
+}
