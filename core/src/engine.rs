@@ -32,7 +32,7 @@
 //! | `broadcast` | fresh changes, pushed along trees |
 //! | `session` | bookmarks: who waits for what, and what other stores' logs are proved to hold here |
 //! | `ship`, `held` | what goes out, in fair turns; what a broken transfer left |
-//! | `wait` | timers, and who waits for other peers |
+//! | `wait`, `confirmed` | timers, and who waits for other peers; what those have stored |
 //! | `soft` | soft state: commands, links, time |
 //! | `topic` | topics: commands, links, time |
 //! | `coord` | voters and clients of the strong path: commands, links, writes, time |
@@ -58,6 +58,7 @@ mod boot;
 mod broadcast;
 mod command;
 mod compact;
+mod confirmed;
 #[cfg(feature = "coord")]
 mod coord;
 mod document;

@@ -10,16 +10,17 @@
 //! **Credit.** Numbered messages (updates, facts, parts) may be under way up to the window that the receiver named;
 //! it gives credit back when it has dealt with them, stored or refused. So what a peer can make wait here is bounded.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::broadcast::Tree;
+use super::confirmed::Confirmed;
 use super::held::PeerHeld;
 use super::ship::Outbox;
 use super::space::{canonical, domain_tag};
 use super::sync::{DomainRun, Sync, VISITS};
 use super::{Engine, Event, LinkStatus, Phase};
 use crate::config::lacks;
-use crate::id::{ChangeHash, DeviceId, DocumentId, PeerId, Prefix, SpaceId};
+use crate::id::{DeviceId, PeerId, Prefix, SpaceId};
 use crate::io::{CloseReason, LinkId, MAX_FRAME, Output};
 use crate::time::Timestamp;
 use crate::topic::Bucket;
@@ -29,8 +30,6 @@ use crate::wire::v1::{DomainTag, MAX_SPACES, Message, SpaceTag, VERSIONS, decode
 
 /// Numbered messages that may wait to be dealt with at once, besides the bytes bound.
 const MAX_UNRESOLVED: usize = 65_536;
-/// Documents whose confirmed heads are remembered for a link.
-const MAX_CONFIRMED: usize = 4_096;
 
 /// What became of something that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,8 +115,7 @@ pub(super) struct Link {
     /// Looks at items that the peer may still cause by beginning sessions.
     pub(super) visits: Bucket,
     /// Heads that the peer is known to have stored, of recently acknowledged documents.
-    pub(super) confirmed: BTreeMap<DocumentId, BTreeSet<ChangeHash>>,
-    confirmed_order: VecDeque<DocumentId>,
+    pub(super) confirmed: Confirmed,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) duplicates: u64,
@@ -146,8 +144,7 @@ impl Link {
             credit_due: 0,
             sync: Sync::default(),
             visits: Bucket::new(VISITS, now),
-            confirmed: BTreeMap::new(),
-            confirmed_order: VecDeque::new(),
+            confirmed: Confirmed::default(),
             bytes_sent: 0,
             bytes_received: 0,
             duplicates: 0,
@@ -178,22 +175,6 @@ impl Link {
     /// Whether nothing that was sent or received is still on its way into a store.
     pub(super) fn settled(&self) -> bool {
         self.incoming.is_empty() && self.out.settled()
-    }
-
-    pub(super) fn confirm(&mut self, document: DocumentId, heads: impl IntoIterator<Item = ChangeHash>) {
-        if !self.confirmed.contains_key(&document) {
-            self.confirmed_order.push_back(document);
-            if self.confirmed_order.len() > MAX_CONFIRMED
-                && let Some(oldest) = self.confirmed_order.pop_front()
-            {
-                self.confirmed.remove(&oldest);
-            }
-        }
-        let known = self.confirmed.entry(document).or_default();
-        if known.len() > 64 {
-            known.clear();
-        }
-        known.extend(heads);
     }
 }
 
@@ -693,7 +674,7 @@ impl Engine {
                 continue;
             }
             for (document, heads) in documents {
-                link.confirm(document, heads);
+                link.confirmed.note(document, heads);
             }
         }
         self.tell_reached(id, number);

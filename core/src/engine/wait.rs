@@ -52,8 +52,7 @@ impl Engine {
                 let by_root = entry.is_some_and(|e| {
                     e.arrival <= link.sync.in_step_arrival && super::space::covered(&common.domains, &e.path)
                 });
-                let confirmed = link.confirmed.get(&wait.document);
-                by_root || confirmed.is_some_and(|known| wait.heads.iter().all(|h| known.contains(h)))
+                by_root || link.confirmed.has(&wait.document, &wait.heads)
             };
             let peers: BTreeSet<_> = self.links.values().filter(|l| has(l)).map(|l| l.peer).collect();
             let enough = peers.len() >= wait.peers;
