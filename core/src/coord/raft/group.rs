@@ -359,6 +359,10 @@ impl<M: Replicated> Group<M> {
         if self.is_stopped() {
             return Err(ProposeError::Stopped);
         }
+        // Consensus aborts at a proposal of nothing.
+        if entries.is_empty() {
+            return Err(ProposeError::Size { bytes: 0 });
+        }
         if let Some(entry) = entries.iter().find(|entry| entry.is_empty() || entry.len() > MAX_ENTRY_BYTES) {
             return Err(ProposeError::Size { bytes: entry.len() });
         }
