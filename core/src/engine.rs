@@ -195,6 +195,8 @@ pub struct Engine {
     acquaintances: resume::Acquaintances,
     /// Counts uses of documents, for the least recently used ones.
     uses: u64,
+    /// Deleted documents in use, to be let go of.
+    leaving: VecDeque<DocumentId>,
     /// Number of documents in use at which to look for what can go.
     evict_at: usize,
     /// Estimated bytes of hydrated documents, and at which of them to look for what can go.
@@ -244,6 +246,7 @@ impl Engine {
             sessions: session::Sessions::default(),
             acquaintances: resume::Acquaintances::default(),
             uses: 0,
+            leaving: VecDeque::new(),
             evict_at: 64,
             hot_estimate: 0,
             evict_hot_at: 0,
@@ -296,6 +299,7 @@ impl Engine {
             #[cfg(feature = "coord")]
             self.pump_coord();
             self.pump_links();
+            self.let_go_of_deleted();
             self.evict();
         }
         self.ask_wake();

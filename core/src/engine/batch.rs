@@ -600,6 +600,9 @@ impl Engine {
         }
         space.index.upsert(draft.entry.clone());
         self.settle_working(&draft);
+        if deleted {
+            self.on_deleted(id);
+        }
         if let Some(redraft) = &draft.redraft {
             self.settle_review(draft.space, &draft.entry, redraft);
         }

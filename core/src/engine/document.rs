@@ -74,6 +74,8 @@ pub(super) struct Working {
     loading: Option<u64>,
     /// All that is stored of it is being judged anew: nothing is admitted to it meanwhile.
     pub(super) reviewing: bool,
+    /// Deleted, and in [`Engine::let_go_of_deleted`]'s queue.
+    leaving: bool,
     used: u64,
 }
 
@@ -88,7 +90,8 @@ impl Engine {
     pub(super) fn working(&mut self, space: SpaceId, path: &Path, generation: u32, id: DocumentId) -> &mut Working {
         self.uses += 1;
         let used = self.uses;
-        let known = self.spaces.get(&space).and_then(|s| s.index.by_id(&id)).is_some_and(|e| e.chunks > 0);
+        let entry = self.spaces.get(&space).and_then(|s| s.index.by_id(&id));
+        let (known, deleted) = entry.map_or((false, false), |e| (e.chunks > 0, e.deleted()));
         let working = self.documents.entry(id).or_insert_with(|| Working {
             space,
             path: path.clone(),
@@ -101,10 +104,23 @@ impl Engine {
             waits: Vec::new(),
             loading: None,
             reviewing: false,
+            leaving: false,
             used,
         });
         working.used = used;
+        if deleted && !std::mem::replace(&mut working.leaving, true) {
+            self.leaving.push_back(id);
+        }
         working
+    }
+
+    /// A generation was deleted: what is kept of it in memory goes when nobody uses it any more.
+    pub(super) fn on_deleted(&mut self, id: DocumentId) {
+        if let Some(working) = self.documents.get_mut(&id)
+            && !std::mem::replace(&mut working.leaving, true)
+        {
+            self.leaving.push_back(id);
+        }
     }
 
     /// Path and generation of a document that is known or in use.
@@ -380,6 +396,22 @@ impl Engine {
         }
     }
 
+    /// Lets go of deleted documents that nobody uses. They would go last otherwise, since the budgets are for many
+    /// documents in use, and a program that deletes and makes anew would fill them with what nobody asks for again.
+    pub(super) fn let_go_of_deleted(&mut self) {
+        // A few at a time: handles may hold any number of them.
+        for _ in 0..self.leaving.len().min(LEAVING_A_TURN) {
+            let Some(id) = self.leaving.pop_front() else { return };
+            let Some(working) = self.documents.get(&id) else { continue };
+            if !working.idle() || self.ready.contains(&id) {
+                self.leaving.push_back(id);
+                continue;
+            }
+            self.hot_estimate = self.hot_estimate.saturating_sub(working.hot_bytes());
+            self.documents.remove(&id);
+        }
+    }
+
     /// Lets go of what nobody uses, the least recently used first, down to seven eighths of the budgets.
     pub(super) fn evict(&mut self) {
         if self.documents.len() < self.evict_at && self.hot_estimate < self.evict_hot_at {
@@ -413,6 +445,9 @@ impl Engine {
 
 /// Most documents in use at once that nobody holds.
 const MAX_WORKING: usize = 65_536;
+
+/// Deleted documents that one turn looks at.
+const LEAVING_A_TURN: usize = 8;
 
 impl Working {
     fn idle(&self) -> bool {

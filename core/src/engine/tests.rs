@@ -746,3 +746,35 @@ fn hydrated_documents_stay_within_their_budget() {
     let still = held.iter().filter(|cell| cell.shares() > 1).count();
     assert_eq!(still, 100, "what a handle holds stays hot");
 }
+
+#[test]
+fn deleted_documents_leave_memory_when_nobody_holds_them() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(0, 1);
+    let path = Path::parse("/a").unwrap();
+    for n in 0..60 {
+        let writer = n % 2;
+        net.put(writer, space, "/a", "x", n as i64);
+        net.open(1 - writer, space, "/a");
+        net.run_for(50);
+        // Replies hold the documents that they opened.
+        net.nodes.iter_mut().for_each(|node| node.events.clear());
+        let deleter = n / 2 % 2;
+        assert!(matches!(net.call(deleter, Command::Delete { space, path: path.clone() }), Ok(Reply::Deleted(true))));
+        net.run_for(50);
+    }
+    for n in 0..2 {
+        net.nodes[n].events.clear();
+        net.run_for(50);
+        let engine = &net.nodes[n].engine;
+        assert!(engine.documents.len() <= 2, "{} of 60 deleted documents are in memory", engine.documents.len());
+        assert!(engine.leaving.len() <= 2, "{} wait to leave", engine.leaving.len());
+    }
+    let held = net.open(0, space, "/a");
+    net.put(0, space, "/a", "x", 61);
+    assert!(matches!(net.call(0, Command::Delete { space, path }), Ok(Reply::Deleted(true))));
+    net.run_for(50);
+    assert!(held.shares() > 1, "what a handle holds stays");
+}

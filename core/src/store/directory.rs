@@ -1,7 +1,8 @@
 //! A data directory: who holds it, and whether the store file in it is the one that was closed cleanly here.
 //!
 //! Files: `store.redb` (the store; a new one is made whole as `store.new` and then renamed, so that a crash during the
-//! first start leaves nothing that does not open), `lock` (held with an advisory lock while open; its text is the holder's process id),
+//! first start leaves nothing that does not open), `store.journal` (newest writes, while the store is open and after a crash;
+//! see the journal of the redb backend), `lock` (held with an advisory lock while open; its text is the holder's process id),
 //! `life` (present only between a clean close and the next open).
 //!
 //! The *life record* ties a clean close to the file it closed. It holds the store's [`identity`](super::Backend::identity),
@@ -130,6 +131,7 @@ pub(super) struct Directory {
 impl Directory {
     const STORE: &'static str = "store.redb";
     const NEW: &'static str = "store.new";
+    pub(super) const JOURNAL: &'static str = "store.journal";
     const LOCK: &'static str = "lock";
     const LIFE: &'static str = "life";
 
@@ -179,6 +181,43 @@ impl Directory {
     pub(super) fn adopt_new_file(&self) -> Result<(), OpenError> {
         let (new, store) = (self.path.join(Self::NEW), self.store_path());
         std::fs::rename(&new, &store).and_then(|()| sync_directory(&self.path)).map_err(|e| open_error(&store, e))
+    }
+
+    /// Makes a journal of this many zero bytes (mode 0600), durably, so that a write in it changes no metadata and syncs at
+    /// the price of its own bytes.
+    pub(super) fn new_journal(&self, bytes: u64) -> io::Result<File> {
+        self.remove_journal();
+        let mut options = OpenOptions::new();
+        let mut file =
+            private(options.read(true).write(true).create(true).truncate(true)).open(self.path.join(Self::JOURNAL))?;
+        io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+        file.sync_all()?;
+        sync_directory(&self.path)?;
+        Ok(file)
+    }
+
+    /// Opens the journal that is there.
+    pub(super) fn old_journal(&self) -> io::Result<Option<File>> {
+        match OpenOptions::new().read(true).write(true).open(self.path.join(Self::JOURNAL)) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes a journal whose records are in the store. One that cannot be removed is void all the same.
+    pub(super) fn remove_journal(&self) {
+        let _ = std::fs::remove_file(self.path.join(Self::JOURNAL));
+    }
+
+    /// Bytes that the store and its journal occupy on the device.
+    #[cfg(unix)]
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        let allocated = |name| {
+            let metadata = std::fs::metadata(self.path.join(name)).ok()?;
+            Some(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512)
+        };
+        [Self::STORE, Self::JOURNAL].into_iter().filter_map(allocated).sum()
     }
 
     /// Opens the existing store file for reading and writing.

@@ -1,7 +1,8 @@
 //! The native store: one [redb](https://docs.rs/redb) file in a data directory.
 //!
 //! redb is a copy-on-write B-tree with two commit slots: a commit writes new pages, syncs, and flips a slot, so that a
-//! crash at any point leaves the previous commit whole. Every write here is `Durability::Immediate`.
+//! crash at any point leaves the previous commit whole. A small write becomes durable in a [`journal`] beside the file,
+//! which a durable commit takes in now and then; a large one, and the first few of an opening, are such commits themselves.
 //!
 //! Invariants:
 //! - one process a directory, by an advisory lock beside redb's own;
@@ -11,9 +12,11 @@
 //!   that has room again needs no restart;
 //! - a panic inside redb on damaged pages is contained here and becomes [`StorageFailure::Corrupt`].
 
+mod journal;
+
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -23,6 +26,7 @@ use redb::{
     WriteTransaction, backends::FileBackend,
 };
 
+use self::journal::Journal;
 pub use super::directory::OpenError;
 use super::directory::{Directory, is_full, open_error};
 use super::{Backend, Batch, EPOCH_KEY, FORMAT, FORMAT_KEY, MAX_READ_BYTES, format_row, read_too_large};
@@ -94,16 +98,25 @@ const MIGRATIONS: &[Migration] = &[];
 pub struct Redb {
     options: RedbOptions,
     /// `None` after a failure that redb wants to be reopened for.
-    database: RefCell<Option<Database>>,
+    open: RefCell<Option<Open>>,
     place: Place,
+}
+
+/// An open file, and the journal before it once there is one.
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    journal: Option<Journal>,
+    /// Durable commits since the opening, or since the journal was last given up.
+    commits: u32,
 }
 
 #[derive(Debug)]
 enum Place {
     Directory(Directory),
-    /// A simulated device of a test; it cannot be opened again.
+    /// Simulated devices of a test; they cannot be opened again.
     #[cfg(test)]
-    Device,
+    Device(tests::Device),
 }
 
 impl Place {
@@ -111,7 +124,32 @@ impl Place {
         match self {
             Place::Directory(directory) => Some(directory),
             #[cfg(test)]
-            Place::Device => None,
+            Place::Device(_) => None,
+        }
+    }
+
+    /// A new journal: whole, zeroed and durable. Takes the place of one that is void.
+    fn new_journal(&self) -> io::Result<Box<dyn journal::Device>> {
+        match self {
+            Place::Directory(directory) => Ok(Box::new(directory.new_journal(journal::JOURNAL_BYTES)?)),
+            #[cfg(test)]
+            Place::Device(device) => Ok(Box::new(device.new_journal()?)),
+        }
+    }
+
+    /// The journal that an earlier opening left.
+    fn old_journal(&self) -> io::Result<Option<Box<dyn journal::Device>>> {
+        match self {
+            Place::Directory(directory) => Ok(directory.old_journal()?.map(|file| Box::new(file) as _)),
+            #[cfg(test)]
+            Place::Device(device) => Ok(Some(Box::new(device.clone()))),
+        }
+    }
+
+    /// Removes a journal that is void. If that fails, it is in nobody's way.
+    fn remove_journal(&self) {
+        if let Some(directory) = self.directory() {
+            directory.remove_journal();
         }
     }
 }
@@ -137,40 +175,46 @@ impl Redb {
             directory.adopt_new_file()?;
         }
         let database = open_file(directory.store_file()?, &options).map_err(|e| refusal(&path, e))?;
-        prepare(&database, MIGRATIONS, &path)?;
-        Ok(Self { options, database: RefCell::new(Some(database)), place: Place::Directory(directory) })
+        Self::start(database, options, Place::Directory(directory), &path)
+    }
+
+    /// Takes in what the journal of a crashed process holds and brings the rows to this format.
+    fn start(database: Database, options: RedbOptions, place: Place, path: &Path) -> Result<Self, OpenError> {
+        refuse_newer_rows(&database, path)?;
+        contained(|| recover(&database, &place).map_err(failure)).map_err(|e| refusal(path, e))?;
+        prepare(&database, MIGRATIONS, path)?;
+        Ok(Self { options, open: RefCell::new(Some(Open::new(database))), place })
     }
 
     /// Opens a store on a simulated device.
     #[cfg(test)]
-    fn on_device(device: impl StorageBackend, options: RedbOptions) -> Result<Self, OpenError> {
+    fn on_device(device: tests::Device, options: RedbOptions) -> Result<Self, OpenError> {
         let path = Path::new("device");
-        let database = open_device(device, &options).map_err(|e| refusal(path, e))?;
-        prepare(&database, MIGRATIONS, path)?;
-        Ok(Self { options, database: RefCell::new(Some(database)), place: Place::Device })
+        let database = open_device(device.clone(), &options).map_err(|e| refusal(path, e))?;
+        Self::start(database, options, Place::Device(device), path)
     }
 
     /// Runs `work` on the open database, opening it again first if an earlier failure closed it. Drops the database
     /// after a failure that leaves redb latched.
-    fn with<T>(&self, work: impl FnOnce(&mut Database) -> Result<T, redb::Error>) -> Result<T, StorageFailure> {
-        let mut slot = self.database.borrow_mut();
+    fn with<T>(&self, work: impl FnOnce(&mut Open) -> Result<T, redb::Error>) -> Result<T, StorageFailure> {
+        let mut slot = self.open.borrow_mut();
         if slot.is_none() {
-            *slot = Some(self.reopen()?);
+            *slot = Some(Open::new(self.reopen()?));
         }
-        let database = slot.as_mut().expect("opened above");
+        let open = slot.as_mut().expect("opened above");
         // Stays set if `work` panics: the object's state is unknown then.
         let mut spoiled = true;
         let result = contained(|| {
-            let result = work(database);
+            let result = work(open);
             spoiled =
                 matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::LockPoisoned(_)));
             result.map_err(failure)
         });
         if spoiled {
-            let database = slot.take();
+            let open = slot.take();
             // Closing meets the same damage again, perhaps.
             let _ = contained(|| {
-                drop(database);
+                drop(open);
                 Ok(())
             });
         }
@@ -180,11 +224,11 @@ impl Redb {
     fn rewrite(&mut self) -> Result<(), StorageFailure> {
         let options = self.options.clone();
         let Some(directory) = self.place.directory() else { return Ok(()) };
-        let copied = self.with(|old| {
+        let copied = self.with(|open| {
             let file = directory.new_file().map_err(|e| redb::Error::Io(std::io::Error::other(e)))?;
             let mut builder = Database::builder();
             let mut new = builder.set_cache_size(options.cache_bytes).create_with_backend(FileBackend::new(file)?)?;
-            copy(old, &new)?;
+            copy(&open.database, &new)?;
             while new.compact()? {}
             Ok(new.close()?)
         });
@@ -192,13 +236,16 @@ impl Redb {
             directory.discard_new_file();
             return Err(failure);
         }
-        // Closed first, so that no late write can reach the old file's name.
-        let old = self.database.take();
+        // Closed first, so that no late write can reach the old file's name. Its journal stays whole until the new file,
+        // which has everything and names no journal, is in its place.
+        let old = self.open.take();
         let _ = contained(|| {
             drop(old);
             Ok(())
         });
-        directory.adopt_new_file().map_err(|e| StorageFailure::Io { detail: e.to_string() })
+        directory.adopt_new_file().map_err(|e| StorageFailure::Io { detail: e.to_string() })?;
+        directory.remove_journal();
+        Ok(())
     }
 
     fn reopen(&self) -> Result<Database, StorageFailure> {
@@ -210,8 +257,98 @@ impl Redb {
             OpenError::Corrupt { detail } => StorageFailure::Corrupt { detail },
             other => StorageFailure::Io { detail: other.to_string() },
         })?;
-        open_file(file, &self.options)
+        let database = open_file(file, &self.options)?;
+        contained(|| recover(&database, &self.place).map_err(failure))?;
+        Ok(database)
     }
+}
+
+impl Open {
+    fn new(database: Database) -> Self {
+        Self { database, journal: None, commits: 0 }
+    }
+
+    /// Carries out a group: in the journal if it fits there, by a checkpoint otherwise.
+    fn write(
+        &mut self,
+        batches: &[Batch<'_>],
+        quick_repair: bool,
+        place: &Place,
+    ) -> Result<Vec<Result<(), StorageFailure>>, redb::Error> {
+        let mut txn = self.database.begin_write()?;
+        let answers = {
+            let mut tables = OpenTables::new(&txn);
+            batches.iter().map(|(ops, epoch)| tables.apply(ops, *epoch)).collect::<Result<Vec<_>, _>>()?
+        };
+        if !answers.iter().any(Result::is_ok) {
+            txn.abort()?;
+            return Ok(answers);
+        }
+        if self.journal.is_none() && journal::is_worth(self.commits) {
+            // Without room for a journal there may be room for the write. Tried again after as many more.
+            self.journal = place.new_journal().ok().map(Journal::new);
+            self.commits = 0;
+        }
+        if let Some(journal) = &mut self.journal {
+            let done = batches.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|((ops, _), _)| *ops);
+            if journal.append(&journal::encode(done))? {
+                txn.set_durability(Durability::None)?;
+                txn.commit()?;
+                return Ok(answers);
+            }
+            journal.turn(&txn)?;
+        }
+        txn.set_durability(Durability::Immediate)?;
+        txn.set_quick_repair(quick_repair);
+        txn.commit()?;
+        match &mut self.journal {
+            Some(journal) => journal.turned(),
+            None => self.commits += 1,
+        }
+        Ok(answers)
+    }
+
+    /// Brings everything into the file, which needs no journal from there on.
+    fn settle(&mut self) -> Result<(), redb::Error> {
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        retire(&self.database, &[])?;
+        (self.journal, self.commits) = (None, 0);
+        Ok(())
+    }
+}
+
+/// Carries out what a journal held and says that there is none, in one durable commit.
+fn retire(database: &Database, groups: &[Vec<WriteOp>]) -> Result<(), redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    {
+        let mut tables = OpenTables::new(&txn);
+        for group in groups {
+            // Epochs were compared before the group was written.
+            let _ = tables.apply(group, None)?;
+        }
+    }
+    journal::retire(&txn)?;
+    Ok(txn.commit()?)
+}
+
+/// Takes in the journal that a process left which did not close its store.
+fn recover(database: &Database, place: &Place) -> Result<(), redb::Error> {
+    let Some(generation) = journal::generation_of(database)? else { return Ok(()) };
+    let Some(mut device) = place.old_journal()? else {
+        return Err(redb::Error::Corrupted(format!(
+            "{} is missing, which holds the newest writes; put it back beside the store, or, if it is lost for good, an \
+             empty file in its place gives them up",
+            Directory::JOURNAL
+        )));
+    };
+    let groups = journal::records(&device.load()?, &generation).map_err(redb::Error::Corrupted)?;
+    retire(database, &groups)?;
+    drop(device);
+    place.remove_journal();
+    Ok(())
 }
 
 impl Backend for Redb {
@@ -221,15 +358,15 @@ impl Backend for Redb {
 
     fn write(&mut self, batches: &[Batch<'_>]) -> Vec<Result<(), StorageFailure>> {
         let quick_repair = self.options.quick_repair;
-        match self.with(|database| commit(database, batches, quick_repair)) {
+        match self.with(|open| open.write(batches, quick_repair, &self.place)) {
             Ok(answers) => answers,
             Err(failure) => batches.iter().map(|_| Err(failure.clone())).collect(),
         }
     }
 
     fn read(&self, ops: &[ReadOp]) -> Result<Vec<Rows>, StorageFailure> {
-        self.with(|database| {
-            let txn = database.begin_read()?;
+        self.with(|open| {
+            let txn = open.database.begin_read()?;
             let mut budget = MAX_READ_BYTES;
             let rows = ops.iter().map(|op| scan(&txn, op, &mut budget)).collect::<Result<Vec<_>, redb::Error>>()?;
             Ok((budget > 0).then_some(rows))
@@ -248,7 +385,11 @@ impl Backend for Redb {
 
     fn check(&mut self) -> Result<(), StorageFailure> {
         // `false`: something was wrong and has been repaired; redb does not say what.
-        match self.with(|database| Ok(database.check_integrity()?))? {
+        let checked = self.with(|open| {
+            open.settle()?;
+            Ok(open.database.check_integrity()?)
+        });
+        match checked? {
             true => Ok(()),
             false => Err(StorageFailure::Corrupt { detail: "page checksums or free lists did not match".into() }),
         }
@@ -256,18 +397,21 @@ impl Backend for Redb {
 
     #[cfg(unix)]
     fn allocated_bytes(&self) -> u64 {
-        let metadata = self.place.directory().and_then(|directory| std::fs::metadata(directory.store_path()).ok());
-        metadata.map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512)
+        self.place.directory().map_or(0, Directory::allocated_bytes)
     }
 }
 
 impl Drop for Redb {
     fn drop(&mut self) {
-        let Some(database) = self.database.take() else { return };
-        let closed = contained(|| database.close().map_err(|e| failure(e.into())));
+        let Some(mut open) = self.open.take() else { return };
+        let closed = contained(|| {
+            open.settle().map_err(failure)?;
+            open.database.close().map_err(|e| failure(e.into()))
+        });
         if closed.is_ok()
             && let Some(directory) = self.place.directory()
         {
+            directory.remove_journal();
             directory.record_life();
         }
     }
@@ -295,6 +439,14 @@ fn open_device(device: impl StorageBackend, options: &RedbOptions) -> Result<Dat
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
     contained(|| builder.create_with_backend(device).map_err(|e| failure(e.into())))
+}
+
+/// Refuses rows of a newer format, which an unclean close kept [`refuse_newer`] from reading.
+fn refuse_newer_rows(database: &Database, path: &Path) -> Result<(), OpenError> {
+    match contained(|| format_of(database).map_err(failure)).map_err(|e| refusal(path, e))? {
+        Some(found) if found > FORMAT => Err(OpenError::NewerFormat { found, supported: FORMAT }),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the tables of a new store; checks the format of an old one and migrates it, all in one transaction.
@@ -344,26 +496,6 @@ fn format_of(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Erro
         Ok(format) => Ok(Some(format)),
         Err(e) => Err(redb::Error::Corrupted(format!("the format number: {e}"))),
     }
-}
-
-fn commit(
-    database: &Database,
-    batches: &[Batch<'_>],
-    quick_repair: bool,
-) -> Result<Vec<Result<(), StorageFailure>>, redb::Error> {
-    let mut txn = database.begin_write()?;
-    txn.set_durability(Durability::Immediate)?;
-    txn.set_quick_repair(quick_repair);
-    let answers = {
-        let mut tables = OpenTables::new(&txn);
-        batches.iter().map(|(ops, epoch)| tables.apply(ops, *epoch)).collect::<Result<Vec<_>, _>>()?
-    };
-    if answers.iter().any(Result::is_ok) {
-        txn.commit()?;
-    } else {
-        txn.abort()?;
-    }
-    Ok(answers)
 }
 
 /// Bytes of one transaction of [`copy`].

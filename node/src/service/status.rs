@@ -86,10 +86,11 @@ impl Service {
     }
 }
 
-/// Allocated bytes of the store file.
+/// Allocated bytes of the store and its journal.
 fn storage_bytes(data: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(data.join("store.redb")).map_or(0, |metadata| metadata.blocks() * 512)
+    let allocated = |name| Some(std::fs::metadata(data.join(name)).ok()?.blocks() * 512);
+    ["store.redb", "store.journal"].into_iter().filter_map(allocated).sum()
 }
 
 /// Resident memory of this process, from Linux's `/proc`; 0 elsewhere.

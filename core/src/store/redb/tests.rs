@@ -18,25 +18,69 @@ fn contents(store: &Redb) -> BTreeMap<Vec<u8>, Vec<u8>> {
     store.read(&[everything()]).unwrap()[0].iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
 }
 
-/// A device that remembers what was synced, and can lose or tear what was not.
+/// A device that remembers what was synced, and can lose or tear what was not. It holds the store and its journal.
 #[derive(Debug, Clone, Default)]
-struct Device(Arc<Mutex<DeviceState>>);
+pub(super) struct Device(Arc<Mutex<DeviceState>>);
 
 #[derive(Debug, Default)]
 struct DeviceState {
-    durable: Vec<u8>,
-    now: Vec<u8>,
-    /// Writes since the last sync, as (offset, bytes).
-    unsynced: Vec<(u64, Vec<u8>)>,
+    store: DeviceFile,
+    journal: DeviceFile,
     /// Bytes that may still be written; `None`: any number.
     room: Option<usize>,
     /// Syncs until the power goes; `None`: never. Every call fails from then on.
     syncs_left: Option<usize>,
 }
 
+#[derive(Debug, Default)]
+struct DeviceFile {
+    durable: Vec<u8>,
+    now: Vec<u8>,
+    /// Writes since the last sync, as (offset, bytes).
+    unsynced: Vec<(u64, Vec<u8>)>,
+}
+
 impl DeviceState {
     fn dead(&self) -> io::Result<()> {
         if self.syncs_left == Some(0) { Err(io::Error::other("the power is gone")) } else { Ok(()) }
+    }
+
+    fn count_sync(&mut self) -> io::Result<()> {
+        self.dead()?;
+        if let Some(left) = &mut self.syncs_left {
+            *left -= 1;
+            self.dead()?;
+        }
+        Ok(())
+    }
+
+    fn take_room(&mut self, bytes: usize) -> io::Result<()> {
+        self.dead()?;
+        if let Some(room) = self.room {
+            self.room = Some(room.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?);
+        }
+        Ok(())
+    }
+
+    /// What a power cut leaves.
+    fn after_crash(&self, mut dice: impl FnMut() -> u32) -> Device {
+        device_with(self.store.after_crash(&mut dice), self.journal.after_crash(&mut dice))
+    }
+}
+
+impl DeviceFile {
+    fn holding(bytes: Vec<u8>) -> Self {
+        Self { durable: bytes.clone(), now: bytes, unsynced: vec![] }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        self.now[offset as usize..offset as usize + data.len()].copy_from_slice(data);
+        self.unsynced.push((offset, data.to_vec()));
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.now.clone();
+        self.unsynced.clear();
     }
 
     /// The bytes after a power cut: of the un-synced writes each is kept, lost or torn as `dice` says.
@@ -59,14 +103,45 @@ impl DeviceState {
     }
 }
 
+impl Device {
+    pub(super) fn new_journal(&self) -> io::Result<Self> {
+        let mut state = self.0.lock().unwrap();
+        state.take_room(journal::JOURNAL_BYTES as usize)?;
+        state.count_sync()?;
+        state.journal = DeviceFile::holding(vec![0; journal::JOURNAL_BYTES as usize]);
+        Ok(self.clone())
+    }
+}
+
+impl journal::Device for Device {
+    fn load(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.0.lock().unwrap().journal.now.clone())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        // It overwrites what was laid out before, so it needs no room.
+        state.dead()?;
+        state.journal.write(offset, bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.count_sync()?;
+        state.journal.sync();
+        Ok(())
+    }
+}
+
 impl StorageBackend for Device {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().now.len() as u64)
+        Ok(self.0.lock().unwrap().store.now.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.0.lock().unwrap();
-        let bytes = state.now.get(offset as usize..offset as usize + out.len());
+        let bytes = state.store.now.get(offset as usize..offset as usize + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -74,44 +149,33 @@ impl StorageBackend for Device {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         state.dead()?;
-        state.now.resize(len as usize, 0);
+        let file = &mut state.store;
+        file.now.resize(len as usize, 0);
         // File systems journal sizes; what was cut off is gone.
-        let len = state.now.len();
-        state.durable.resize(len, 0);
-        state.unsynced.retain(|(offset, data)| *offset as usize + data.len() <= len);
+        let len = file.now.len();
+        file.durable.resize(len, 0);
+        file.unsynced.retain(|(offset, data)| *offset as usize + data.len() <= len);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        state.dead()?;
-        if let Some(left) = &mut state.syncs_left {
-            *left -= 1;
-            if *left == 0 {
-                return Err(io::Error::other("the power is gone"));
-            }
-        }
-        state.durable = state.now.clone();
-        state.unsynced.clear();
+        state.count_sync()?;
+        state.store.sync();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        state.dead()?;
-        if let Some(room) = state.room {
-            state.room = Some(room.checked_sub(data.len()).ok_or(io::ErrorKind::StorageFull)?);
-        }
-        state.now[offset as usize..offset as usize + data.len()].copy_from_slice(data);
-        state.unsynced.push((offset, data.to_vec()));
+        state.take_room(data.len())?;
+        state.store.write(offset, data);
         Ok(())
     }
 }
 
-fn device_with(bytes: Vec<u8>) -> Device {
-    let device = Device::default();
-    *device.0.lock().unwrap() = DeviceState { durable: bytes.clone(), now: bytes, ..DeviceState::default() };
-    device
+fn device_with(store: Vec<u8>, journal: Vec<u8>) -> Device {
+    let [store, journal] = [store, journal].map(DeviceFile::holding);
+    Device(Arc::new(Mutex::new(DeviceState { store, journal, ..DeviceState::default() })))
 }
 
 /// A small generator, enough to roll dice in a test.
@@ -122,34 +186,167 @@ fn dice(mut seed: u32) -> impl FnMut() -> u32 {
     }
 }
 
+/// Writes until the power goes at sync `cut`, then opens what is left and compares.
+fn survives_a_cut(cut: u32) {
+    let mut roll = dice(cut);
+    let device = Device::default();
+    let mut acknowledged = BTreeMap::new();
+    let mut attempted = BTreeMap::new();
+    // A new store is made in a file of its own, so a cut while it is made costs nothing.
+    drop(Redb::on_device(device.clone(), RedbOptions::new()).unwrap());
+    device.0.lock().unwrap().syncs_left = Some(cut as usize);
+    if let Ok(mut store) = Redb::on_device(device.clone(), RedbOptions::new()) {
+        for n in 0.. {
+            // Large enough now and then to fill the journal, and to be over the largest record.
+            let length = if roll() % 8 == 0 { 300_000 } else { 60_000 };
+            let (key, value) = ((roll() % 16).to_le_bytes(), vec![n as u8; roll() as usize % length]);
+            let answer = store.write(&[(&[put(&key, &value)], None)]).remove(0);
+            attempted.insert(key.to_vec(), value.clone());
+            if answer.is_err() {
+                break;
+            }
+            acknowledged.insert(key.to_vec(), value);
+        }
+    }
+    let left = device.0.lock().unwrap().after_crash(&mut roll);
+    let after =
+        Redb::on_device(left, RedbOptions::new()).unwrap_or_else(|e| panic!("cut at sync {cut}: does not open: {e}"));
+    let found = contents(&after);
+    // The write that the power cut may have landed whole, or not at all.
+    assert!(found == acknowledged || found == attempted, "cut at sync {cut}: an acknowledged write is lost");
+}
+
 #[test]
 fn a_power_cut_at_any_sync_loses_nothing_acknowledged_and_leaves_a_store_that_opens() {
-    for cut in 1..24 {
-        let mut roll = dice(cut);
-        let device = Device::default();
-        let mut acknowledged = BTreeMap::new();
-        let mut attempted = BTreeMap::new();
-        // A new store is made in a file of its own, so a cut while it is made costs nothing.
-        drop(Redb::on_device(device.clone(), RedbOptions::new()).unwrap());
-        device.0.lock().unwrap().syncs_left = Some(cut as usize);
-        if let Ok(mut store) = Redb::on_device(device.clone(), RedbOptions::new()) {
-            for n in 0..40u32 {
-                let (key, value) = ((roll() % 16).to_le_bytes(), vec![n as u8; roll() as usize % 9000]);
-                let answer = store.write(&[(&[put(&key, &value)], None)]).remove(0);
-                attempted.insert(key.to_vec(), value.clone());
-                if answer.is_err() {
-                    break;
-                }
-                acknowledged.insert(key.to_vec(), value);
-            }
-        }
-        let bytes = device.0.lock().unwrap().after_crash(&mut roll);
-        let after = Redb::on_device(device_with(bytes), RedbOptions::new())
-            .unwrap_or_else(|e| panic!("cut at sync {cut}: does not open: {e}"));
-        let found = contents(&after);
-        // The write that the power cut may have landed whole, or not at all.
-        assert!(found == acknowledged || found == attempted, "cut at sync {cut}: an acknowledged write is lost");
+    // Through the first durable commits, the beginning of the journal, and several checkpoints.
+    (1..24).chain((24..200).step_by(3)).for_each(survives_a_cut);
+}
+
+/// A store with a journal in use, and what was acknowledged.
+fn store_with_journal(device: &Device) -> (Redb, BTreeMap<Vec<u8>, Vec<u8>>) {
+    let mut store = Redb::on_device(device.clone(), RedbOptions::new()).unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for n in 0..40u32 {
+        let (key, value) = (n.to_be_bytes(), vec![n as u8; 700]);
+        assert_eq!(store.write(&[(&[put(&key, &value)], None)]), [Ok(())]);
+        acknowledged.insert(key.to_vec(), value);
     }
+    assert!(store.with(|open| Ok(open.journal.as_ref().is_some_and(Journal::holds_records))).unwrap());
+    (store, acknowledged)
+}
+
+#[test]
+fn a_killed_process_loses_nothing_and_a_closed_store_needs_no_journal() {
+    let device = Device::default();
+    let (store, acknowledged) = store_with_journal(&device);
+    let killed = device.0.lock().unwrap().after_crash(|| 0);
+    assert_eq!(contents(&Redb::on_device(killed, RedbOptions::new()).unwrap()), acknowledged);
+    drop(store);
+    let closed = device_with(device.0.lock().unwrap().store.durable.clone(), vec![]);
+    assert_eq!(contents(&Redb::on_device(closed, RedbOptions::new()).unwrap()), acknowledged);
+}
+
+#[test]
+fn a_damaged_journal_is_refused_where_it_was_acknowledged() {
+    let device = Device::default();
+    let (_store, acknowledged) = store_with_journal(&device);
+    let (store, journal) = {
+        let state = device.0.lock().unwrap();
+        (state.store.durable.clone(), state.journal.durable.clone())
+    };
+    let records = acknowledged.len() - 17;
+    let open = |journal: Vec<u8>| {
+        Redb::on_device(device_with(store.clone(), journal), RedbOptions::new()).map(|store| contents(&store).len())
+    };
+    assert_eq!(open(journal.clone()).unwrap(), acknowledged.len());
+    for record in 0..records - 1 {
+        for at in [0, 9, 17, 30, 60, 700] {
+            let mut bytes = journal.clone();
+            bytes[record * 1024 + at] ^= 1;
+            assert!(matches!(open(bytes), Err(OpenError::Corrupt { .. })), "record {record}, byte {at}");
+        }
+    }
+    // The newest may be one that was not synced: without it the store is what it was before.
+    let mut bytes = journal.clone();
+    bytes[(records - 1) * 1024 + 60] ^= 1;
+    assert_eq!(open(bytes).unwrap(), acknowledged.len() - 1);
+}
+
+#[test]
+fn a_write_that_the_journal_cannot_keep_fails_and_the_next_ones_go_on_after_a_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(directory.path()).unwrap();
+    let mut write = |n: u32| store.write(&[(&[put(&n.to_be_bytes(), &[1; 100])], None)]).remove(0);
+    assert!((0..30).all(|n| write(n).is_ok()));
+    let broken = std::fs::OpenOptions::new().read(true).open(directory.path().join("store.journal")).unwrap();
+    store.with(|open| Ok(open.journal.as_mut().unwrap().replace_device(Box::new(broken)))).unwrap();
+    let mut write = |n: u32| store.write(&[(&[put(&n.to_be_bytes(), &[1; 100])], None)]).remove(0);
+    assert!(matches!(write(30), Err(StorageFailure::Io { .. })));
+    assert_eq!(write(31), Ok(()));
+    let keys: Vec<_> = contents(&store).into_keys().collect();
+    assert_eq!(keys, (0..30).chain([31]).map(|n: u32| n.to_be_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lost_journal_is_refused_and_an_empty_one_gives_its_writes_up() {
+    let parent = tempfile::tempdir().unwrap();
+    let (running, copy) = (parent.path().join("a"), parent.path().join("b"));
+    let mut store = Redb::open(&running).unwrap();
+    for n in 0..30u32 {
+        assert_eq!(store.write(&[(&[put(&n.to_be_bytes(), b"v")], None)]), [Ok(())]);
+    }
+    std::fs::create_dir(&copy).unwrap();
+    let take = |name: &str| std::fs::copy(running.join(name), copy.join(name)).unwrap();
+    take("store.redb");
+    let refused = Redb::open(&copy).unwrap_err();
+    assert!(matches!(&refused, OpenError::Corrupt { detail } if detail.contains("store.journal")), "{refused}");
+    take("store.journal");
+    assert_eq!(contents(&Redb::open(&copy).unwrap()).len(), 30);
+    assert!(!copy.join("store.journal").exists());
+    take("store.redb");
+    std::fs::write(copy.join("store.journal"), []).unwrap();
+    assert_eq!(contents(&Redb::open(&copy).unwrap()).len(), 17);
+    drop(store);
+    assert!(!running.join("store.journal").exists());
+}
+
+#[test]
+fn guarded_writes_in_the_journal_fail_alone_and_are_not_replayed() {
+    let device = Device::default();
+    let (mut store, mut acknowledged) = store_with_journal(&device);
+    let epoch = WriteOp::Put(Table::Meta, EPOCH_KEY.to_vec(), b"new".to_vec());
+    assert_eq!(store.write(&[(&[epoch], None)]), [Ok(())]);
+    let answers = store.write(&[
+        (&[put(b"old", b"x")], Some(b"old".as_slice())),
+        (&[put(b"new", b"y")], Some(b"new".as_slice())),
+        (&[WriteOp::DeleteRange(Table::Chunks, 3u32.to_be_bytes().to_vec(), 5u32.to_be_bytes().to_vec())], None),
+        (&[WriteOp::Delete(Table::Chunks, 7u32.to_be_bytes().to_vec())], None),
+    ]);
+    assert_eq!(answers, [Err(StorageFailure::HostEpochChanged), Ok(()), Ok(()), Ok(())]);
+    acknowledged.insert(b"new".to_vec(), b"y".to_vec());
+    for gone in [3u32, 4, 7] {
+        acknowledged.remove(gone.to_be_bytes().as_slice());
+    }
+    assert_eq!(contents(&store), acknowledged);
+    let killed = device.0.lock().unwrap().after_crash(|| 0);
+    assert_eq!(contents(&Redb::on_device(killed, RedbOptions::new()).unwrap()), acknowledged);
+}
+
+#[test]
+fn compaction_and_checks_take_the_journal_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Redb::open(directory.path()).unwrap();
+    let write = |store: &mut Redb, n: u32| {
+        assert_eq!(store.write(&[(&[put(&n.to_be_bytes(), &[1; 100])], None)]), [Ok(())]);
+    };
+    (0..30).for_each(|n| write(&mut store, n));
+    assert_eq!(store.check(), Ok(()));
+    (30..60).for_each(|n| write(&mut store, n));
+    store.compact().unwrap();
+    (60..90).for_each(|n| write(&mut store, n));
+    assert_eq!(contents(&store).len(), 90);
+    drop(store);
+    assert_eq!(contents(&Redb::open(directory.path()).unwrap()).len(), 90);
 }
 
 #[test]
@@ -159,8 +356,8 @@ fn a_full_disk_fails_the_write_alone_and_says_so() {
     assert_eq!(store.write(&[(&[put(b"k", b"kept")], None)]), [Ok(())]);
     device.0.lock().unwrap().room = Some(0);
     assert_eq!(store.write(&[(&[put(b"l", &[1; 100_000])], None)]), [Err(StorageFailure::Full)]);
-    let bytes = device.0.lock().unwrap().now.clone();
-    let after = Redb::on_device(device_with(bytes), RedbOptions::new()).unwrap();
+    let bytes = device.0.lock().unwrap().store.now.clone();
+    let after = Redb::on_device(device_with(bytes, vec![]), RedbOptions::new()).unwrap();
     assert_eq!(contents(&after), BTreeMap::from([(b"k".to_vec(), b"kept".to_vec())]));
 }
 
@@ -234,12 +431,12 @@ fn an_older_format_migrates_in_one_transaction() {
     let older = WriteOp::Put(Table::Meta, FORMAT_KEY.to_vec(), format_row(0));
     store.write(&[(&[older], None)]);
     let path = directory.path();
-    let migrate = |run| store.with(|db| Ok(prepare(db, &[Migration { from: 0, run }], path))).unwrap();
+    let migrate = |run| store.with(|open| Ok(prepare(&open.database, &[Migration { from: 0, run }], path))).unwrap();
     assert!(matches!(migrate(fail), Err(OpenError::Migration { from: 0, .. })));
     assert_eq!(contents(&store).len(), 0);
     migrate(rename).unwrap();
     assert_eq!(contents(&store).len(), 1);
-    assert_eq!(store.with(|db| format_of(db)), Ok(Some(FORMAT)));
+    assert_eq!(store.with(|open| format_of(&open.database)), Ok(Some(FORMAT)));
 }
 
 #[test]
@@ -351,13 +548,13 @@ fn sample() -> Vec<u8> {
     }
     drop(store);
     let state = device.0.lock().unwrap();
-    state.now.clone()
+    state.store.now.clone()
 }
 
 /// Uses a damaged store in every way; the only demand is an answer instead of a panic.
 fn survive(bytes: Vec<u8>, verify: bool) -> Result<(), String> {
     let mut store =
-        Redb::on_device(device_with(bytes), RedbOptions::new().verify(verify)).map_err(|e| e.to_string())?;
+        Redb::on_device(device_with(bytes, vec![]), RedbOptions::new().verify(verify)).map_err(|e| e.to_string())?;
     let read = store.read(&[everything()]).map_err(|e| e.to_string());
     let wrote = store.write(&[(&[put(b"new", &[7; 5000])], None)]).remove(0).map_err(|e| e.to_string());
     let checked = store.check().map_err(|e| e.to_string());

@@ -1,0 +1,343 @@
+//! The redo journal beside the redb file: what makes a small write durable for one sequential write and one sync.
+//!
+//! A redb commit that is durable by itself writes every page on the way to its rows (about 12 pages of 4 KiB, scattered,
+//! for a voter's entry, counted with `strace`), and a checksum of each. Here such a commit is `Durability::None`, which
+//! costs neither, and its operations go to this file first. When the journal is full, or a group too large for it comes,
+//! one durable commit takes in everything since the last: a *checkpoint*. It is the write-ahead log of every database,
+//! with redo records only (Mohan et al., ARIES, 1992), because redb itself keeps the last durable state whole.
+//!
+//! ```text
+//! record, at a multiple of 512 bytes:
+//!   generation u64   sequence u64   length u64   sum [16]   operations [length]
+//! ```
+//!
+//! Invariants:
+//! - the row [`ROW`] of redb names the generation whose records count, and the key of their sums. A checkpoint writes a
+//!   new one in its own commit, so that old records are void in the instant in which they are not needed any more;
+//! - while the row is there, so is the file: it is whole and synced before the row is written, and goes after the row. A
+//!   store that has lost its journal is refused, since what it acknowledged is gone;
+//! - a record is appended after the one before it was synced. So an invalid record with a valid one after it is damage,
+//!   and an invalid one at the end is a write that nobody was told of;
+//! - sums are keyed (BLAKE3 with 32 random bytes of the row), so that no value that somebody stores can pass for a record.
+//!
+//! What it is not: a place to read from. Rows are redb's; the journal is read when a store is opened after a crash.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
+
+use crate::io::{Table, WriteOp};
+use crate::wire::{DecodeError, Reader, Writer};
+
+/// Size of the journal file. A checkpoint costs a few milliseconds, so this much has to hold some hundred small groups.
+pub(super) const JOURNAL_BYTES: u64 = 2 << 20;
+
+/// Largest record, with its header. A larger group makes a checkpoint: redb writes big values as fast as the journal would.
+const MAX_RECORD: usize = 256 << 10;
+
+/// Durable commits of one opening before the journal is begun: a command that writes twice and closes is better off
+/// without.
+const COMMITS_BEFORE: u32 = 16;
+
+const ALIGN: usize = 512;
+const HEADER: usize = 40;
+const SUM: usize = 16;
+
+/// The journal's row: under `b"journal"`, generation and key.
+const ROW: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("journal");
+const ROW_KEY: &[u8] = b"journal";
+
+/// Most operations of one record; a decoder's bound, far over what fits.
+const MAX_OPS: usize = MAX_RECORD;
+
+/// Where the bytes of a journal live.
+pub(super) trait Device: std::fmt::Debug + Send {
+    /// All bytes of the journal.
+    fn load(&mut self) -> io::Result<Vec<u8>>;
+    /// Writes at a place inside it.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Device for File {
+    fn load(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.rewind()?;
+        Read::by_ref(self).take(JOURNAL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset))?;
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Which records count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generation {
+    number: u64,
+    key: [u8; 32],
+}
+
+impl Generation {
+    fn after(previous: Option<Generation>) -> io::Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        Ok(Self { number: previous.map_or(1, |g| g.number.wrapping_add(1)), key })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u64_le(self.number).array(&self.key);
+        w.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let generation = Self { number: r.u64_le("generation")?, key: r.array("key")? };
+        r.finish()?;
+        Ok(generation)
+    }
+
+    fn sum(&self, head: &[u8], operations: &[u8]) -> [u8; SUM] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(head).update(operations);
+        *hasher.finalize().as_bytes().first_chunk().expect("32 bytes are more than 16")
+    }
+}
+
+/// A journal that is in use: where the next record goes.
+#[derive(Debug)]
+pub(super) struct Journal {
+    device: Box<dyn Device>,
+    /// `None` until the first checkpoint of this opening.
+    generation: Option<Generation>,
+    sequence: u64,
+    at: u64,
+    /// Written by a checkpoint that is not committed yet.
+    next: Option<Generation>,
+}
+
+impl Journal {
+    pub(super) fn new(device: Box<dyn Device>) -> Self {
+        Self { device, generation: None, sequence: 0, at: 0, next: None }
+    }
+
+    /// Whether there are records that a checkpoint would take in.
+    #[cfg(test)]
+    pub(super) fn holds_records(&self) -> bool {
+        self.sequence > 0
+    }
+
+    /// Puts another device in the place of the one in use, to see it fail.
+    #[cfg(test)]
+    pub(super) fn replace_device(&mut self, device: Box<dyn Device>) {
+        self.device = device;
+    }
+
+    /// Makes the group durable. `false`: it is too large or there is no room; a checkpoint has to carry it.
+    pub(super) fn append(&mut self, operations: &[u8]) -> io::Result<bool> {
+        let Some(generation) = &self.generation else { return Ok(false) };
+        let length = (HEADER + operations.len()).next_multiple_of(ALIGN);
+        if length > MAX_RECORD || self.at + length as u64 > JOURNAL_BYTES {
+            return Ok(false);
+        }
+        let mut record = Vec::with_capacity(length);
+        record.extend_from_slice(&generation.number.to_le_bytes());
+        record.extend_from_slice(&self.sequence.to_le_bytes());
+        record.extend_from_slice(&(operations.len() as u64).to_le_bytes());
+        let sum = generation.sum(&record, operations);
+        record.extend_from_slice(&sum);
+        record.extend_from_slice(operations);
+        record.resize(length, 0);
+        self.device.write(self.at, &record)?;
+        self.device.sync()?;
+        self.at += length as u64;
+        self.sequence += 1;
+        Ok(true)
+    }
+
+    /// Puts the next generation's row into a transaction that is about to be committed durably.
+    pub(super) fn turn(&mut self, txn: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut table = txn.open_table(ROW)?;
+        let previous = match &self.generation {
+            Some(generation) => Some(*generation),
+            None => table.get_generation()?,
+        };
+        let next = Generation::after(previous)?;
+        table.insert(ROW_KEY, next.encode().as_slice())?;
+        self.next = Some(next);
+        Ok(())
+    }
+
+    /// The transaction of [`Self::turn`] is durable: begins anew.
+    pub(super) fn turned(&mut self) {
+        if let Some(next) = self.next.take() {
+            (self.generation, self.sequence, self.at) = (Some(next), 0, 0);
+        }
+    }
+}
+
+trait GenerationRow {
+    fn get_generation(&self) -> Result<Option<Generation>, redb::Error>;
+}
+
+impl<T: redb::ReadableTable<&'static [u8], &'static [u8]>> GenerationRow for T {
+    fn get_generation(&self) -> Result<Option<Generation>, redb::Error> {
+        let Some(row) = self.get(ROW_KEY)? else { return Ok(None) };
+        let decoded = Generation::decode(row.value());
+        decoded.map(Some).map_err(|e| redb::Error::Corrupted(format!("the journal's row: {e}")))
+    }
+}
+
+/// The generation whose records count; `None`: the store has no journal.
+pub(super) fn generation_of(database: &impl ReadableDatabase) -> Result<Option<Generation>, redb::Error> {
+    match database.begin_read()?.open_table(ROW) {
+        Ok(table) => table.get_generation(),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Says, in a durable transaction, that the store has no journal.
+pub(super) fn retire(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    txn.open_table(ROW)?.remove(ROW_KEY)?;
+    Ok(())
+}
+
+/// Whether this many durable commits of one opening are worth a journal.
+pub(super) fn is_worth(commits: u32) -> bool {
+    commits >= COMMITS_BEFORE
+}
+
+/// The operations of every record of a generation, oldest first.
+///
+/// # Errors
+/// What is damaged: a record that was acknowledged, or operations that no writer wrote.
+pub(super) fn records(bytes: &[u8], generation: &Generation) -> Result<Vec<Vec<WriteOp>>, String> {
+    let mut groups = Vec::new();
+    let mut at = 0;
+    while let Some((operations, length)) = record(bytes, at, generation, |sequence| sequence == groups.len() as u64) {
+        let group = decode(operations).map_err(|e| format!("record {} of the journal: {e}", groups.len()))?;
+        groups.push(group);
+        at += length;
+    }
+    let known = groups.len() as u64;
+    while at < bytes.len() {
+        if record(bytes, at, generation, |sequence| sequence > known).is_some() {
+            return Err(format!("record {known} of the journal is damaged, and one after it is whole"));
+        }
+        at += ALIGN;
+    }
+    Ok(groups)
+}
+
+/// The record at a place, if a whole one of that generation is there: its operations, and its length in the file.
+fn record<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    generation: &Generation,
+    sequence: impl Fn(u64) -> bool,
+) -> Option<(&'a [u8], usize)> {
+    let bytes = bytes.get(at..)?;
+    let (head, rest) = bytes.split_at_checked(HEADER - SUM)?;
+    let (sum, rest) = rest.split_at_checked(SUM)?;
+    let mut r = Reader::new(head);
+    let (found, number) = (r.u64_le("generation").ok()?, r.u64_le("sequence").ok()?);
+    let length = usize::try_from(r.u64_le("length").ok()?).ok()?;
+    if found != generation.number || !sequence(number) || length > MAX_RECORD {
+        return None;
+    }
+    let operations = rest.get(..length)?;
+    (generation.sum(head, operations) == sum).then(|| (operations, (HEADER + length).next_multiple_of(ALIGN)))
+}
+
+/// The operations of one group, as a record keeps them.
+pub(super) fn encode<'a>(groups: impl Iterator<Item = &'a [WriteOp]> + Clone) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.varint(groups.clone().map(<[_]>::len).sum::<usize>() as u64);
+    for op in groups.flatten() {
+        match op {
+            WriteOp::Put(table, key, value) => w.u8(0).u8(*table as u8).bytes(key).bytes(value),
+            WriteOp::Delete(table, key) => w.u8(1).u8(*table as u8).bytes(key),
+            WriteOp::DeleteRange(table, from, to) => w.u8(2).u8(*table as u8).bytes(from).bytes(to),
+        };
+    }
+    w.finish()
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<WriteOp>, DecodeError> {
+    let mut r = Reader::new(bytes);
+    let count = r.varint_max(MAX_OPS as u64, "operations")?;
+    let mut ops = Vec::new();
+    for _ in 0..count {
+        let kind = r.u8("operation")?;
+        let number = r.u8("table")?;
+        let table = *Table::ALL.get(usize::from(number)).ok_or(DecodeError::Invalid { field: "table" })?;
+        let mut bytes = |field| r.bytes(MAX_RECORD, field).map(<[u8]>::to_vec);
+        ops.push(match kind {
+            0 => WriteOp::Put(table, bytes("key")?, bytes("value")?),
+            1 => WriteOp::Delete(table, bytes("key")?),
+            2 => WriteOp::DeleteRange(table, bytes("from")?, bytes("to")?),
+            _ => return Err(DecodeError::Invalid { field: "operation" }),
+        });
+    }
+    r.finish()?;
+    Ok(ops)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn generation() -> Generation {
+        Generation { number: 3, key: [7; 32] }
+    }
+
+    fn ops() -> Vec<WriteOp> {
+        vec![
+            WriteOp::Put(Table::Raft, vec![1, 2], vec![3; 300]),
+            WriteOp::Delete(Table::Index, vec![]),
+            WriteOp::DeleteRange(Table::Chunks, vec![1], vec![2]),
+        ]
+    }
+
+    #[test]
+    fn operations_survive() {
+        let ops = ops();
+        assert_eq!(decode(&encode([&ops[..1], &ops[1..]].into_iter())).unwrap(), ops);
+        assert_eq!(decode(&encode(std::iter::empty())).unwrap(), []);
+    }
+
+    /// A value that holds a whole record of the same generation and the next number, at a place where records begin, does
+    /// not count as one: it would need the key.
+    #[test]
+    fn a_value_cannot_pass_for_a_record() {
+        let mut forged = Vec::new();
+        for field in [3u64, 1, 1] {
+            forged.extend_from_slice(&field.to_le_bytes());
+        }
+        forged.extend_from_slice(&Generation { number: 3, key: [0; 32] }.sum(&forged.clone(), &[0]));
+        forged.push(0);
+        let mut bytes = vec![0; 2048];
+        bytes[512..512 + forged.len()].copy_from_slice(&forged);
+        assert_eq!(records(&bytes, &generation()), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = decode(&bytes);
+            prop_assert_eq!(records(&bytes, &generation()), Ok(vec![]));
+        }
+    }
+}
