@@ -31,6 +31,10 @@ use clap::Parser;
 
 use report::Report;
 
+/// The allocator of the `foreshore` binary, whose voters and doors are measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(about = "Foreshore's benches")]
 struct Cli {

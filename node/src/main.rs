@@ -7,6 +7,10 @@ use foreshore_node::args::Cli;
 use foreshore_node::cli;
 use foreshore_node::output::Output;
 
+/// A voter under load spends a third of its own time in glibc's allocator (`perf`, 64 clients on two cores).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Two providers may be compiled in; whoever asks for TLS first would get neither. Failing means one is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,8 +1,9 @@
 //! The native store: one [redb](https://docs.rs/redb) file in a data directory.
 //!
 //! redb is a copy-on-write B-tree with two commit slots: a commit writes new pages, syncs, and flips a slot, so that a
-//! crash at any point leaves the previous commit whole. A small write becomes durable in a [`journal`] beside the file,
-//! which a durable commit takes in now and then; a large one, and the first few of an opening, are such commits themselves.
+//! crash at any point leaves the previous commit whole. A small write becomes durable in a [`journal`] beside the file and
+//! waits in memory ([`fresh`]) for the commit that takes it in; a large one, and the first few of an opening, are such commits
+//! themselves.
 //!
 //! Invariants:
 //! - one process a directory, by an advisory lock beside redb's own;
@@ -12,9 +13,11 @@
 //!   that has room again needs no restart;
 //! - a panic inside redb on damaged pages is contained here and becomes [`StorageFailure::Corrupt`].
 
+mod fresh;
 mod journal;
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
@@ -26,6 +29,7 @@ use redb::{
     WriteTransaction, backends::FileBackend,
 };
 
+use self::fresh::Fresh;
 use self::journal::Journal;
 pub use super::directory::OpenError;
 use super::directory::{Directory, is_full, open_error};
@@ -107,6 +111,8 @@ pub struct Redb {
 struct Open {
     database: Database,
     journal: Option<Journal>,
+    /// What the journal holds and the file does not; empty without a journal.
+    fresh: Fresh,
     /// Durable commits since the opening, or since the journal was last given up.
     commits: u32,
 }
@@ -145,13 +151,6 @@ impl Place {
             Place::Device(device) => Ok(Some(Box::new(device.clone()))),
         }
     }
-
-    /// Removes a journal that is void. If that fails, it is in nobody's way.
-    fn remove_journal(&self) {
-        if let Some(directory) = self.directory() {
-            directory.remove_journal();
-        }
-    }
 }
 
 impl Redb {
@@ -181,9 +180,12 @@ impl Redb {
     /// Takes in what the journal of a crashed process holds and brings the rows to this format.
     fn start(database: Database, options: RedbOptions, place: Place, path: &Path) -> Result<Self, OpenError> {
         refuse_newer_rows(&database, path)?;
-        contained(|| recover(&database, &place).map_err(failure)).map_err(|e| refusal(path, e))?;
-        prepare(&database, MIGRATIONS, path)?;
-        Ok(Self { options, open: RefCell::new(Some(Open::new(database))), place })
+        let mut open = contained(|| Open::take_up(database, &place).map_err(failure)).map_err(|e| refusal(path, e))?;
+        if !is_prepared(&open.database) {
+            contained(|| open.settle().map_err(failure)).map_err(|e| refusal(path, e))?;
+            prepare(&open.database, MIGRATIONS, path)?;
+        }
+        Ok(Self { options, open: RefCell::new(Some(open)), place })
     }
 
     /// Opens a store on a simulated device.
@@ -195,19 +197,19 @@ impl Redb {
     }
 
     /// Runs `work` on the open database, opening it again first if an earlier failure closed it. Drops the database
-    /// after a failure that leaves redb latched.
+    /// after a failure: redb latches after an I/O error.
     fn with<T>(&self, work: impl FnOnce(&mut Open) -> Result<T, redb::Error>) -> Result<T, StorageFailure> {
         let mut slot = self.open.borrow_mut();
         if slot.is_none() {
-            *slot = Some(Open::new(self.reopen()?));
+            *slot = Some(self.reopen()?);
         }
         let open = slot.as_mut().expect("opened above");
-        // Stays set if `work` panics: the object's state is unknown then.
+        // Stays set if `work` panics: the object's state is unknown then. A write that failed half way has left rows in memory
+        // that the journal does not have.
         let mut spoiled = true;
         let result = contained(|| {
             let result = work(open);
-            spoiled =
-                matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::LockPoisoned(_)));
+            spoiled = result.is_err();
             result.map_err(failure)
         });
         if spoiled {
@@ -228,6 +230,7 @@ impl Redb {
             let file = directory.new_file().map_err(|e| redb::Error::Io(std::io::Error::other(e)))?;
             let mut builder = Database::builder();
             let mut new = builder.set_cache_size(options.cache_bytes).create_with_backend(FileBackend::new(file)?)?;
+            open.settle()?;
             copy(&open.database, &new)?;
             while new.compact()? {}
             Ok(new.close()?)
@@ -236,8 +239,7 @@ impl Redb {
             directory.discard_new_file();
             return Err(failure);
         }
-        // Closed first, so that no late write can reach the old file's name. Its journal stays whole until the new file,
-        // which has everything and names no journal, is in its place.
+        // Closed first, so that no late write can reach the old file's name.
         let old = self.open.take();
         let _ = contained(|| {
             drop(old);
@@ -248,7 +250,7 @@ impl Redb {
         Ok(())
     }
 
-    fn reopen(&self) -> Result<Database, StorageFailure> {
+    fn reopen(&self) -> Result<Open, StorageFailure> {
         let Some(directory) = self.place.directory() else {
             return Err(StorageFailure::Io { detail: "the simulated device has failed".into() });
         };
@@ -258,54 +260,114 @@ impl Redb {
             other => StorageFailure::Io { detail: other.to_string() },
         })?;
         let database = open_file(file, &self.options)?;
-        contained(|| recover(&database, &self.place).map_err(failure))?;
-        Ok(database)
+        contained(|| Open::take_up(database, &self.place).map_err(failure))
     }
 }
 
 impl Open {
-    fn new(database: Database) -> Self {
-        Self { database, journal: None, commits: 0 }
+    /// An open file, and what the journal of a process holds that did not close it. Writes nothing to the file, so that a
+    /// store on a full disk opens and can be read.
+    fn take_up(database: Database, place: &Place) -> Result<Self, redb::Error> {
+        let mut open = Self { database, journal: None, fresh: Fresh::default(), commits: 0 };
+        let Some(generation) = journal::generation_of(&open.database)? else { return Ok(open) };
+        let Some(mut device) = place.old_journal()? else {
+            return Err(redb::Error::Corrupted(format!(
+                "{} is missing, which holds the newest writes; put it back beside the store, or, if it is lost for good, \
+                 an empty file in its place gives them up",
+                Directory::JOURNAL
+            )));
+        };
+        let bytes = device.load()?;
+        let found = journal::records(&bytes, &generation).map_err(redb::Error::Corrupted)?;
+        for (table, key, value) in found.groups.iter().flatten() {
+            open.fresh.put((*table, key, value.as_deref()));
+        }
+        open.journal = Some(Journal::resume(device, generation, &found)?);
+        Ok(open)
     }
 
-    /// Carries out a group: in the journal if it fits there, by a checkpoint otherwise.
+    /// Carries out a group: in the journal if it fits there, in the file otherwise.
     fn write(
         &mut self,
         batches: &[Batch<'_>],
         quick_repair: bool,
         place: &Place,
     ) -> Result<Vec<Result<(), StorageFailure>>, redb::Error> {
-        let mut txn = self.database.begin_write()?;
-        let answers = {
-            let mut tables = OpenTables::new(&txn);
-            batches.iter().map(|(ops, epoch)| tables.apply(ops, *epoch)).collect::<Result<Vec<_>, _>>()?
-        };
-        if !answers.iter().any(Result::is_ok) {
-            txn.abort()?;
-            return Ok(answers);
-        }
         if self.journal.is_none() && journal::is_worth(self.commits) {
             // Without room for a journal there may be room for the write. Tried again after as many more.
             self.journal = place.new_journal().ok().map(Journal::new);
             self.commits = 0;
         }
-        if let Some(journal) = &mut self.journal {
-            let done = batches.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|((ops, _), _)| *ops);
-            if journal.append(&journal::encode(done))? {
-                txn.set_durability(Durability::None)?;
-                txn.commit()?;
-                return Ok(answers);
-            }
-            journal.turn(&txn)?;
+        let begun = self.journal.as_ref().is_some_and(Journal::is_begun);
+        if begun && is_small(batches) {
+            return self.write_journal(batches, quick_repair);
+        }
+        let txn = self.database.begin_write()?;
+        let answers = {
+            let mut tables = OpenTables::new(&txn);
+            tables.apply_fresh(&self.fresh)?;
+            batches.iter().map(|(ops, epoch)| tables.apply(ops, *epoch)).collect::<Result<Vec<_>, _>>()?
+        };
+        if answers.iter().any(Result::is_ok) {
+            self.checkpoint(txn, quick_repair)?;
+        } else {
+            txn.abort()?;
+        }
+        Ok(answers)
+    }
+
+    /// Rows go to memory first: a journal that fails takes all of this object with it.
+    fn write_journal(
+        &mut self,
+        batches: &[Batch<'_>],
+        quick_repair: bool,
+    ) -> Result<Vec<Result<(), StorageFailure>>, redb::Error> {
+        let mut answers = Vec::with_capacity(batches.len());
+        for (ops, epoch) in batches {
+            answers.push(match epoch {
+                Some(expected) if !self.is_epoch(expected)? => Err(StorageFailure::HostEpochChanged),
+                _ => {
+                    ops.iter().filter_map(fresh::row).for_each(|row| self.fresh.put(row));
+                    Ok(())
+                }
+            });
+        }
+        let done = batches.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).flat_map(|((ops, _), _)| *ops);
+        let record = journal::encode(done.filter_map(fresh::row));
+        let kept = match &mut self.journal {
+            Some(journal) if !record.is_empty() => journal.append(&record)?,
+            _ => true,
+        };
+        if !kept {
+            let txn = self.database.begin_write()?;
+            OpenTables::new(&txn).apply_fresh(&self.fresh)?;
+            self.checkpoint(txn, quick_repair)?;
+        }
+        Ok(answers)
+    }
+
+    fn is_epoch(&self, expected: &[u8]) -> Result<bool, redb::Error> {
+        if let Some(fresh) = self.fresh.get(Table::Meta, EPOCH_KEY) {
+            return Ok(fresh == Some(expected));
+        }
+        let held = self.database.begin_read()?.open_table(definition(Table::Meta))?.get(EPOCH_KEY)?;
+        Ok(held.is_some_and(|held| held.value() == expected))
+    }
+
+    /// Commits a transaction that has all fresh rows.
+    fn checkpoint(&mut self, mut txn: WriteTransaction, quick_repair: bool) -> Result<(), redb::Error> {
+        match &mut self.journal {
+            Some(journal) => journal.turn(&txn)?,
+            None => self.commits += 1,
         }
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(quick_repair);
         txn.commit()?;
-        match &mut self.journal {
-            Some(journal) => journal.turned(),
-            None => self.commits += 1,
+        if let Some(journal) = &mut self.journal {
+            journal.turned();
         }
-        Ok(answers)
+        self.fresh.clear();
+        Ok(())
     }
 
     /// Brings everything into the file, which needs no journal from there on.
@@ -313,42 +375,27 @@ impl Open {
         if self.journal.is_none() {
             return Ok(());
         }
-        retire(&self.database, &[])?;
+        let mut txn = self.database.begin_write()?;
+        OpenTables::new(&txn).apply_fresh(&self.fresh)?;
+        journal::retire(&txn)?;
+        txn.set_durability(Durability::Immediate)?;
+        txn.commit()?;
         (self.journal, self.commits) = (None, 0);
+        self.fresh.clear();
         Ok(())
     }
 }
 
-/// Carries out what a journal held and says that there is none, in one durable commit.
-fn retire(database: &Database, groups: &[Vec<WriteOp>]) -> Result<(), redb::Error> {
-    let mut txn = database.begin_write()?;
-    txn.set_durability(Durability::Immediate)?;
-    {
-        let mut tables = OpenTables::new(&txn);
-        for group in groups {
-            // Epochs were compared before the group was written.
-            let _ = tables.apply(group, None)?;
+/// Whether a group is worth a place in the journal, and touches rows that it names.
+fn is_small(batches: &[Batch<'_>]) -> bool {
+    let mut bytes = 0;
+    batches.iter().flat_map(|(ops, _)| *ops).all(|op| match fresh::row(op) {
+        Some((_, key, value)) => {
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            bytes <= journal::MAX_RECORD
         }
-    }
-    journal::retire(&txn)?;
-    Ok(txn.commit()?)
-}
-
-/// Takes in the journal that a process left which did not close its store.
-fn recover(database: &Database, place: &Place) -> Result<(), redb::Error> {
-    let Some(generation) = journal::generation_of(database)? else { return Ok(()) };
-    let Some(mut device) = place.old_journal()? else {
-        return Err(redb::Error::Corrupted(format!(
-            "{} is missing, which holds the newest writes; put it back beside the store, or, if it is lost for good, an \
-             empty file in its place gives them up",
-            Directory::JOURNAL
-        )));
-    };
-    let groups = journal::records(&device.load()?, &generation).map_err(redb::Error::Corrupted)?;
-    retire(database, &groups)?;
-    drop(device);
-    place.remove_journal();
-    Ok(())
+        None => false,
+    })
 }
 
 impl Backend for Redb {
@@ -368,7 +415,10 @@ impl Backend for Redb {
         self.with(|open| {
             let txn = open.database.begin_read()?;
             let mut budget = MAX_READ_BYTES;
-            let rows = ops.iter().map(|op| scan(&txn, op, &mut budget)).collect::<Result<Vec<_>, redb::Error>>()?;
+            let rows = ops
+                .iter()
+                .map(|op| scan(&txn, &open.fresh, op, &mut budget))
+                .collect::<Result<Vec<_>, redb::Error>>()?;
             Ok((budget > 0).then_some(rows))
         })?
         .ok_or_else(read_too_large)
@@ -453,7 +503,6 @@ fn refuse_newer_rows(database: &Database, path: &Path) -> Result<(), OpenError> 
 fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result<(), OpenError> {
     let found = contained(|| format_of(database).map_err(failure)).map_err(|e| refusal(path, e))?;
     match found {
-        // Tables that came without a change of any row are made when they are missing.
         Some(FORMAT) if has_all_tables(database) => return Ok(()),
         Some(found) if found > FORMAT => return Err(OpenError::NewerFormat { found, supported: FORMAT }),
         _ => {}
@@ -474,6 +523,12 @@ fn prepare(database: &Database, migrations: &[Migration], path: &Path) -> Result
         Some(from) => OpenError::Migration { from, source },
         None => refusal(path, source),
     })
+}
+
+/// Whether there is nothing to make and nothing to migrate. Tables that came without a change of any row are made when they
+/// are missing.
+fn is_prepared(database: &Database) -> bool {
+    matches!(contained(|| format_of(database).map_err(failure)), Ok(Some(FORMAT))) && has_all_tables(database)
 }
 
 fn has_all_tables(database: &Database) -> bool {
@@ -548,6 +603,17 @@ impl<'txn> OpenTables<'txn> {
         Ok(slot.as_mut().expect("filled above"))
     }
 
+    fn apply_fresh(&mut self, fresh: &Fresh) -> Result<(), redb::Error> {
+        for (table, key, value) in fresh.rows() {
+            let table = self.table(table)?;
+            match value {
+                Some(value) => drop(table.insert(key, value)?),
+                None => drop(table.remove(key)?),
+            }
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, ops: &[WriteOp], epoch: Option<&[u8]>) -> Result<Result<(), StorageFailure>, redb::Error> {
         if let Some(expected) = epoch {
             let held = self.table(Table::Meta)?.get(EPOCH_KEY)?;
@@ -574,7 +640,7 @@ impl<'txn> OpenTables<'txn> {
 }
 
 /// Carries out one read, taking its bytes off `budget`, which ends at 0 when it did not suffice.
-fn scan(txn: &ReadTransaction, op: &ReadOp, budget: &mut usize) -> Result<Rows, redb::Error> {
+fn scan(txn: &ReadTransaction, fresh: &Fresh, op: &ReadOp, budget: &mut usize) -> Result<Rows, redb::Error> {
     let mut rows = Rows::default();
     let mut push = |key: &[u8], value: &[u8]| {
         *budget = budget.saturating_sub(key.len() + value.len());
@@ -584,21 +650,45 @@ fn scan(txn: &ReadTransaction, op: &ReadOp, budget: &mut usize) -> Result<Rows, 
         *budget > 0
     };
     match op {
-        ReadOp::Get(table, key) => {
-            if let Some(value) = txn.open_table(definition(*table))?.get(key.as_slice())? {
-                push(key, value.value());
+        ReadOp::Get(table, key) => match fresh.get(*table, key) {
+            Some(None) => {}
+            Some(Some(value)) => drop(push(key, value)),
+            None => {
+                if let Some(value) = txn.open_table(definition(*table))?.get(key.as_slice())? {
+                    push(key, value.value());
+                }
             }
-        }
+        },
         ReadOp::Scan { table, from, to, limit } => {
             if to.as_ref().is_some_and(|to| to <= from) {
                 return Ok(rows);
             }
             let end = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let bounds = (Bound::Included(from.as_slice()), end);
-            for row in txn.open_table(definition(*table))?.range::<&[u8]>(bounds)?.take(*limit) {
-                let (key, value) = row?;
-                if !push(key.value(), value.value()) {
+            let mut old =
+                txn.open_table(definition(*table))?.range::<&[u8]>((Bound::Included(from.as_slice()), end))?;
+            let mut new = fresh.range(*table, from, to.as_deref()).peekable();
+            let (mut stored, mut left) = (old.next().transpose()?, *limit);
+            while left > 0 {
+                // Which comes next; of two states of one row the fresh one counts.
+                let order = match (&stored, new.peek()) {
+                    (None, None) => break,
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some((key, _)), Some((fresh, _))) => key.value().cmp(fresh.as_slice()),
+                };
+                let row = if order.is_ge() { new.next() } else { None };
+                let more = match (row, &stored) {
+                    (Some((key, Some(value))), _) => Some(push(key, value)),
+                    (Some((_, None)), _) => None,
+                    (None, Some((key, value))) => Some(push(key.value(), value.value())),
+                    (None, None) => break,
+                };
+                left -= usize::from(more.is_some());
+                if more == Some(false) {
                     break;
+                }
+                if order.is_le() {
+                    stored = old.next().transpose()?;
                 }
             }
         }

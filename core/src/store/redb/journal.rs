@@ -1,14 +1,14 @@
 //! The redo journal beside the redb file: what makes a small write durable for one sequential write and one sync.
 //!
-//! A redb commit that is durable by itself writes every page on the way to its rows (about 12 pages of 4 KiB, scattered,
-//! for a voter's entry, counted with `strace`), and a checksum of each. Here such a commit is `Durability::None`, which
-//! costs neither, and its operations go to this file first. When the journal is full, or a group too large for it comes,
-//! one durable commit takes in everything since the last: a *checkpoint*. It is the write-ahead log of every database,
-//! with redo records only (Mohan et al., ARIES, 1992), because redb itself keeps the last durable state whole.
+//! A redb commit writes every page on the way to its rows (about 12 pages of 4 KiB, scattered, for a voter's entry, counted
+//! with `strace`), and a checksum of each. Small groups go to this file instead, and their rows wait in memory
+//! ([`super::fresh`]). When the journal is full, or a group too large for it comes, one redb commit takes in everything since
+//! the last: a *checkpoint*. It is the write-ahead log of every database, with redo records only (Mohan et al., ARIES, 1992),
+//! because redb itself keeps the last durable state whole.
 //!
 //! ```text
 //! record, at a multiple of 512 bytes:
-//!   generation u64   sequence u64   length u64   sum [16]   operations [length]
+//!   generation u64   sequence u64   length u64   sum [16]   rows [length]
 //! ```
 //!
 //! Invariants:
@@ -20,21 +20,22 @@
 //!   and an invalid one at the end is a write that nobody was told of;
 //! - sums are keyed (BLAKE3 with 32 random bytes of the row), so that no value that somebody stores can pass for a record.
 //!
-//! What it is not: a place to read from. Rows are redb's; the journal is read when a store is opened after a crash.
+//! What it is not: a place to read from. It is read when a store is opened after a crash.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 
-use crate::io::{Table, WriteOp};
+use super::fresh::Row;
+use crate::io::Table;
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// Size of the journal file. A checkpoint costs a few milliseconds, so this much has to hold some hundred small groups.
 pub(super) const JOURNAL_BYTES: u64 = 2 << 20;
 
 /// Largest record, with its header. A larger group makes a checkpoint: redb writes big values as fast as the journal would.
-const MAX_RECORD: usize = 256 << 10;
+pub(super) const MAX_RECORD: usize = 256 << 10;
 
 /// Durable commits of one opening before the journal is begun: a command that writes twice and closes is better off
 /// without.
@@ -48,8 +49,8 @@ const SUM: usize = 16;
 const ROW: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("journal");
 const ROW_KEY: &[u8] = b"journal";
 
-/// Most operations of one record; a decoder's bound, far over what fits.
-const MAX_OPS: usize = MAX_RECORD;
+/// Most rows of one record; a decoder's bound, far over what fits.
+const MAX_ROWS: usize = MAX_RECORD;
 
 /// Where the bytes of a journal live.
 pub(super) trait Device: std::fmt::Debug + Send {
@@ -106,9 +107,9 @@ impl Generation {
         Ok(generation)
     }
 
-    fn sum(&self, head: &[u8], operations: &[u8]) -> [u8; SUM] {
+    fn sum(&self, head: &[u8], rows: &[u8]) -> [u8; SUM] {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(head).update(operations);
+        hasher.update(head).update(rows);
         *hasher.finalize().as_bytes().first_chunk().expect("32 bytes are more than 16")
     }
 }
@@ -130,6 +131,20 @@ impl Journal {
         Self { device, generation: None, sequence: 0, at: 0, next: None }
     }
 
+    /// A journal that goes on behind the records that were read from it.
+    pub(super) fn resume(mut device: Box<dyn Device>, generation: Generation, found: &Found<'_>) -> io::Result<Self> {
+        // A sync that failed may have left records in the system's cache that the device does not have.
+        device.write(0, found.bytes)?;
+        device.sync()?;
+        let sequence = found.groups.len() as u64;
+        Ok(Self { device, generation: Some(generation), sequence, at: found.end, next: None })
+    }
+
+    /// Whether records can be appended, so that rows may wait in memory.
+    pub(super) fn is_begun(&self) -> bool {
+        self.generation.is_some()
+    }
+
     /// Whether there are records that a checkpoint would take in.
     #[cfg(test)]
     pub(super) fn holds_records(&self) -> bool {
@@ -143,19 +158,19 @@ impl Journal {
     }
 
     /// Makes the group durable. `false`: it is too large or there is no room; a checkpoint has to carry it.
-    pub(super) fn append(&mut self, operations: &[u8]) -> io::Result<bool> {
+    pub(super) fn append(&mut self, rows: &[u8]) -> io::Result<bool> {
         let Some(generation) = &self.generation else { return Ok(false) };
-        let length = (HEADER + operations.len()).next_multiple_of(ALIGN);
+        let length = (HEADER + rows.len()).next_multiple_of(ALIGN);
         if length > MAX_RECORD || self.at + length as u64 > JOURNAL_BYTES {
             return Ok(false);
         }
         let mut record = Vec::with_capacity(length);
-        record.extend_from_slice(&generation.number.to_le_bytes());
-        record.extend_from_slice(&self.sequence.to_le_bytes());
-        record.extend_from_slice(&(operations.len() as u64).to_le_bytes());
-        let sum = generation.sum(&record, operations);
+        for field in [generation.number, self.sequence, rows.len() as u64] {
+            record.extend_from_slice(&field.to_le_bytes());
+        }
+        let sum = generation.sum(&record, rows);
         record.extend_from_slice(&sum);
-        record.extend_from_slice(operations);
+        record.extend_from_slice(rows);
         record.resize(length, 0);
         self.device.write(self.at, &record)?;
         self.device.sync()?;
@@ -217,29 +232,41 @@ pub(super) fn is_worth(commits: u32) -> bool {
     commits >= COMMITS_BEFORE
 }
 
-/// The operations of every record of a generation, oldest first.
+/// One row of a record.
+pub(super) type OwnedRow = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// What a journal holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found<'a> {
+    /// The rows of every record, oldest first.
+    pub(super) groups: Vec<Vec<OwnedRow>>,
+    /// The records.
+    bytes: &'a [u8],
+    /// Where the next one goes.
+    end: u64,
+}
+
+/// Every record of a generation.
 ///
 /// # Errors
-/// What is damaged: a record that was acknowledged, or operations that no writer wrote.
-pub(super) fn records(bytes: &[u8], generation: &Generation) -> Result<Vec<Vec<WriteOp>>, String> {
+/// What is damaged: a record that was acknowledged, or rows that no writer wrote.
+pub(super) fn records<'a>(bytes: &'a [u8], generation: &Generation) -> Result<Found<'a>, String> {
     let mut groups = Vec::new();
     let mut at = 0;
-    while let Some((operations, length)) = record(bytes, at, generation, |sequence| sequence == groups.len() as u64) {
-        let group = decode(operations).map_err(|e| format!("record {} of the journal: {e}", groups.len()))?;
+    while let Some((rows, length)) = record(bytes, at, generation, |sequence| sequence == groups.len() as u64) {
+        let group = decode(rows).map_err(|e| format!("record {} of the journal: {e}", groups.len()))?;
         groups.push(group);
         at += length;
     }
     let known = groups.len() as u64;
-    while at < bytes.len() {
-        if record(bytes, at, generation, |sequence| sequence > known).is_some() {
-            return Err(format!("record {known} of the journal is damaged, and one after it is whole"));
-        }
-        at += ALIGN;
+    let later = (at..bytes.len()).step_by(ALIGN);
+    if later.into_iter().any(|at| record(bytes, at, generation, |sequence| sequence > known).is_some()) {
+        return Err(format!("record {known} of the journal is damaged, and one after it is whole"));
     }
-    Ok(groups)
+    Ok(Found { groups, bytes: bytes.get(..at).unwrap_or(bytes), end: at as u64 })
 }
 
-/// The record at a place, if a whole one of that generation is there: its operations, and its length in the file.
+/// The record at a place, if a whole one of that generation is there: its rows, and its length in the file.
 fn record<'a>(
     bytes: &'a [u8],
     at: usize,
@@ -255,42 +282,33 @@ fn record<'a>(
     if found != generation.number || !sequence(number) || length > MAX_RECORD {
         return None;
     }
-    let operations = rest.get(..length)?;
-    (generation.sum(head, operations) == sum).then(|| (operations, (HEADER + length).next_multiple_of(ALIGN)))
+    let rows = rest.get(..length)?;
+    (generation.sum(head, rows) == sum).then(|| (rows, (HEADER + length).next_multiple_of(ALIGN)))
 }
 
-/// The operations of one group, as a record keeps them.
-pub(super) fn encode<'a>(groups: impl Iterator<Item = &'a [WriteOp]> + Clone) -> Vec<u8> {
+/// The rows of one group, as a record keeps them.
+pub(super) fn encode<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<u8> {
     let mut w = Writer::new();
-    w.varint(groups.clone().map(<[_]>::len).sum::<usize>() as u64);
-    for op in groups.flatten() {
-        match op {
-            WriteOp::Put(table, key, value) => w.u8(0).u8(*table as u8).bytes(key).bytes(value),
-            WriteOp::Delete(table, key) => w.u8(1).u8(*table as u8).bytes(key),
-            WriteOp::DeleteRange(table, from, to) => w.u8(2).u8(*table as u8).bytes(from).bytes(to),
-        };
+    for (table, key, value) in rows {
+        w.u8(table as u8).bytes(key).option(value.as_ref(), |w, value| {
+            w.bytes(value);
+        });
     }
     w.finish()
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<WriteOp>, DecodeError> {
+fn decode(bytes: &[u8]) -> Result<Vec<OwnedRow>, DecodeError> {
     let mut r = Reader::new(bytes);
-    let count = r.varint_max(MAX_OPS as u64, "operations")?;
-    let mut ops = Vec::new();
-    for _ in 0..count {
-        let kind = r.u8("operation")?;
+    let mut rows = Vec::new();
+    while r.remaining() > 0 && rows.len() < MAX_ROWS {
         let number = r.u8("table")?;
         let table = *Table::ALL.get(usize::from(number)).ok_or(DecodeError::Invalid { field: "table" })?;
-        let mut bytes = |field| r.bytes(MAX_RECORD, field).map(<[u8]>::to_vec);
-        ops.push(match kind {
-            0 => WriteOp::Put(table, bytes("key")?, bytes("value")?),
-            1 => WriteOp::Delete(table, bytes("key")?),
-            2 => WriteOp::DeleteRange(table, bytes("from")?, bytes("to")?),
-            _ => return Err(DecodeError::Invalid { field: "operation" }),
-        });
+        let key = r.bytes(MAX_RECORD, "key")?.to_vec();
+        let value = r.option("value", |r| Ok(r.bytes(MAX_RECORD, "value")?.to_vec()))?;
+        rows.push((table, key, value));
     }
     r.finish()?;
-    Ok(ops)
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -303,18 +321,15 @@ mod tests {
         Generation { number: 3, key: [7; 32] }
     }
 
-    fn ops() -> Vec<WriteOp> {
-        vec![
-            WriteOp::Put(Table::Raft, vec![1, 2], vec![3; 300]),
-            WriteOp::Delete(Table::Index, vec![]),
-            WriteOp::DeleteRange(Table::Chunks, vec![1], vec![2]),
-        ]
-    }
-
     #[test]
-    fn operations_survive() {
-        let ops = ops();
-        assert_eq!(decode(&encode([&ops[..1], &ops[1..]].into_iter())).unwrap(), ops);
+    fn rows_survive() {
+        let rows: [OwnedRow; 3] = [
+            (Table::Raft, vec![1, 2], Some(vec![3; 300])),
+            (Table::Index, vec![], None),
+            (Table::Chunks, vec![1], Some(vec![])),
+        ];
+        let encoded = encode(rows.iter().map(|(table, key, value)| (*table, &**key, value.as_deref())));
+        assert_eq!(decode(&encoded).unwrap(), rows);
         assert_eq!(decode(&encode(std::iter::empty())).unwrap(), []);
     }
 
@@ -330,14 +345,14 @@ mod tests {
         forged.push(0);
         let mut bytes = vec![0; 2048];
         bytes[512..512 + forged.len()].copy_from_slice(&forged);
-        assert_eq!(records(&bytes, &generation()), Ok(vec![]));
+        assert_eq!(records(&bytes, &generation()), Ok(Found { groups: vec![], bytes: &[], end: 0 }));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
             let _ = decode(&bytes);
-            prop_assert_eq!(records(&bytes, &generation()), Ok(vec![]));
+            prop_assert_eq!(records(&bytes, &generation()), Ok(Found { groups: vec![], bytes: &[], end: 0 }));
         }
     }
 }

@@ -588,3 +588,69 @@ fn verifying_on_open_notices_a_flipped_bit_in_a_value() {
     bytes[at] ^= 1;
     assert!(survive(bytes, true).is_err());
 }
+
+/// Random rows, deletions, ranges and reads against a plain map, with the journal in use and through crashes.
+#[test]
+fn rows_that_wait_in_memory_read_as_rows_of_the_file() {
+    let mut roll = dice(11);
+    let mut device = Device::default();
+    let mut store = Redb::on_device(device.clone(), RedbOptions::new()).unwrap();
+    let mut model = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+    let key = |n: u32| (n % 60).to_be_bytes().to_vec();
+    for _ in 0..4_000 {
+        let ops: Vec<WriteOp> = (0..1 + roll() % 3)
+            .map(|_| match roll() % 40 {
+                0 => {
+                    let from = roll() % 60;
+                    WriteOp::DeleteRange(Table::Chunks, key(from), (from + roll() % 4).to_be_bytes().to_vec())
+                }
+                1..10 => WriteOp::Delete(Table::Chunks, key(roll())),
+                _ => put(&key(roll()), &vec![roll() as u8; roll() as usize % 2_000]),
+            })
+            .collect();
+        assert_eq!(store.write(&[(&ops, None)]), [Ok(())]);
+        for op in ops {
+            match op {
+                WriteOp::Put(_, key, value) => drop(model.insert(key, value)),
+                WriteOp::Delete(_, key) => drop(model.remove(&key)),
+                WriteOp::DeleteRange(_, from, to) => model.retain(|key, _| !(&from..&to).contains(&key)),
+            }
+        }
+        let (from, to, limit) = (key(roll()), key(roll()), roll() as usize % 20);
+        let some = key(roll());
+        let ops = [
+            ReadOp::Scan { table: Table::Chunks, from: from.clone(), to: Some(to.clone()), limit },
+            ReadOp::Get(Table::Chunks, some.clone()),
+        ];
+        let rows = store.read(&ops).unwrap();
+        let found: Vec<_> = rows[0].iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+        let within = model.iter().filter(|(key, _)| (&from..&to).contains(key)).take(limit);
+        assert_eq!(found, within.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
+        assert_eq!(rows[1].iter().next().map(|(_, v)| v.to_vec()), model.get(&some).cloned());
+        if roll() % 200 == 0 {
+            // What was acknowledged is synced, so nothing is left to chance.
+            let left = device.0.lock().unwrap().after_crash(|| 0);
+            device = left;
+            store = Redb::on_device(device.clone(), RedbOptions::new()).unwrap();
+            assert_eq!(contents(&store), model);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_read_and_written_where_the_journal_has_room() {
+    let device = Device::default();
+    let (store, mut acknowledged) = store_with_journal(&device);
+    let full = device.0.lock().unwrap().after_crash(|| 0);
+    drop(store);
+    // The device counts what overwrites, too, which redb does when it opens after a crash.
+    let mut store = Redb::on_device(full.clone(), RedbOptions::new()).unwrap();
+    full.0.lock().unwrap().room = Some(0);
+    assert_eq!(contents(&store), acknowledged);
+    assert_eq!(store.write(&[(&[put(b"small", b"1")], None)]), [Ok(())]);
+    acknowledged.insert(b"small".to_vec(), b"1".to_vec());
+    assert_eq!(contents(&store), acknowledged);
+    assert_eq!(store.write(&[(&[put(b"large", &[1; 400_000])], None)]), [Err(StorageFailure::Full)]);
+    let after = full.0.lock().unwrap().after_crash(|| 0);
+    assert_eq!(contents(&Redb::on_device(after, RedbOptions::new()).unwrap()), acknowledged);
+}
