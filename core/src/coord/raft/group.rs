@@ -457,6 +457,19 @@ impl<M: Replicated> Group<M> {
         self.pen.is_busy() && self.committed() < self.last_index()
     }
 
+    /// Whether a proposal follows as soon as what is on its way is committed. It tells followers of that commit, so that
+    /// no message of its own has to: two frames less to each of them for every append.
+    pub fn will_propose(&mut self, soon: bool) {
+        if let Some(node) = &mut self.node {
+            node.skip_bcast_commit(soon);
+        }
+    }
+
+    /// Entries in its log that it does not know to be committed.
+    pub fn uncommitted(&self) -> u64 {
+        self.last_index().saturating_sub(self.committed())
+    }
+
     /// The last entry in its log, durable or not.
     pub fn last_index(&self) -> u64 {
         self.node.as_ref().map_or(0, |node| node.raft.raft_log.last_index())

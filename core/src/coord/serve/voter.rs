@@ -208,7 +208,10 @@ impl Voter {
     /// A frame came over the link of `from`. `may_vote`: it holds a grant to vote in this space.
     pub fn frame(&mut self, from: PeerId, may_vote: bool, bytes: &[u8]) -> Result<(), Rejected> {
         let result = match Frame::parse(bytes) {
-            Ok(Frame::Raft(bytes)) if may_vote => self.group.message(from, &bytes).map_err(Rejected::from),
+            Ok(Frame::Raft(bytes)) if may_vote => {
+                self.group.will_propose(!self.gathered.is_empty());
+                self.group.message(from, &bytes).map_err(Rejected::from)
+            }
             Ok(Frame::Ask(channel, ask)) => {
                 self.on_ask((from, channel), ask);
                 Ok(())
@@ -248,6 +251,7 @@ impl Voter {
 
     /// A write is durable.
     pub fn persisted(&mut self, ticket: Ticket) {
+        self.group.will_propose(!self.gathered.is_empty());
         self.group.persisted(ticket);
         self.stale = true;
     }

@@ -1,14 +1,16 @@
 //! A leader's proposals, gathered.
 //!
-//! Each append costs every voter a message, a write and an acknowledgement, and a disk has only so many writes: what is
-//! proposed while the append before it is neither on this disk nor on a majority's waits for either, and becomes one append.
-//! Alone, a proposal waits for nothing. Where the network is slower than the disk, the own disk's word comes first, so that
-//! appends still overlap on the way.
+//! Each append costs every voter a message, a write and an acknowledgement, and disks and processors have only so many of
+//! those: what is proposed while an append is on its way waits for it, and becomes one append. Alone, a proposal waits for
+//! nothing. Where the network is slower than the disk, appends overlap on the way: when the own disk has the last one, what
+//! was gathered need not wait any longer once it is as much as what is on its way.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{MAX_PENDING_BYTES, Voter};
 use crate::coord::command::{Body, Entry};
+use crate::coord::machine::Machine;
+use crate::coord::raft::Group;
 use crate::coord::serve::talk::{Frame, Passed};
 use crate::id::PeerId;
 
@@ -20,6 +22,17 @@ const APPEND: usize = 1 << 20;
 pub(super) struct Gathered {
     entries: VecDeque<(PeerId, Vec<u8>)>,
     bytes: usize,
+}
+
+impl Gathered {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn is_due(&self, group: &Group<Machine>) -> bool {
+        let waiting = self.entries.len() as u64;
+        waiting > 0 && !group.is_appending() && waiting >= group.uncommitted()
+    }
 }
 
 impl Voter {
@@ -36,7 +49,7 @@ impl Voter {
 
     /// Appends what was gathered, if it need not wait any longer.
     pub(super) fn propose_gathered(&mut self) {
-        while !self.gathered.entries.is_empty() && !self.group.is_appending() {
+        while self.gathered.is_due(&self.group) {
             let (mut entries, mut from, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
             while bytes < APPEND
                 && let Some((peer, entry)) = self.gathered.entries.pop_front()
