@@ -38,7 +38,7 @@ use crate::io::{
 };
 use crate::soft::Clock;
 use crate::time::Timestamp;
-use crate::wire::{Codec, Reader, Writer};
+use crate::wire::{Codec, Reader};
 
 use self::lives::Then;
 pub use api::{
@@ -357,22 +357,20 @@ impl Engine {
                     _ => Subject::Rearm,
                 };
                 let tell = Tell::Refused { of, why: Refusal::NotServing };
-                self.send_coord(space, peer, TALK, &Frame::Tell(channel, tell).to_bytes());
+                self.send_coord(space, peer, TALK, Frame::Tell(channel, tell).to_bytes());
             }
             Ok(_) => self.coord.refused += 1,
             Err(_) => self.coord_violation(peer),
         }
     }
 
-    fn send_coord(&mut self, space: SpaceId, to: PeerId, kind: u8, body: &[u8]) {
+    fn send_coord(&mut self, space: SpaceId, to: PeerId, kind: u8, body: Vec<u8>) {
         if to == self.identity().peer {
             // Only talk goes to oneself.
-            self.coord.local.push_back((space, body.to_vec()));
+            self.coord.local.push_back((space, body));
             return;
         }
-        let mut w = Writer::new();
-        w.array(&space.0).u8(kind).raw(body);
-        self.out.push_back(Output::Coord { peer: to, bytes: w.finish() });
+        self.out.push_back(Output::Coord { peer: to, bytes: [&space.0, &[kind][..], &body].concat() });
     }
 
     /// A voter asks for this store, to add it to its group.
@@ -380,7 +378,7 @@ impl Engine {
         let Ok(generation) = Generation::from_bytes(generation) else { return self.coord_violation(peer) };
         let device = self.identity().device;
         if !self.config.votes {
-            return self.send_coord(space, peer, ENLISTED, &[]);
+            return self.send_coord(space, peer, ENLISTED, Vec::new());
         }
         if !self.may_vote(space, &device) || !matches!(self.coord.loaded, Loaded::Yes) {
             self.coord.refused += 1;
@@ -406,7 +404,7 @@ impl Engine {
             return;
         }
         let store = voter.group().identity().me.store;
-        self.send_coord(space, peer, ENLISTED, &store.0.to_le_bytes());
+        self.send_coord(space, peer, ENLISTED, store.0.to_le_bytes().to_vec());
     }
 
     fn on_enlisted(&mut self, space: SpaceId, peer: PeerId, store: &[u8]) {
@@ -448,7 +446,7 @@ impl Engine {
             match (self.coord.enlisting.get_mut(&key), generation) {
                 (Some(asked), Some(generation)) if asked.until > now => {
                     asked.ask_at = now + ENLIST_AGAIN;
-                    self.send_coord(space, peer, ENLIST, &generation.to_bytes());
+                    self.send_coord(space, peer, ENLIST, generation.to_bytes());
                 }
                 (_, Some(_)) => self.give_up_enlisting(&key, "that peer is connected and does not answer"),
                 (_, None) => self.give_up_enlisting(&key, "this peer is no voter any more"),
@@ -519,7 +517,7 @@ impl Engine {
 
     fn on_voter(&mut self, space: SpaceId, done: Done) {
         match done {
-            Done::Send { to, bytes } => self.send_coord(space, to, TALK, &bytes),
+            Done::Send { to, bytes } => self.send_coord(space, to, TALK, bytes),
             Done::Persist { ticket, writes } => {
                 let (then, ops) = (Then::Persisted(ticket), Self::coord_ops(space, writes));
                 self.write_coord(Writing { space, then, ops, retry_at: None });

@@ -108,8 +108,8 @@ struct Owned {
 struct Channel {
     owned: Option<Owned>,
     identities: Vec<Identity>,
-    /// Requests that were not applied, by number.
-    pending: BTreeMap<u64, Request>,
+    /// Requests that were not applied, by number, with the size of each as an entry.
+    pending: BTreeMap<u64, (Request, usize)>,
     pending_bytes: usize,
     /// Ticks since one of them was applied or passed on.
     age: u32,
@@ -399,23 +399,27 @@ impl Voter {
         };
         let identities = channel.identities.clone();
         let request = Request { session, attachment, seq, acked_below, identities, command };
-        let bytes = request.to_bytes().len();
-        let full = channel.pending.len() as u64 >= MAX_IN_FLIGHT || channel.pending_bytes + bytes > MAX_PENDING_BYTES;
+        let entry = Entry { stamp: self.wall, body: Body::Request(request.clone()) };
+        let Ok(bytes) = entry.to_log() else {
+            return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::TooLarge });
+        };
+        let size = bytes.len();
+        let full = channel.pending.len() as u64 >= MAX_IN_FLIGHT || channel.pending_bytes + size > MAX_PENDING_BYTES;
         if full && !channel.pending.contains_key(&seq) {
             return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::Busy });
-        }
-        let body = Body::Request(request.clone());
-        if (Entry { stamp: self.wall, body: body.clone() }).to_log().is_err() {
-            return self.tell(id, Tell::Refused { of: Subject::Call(seq), why: Refusal::TooLarge });
         }
         if channel.pending.is_empty() {
             channel.age = 0;
         }
-        channel.pending_bytes += bytes;
-        if let Some(old) = channel.pending.insert(seq, request) {
-            channel.pending_bytes = channel.pending_bytes.saturating_sub(old.to_bytes().len());
+        channel.pending_bytes += size;
+        if let Some((_, old)) = channel.pending.insert(seq, (request, size)) {
+            channel.pending_bytes = channel.pending_bytes.saturating_sub(old);
         }
-        self.submit(body);
+        if self.leads() {
+            self.again |= self.propose_entry(self.me, bytes).is_err();
+        } else {
+            self.submit(entry.body);
+        }
     }
 
     fn authenticate(&mut self, id: ChannelId, name: u64, scheme: &str, secret: &[u8]) {
@@ -483,7 +487,7 @@ impl Voter {
             channel.age += 1;
             if all || channel.age >= RETRY_TICKS {
                 channel.age = 0;
-                bodies.extend(channel.pending.values().cloned().map(Body::Request));
+                bodies.extend(channel.pending.values().map(|(request, _)| Body::Request(request.clone())));
             }
         }
         bodies.into_iter().for_each(|body| self.submit(body));

@@ -237,7 +237,7 @@ impl Engine {
                     program.client.linked(now, peer);
                 }
             }
-            Told::Send { to, bytes } => self.send_coord(space, to, TALK, &bytes),
+            Told::Send { to, bytes } => self.send_coord(space, to, TALK, bytes),
             // The program hears of the outcome.
             Told::Reply { reply: Ok(Answer::Queued { .. }), .. } => {}
             Told::Reply { call, zxid, reply } => {
@@ -367,7 +367,7 @@ impl Engine {
         if let Some(earlier) = self.coord.enlisting.insert((space, peer), asked) {
             self.reply(earlier.request, Err(CommandError::Cancelled));
         }
-        self.send_coord(space, peer, ENLIST, generation);
+        self.send_coord(space, peer, ENLIST, generation.to_vec());
         Ok(None)
     }
 }

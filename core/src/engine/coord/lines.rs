@@ -47,7 +47,7 @@ impl Engine {
         let Line { space, at } = *self.coord.lines.get(&line).ok_or_else(|| failed(CoordFailure::UnknownClient))?;
         if at != self.identity().peer {
             for ask in asks {
-                self.send_coord(space, at, TALK, &Frame::Ask(line.0, ask).to_bytes());
+                self.send_coord(space, at, TALK, Frame::Ask(line.0, ask).to_bytes());
             }
         } else if let Some(voter) = self.coord.voters.get_mut(&space) {
             asks.into_iter().for_each(|ask| voter.ask(line.0, ask));

@@ -6,7 +6,6 @@ use crate::coord::reply::{Answer, Origin, Output, Reply};
 use crate::coord::serve::talk::Tell;
 use crate::coord::session::SessionId;
 use crate::coord::watch::Event;
-use crate::wire::Codec;
 
 impl Voter {
     pub(super) fn on_applied(&mut self, output: Output) {
@@ -104,7 +103,7 @@ impl Voter {
         if let Some(owned) = &mut channel.owned {
             owned.attachment = attachment;
         }
-        channel.pending.values_mut().for_each(|request| request.attachment = attachment);
+        channel.pending.values_mut().for_each(|(request, _)| request.attachment = attachment);
         channel.age = RETRY_TICKS;
     }
 
@@ -134,8 +133,8 @@ impl Voter {
             channel.age = RETRY_TICKS;
             return;
         }
-        if let Some(request) = channel.pending.remove(&seq) {
-            channel.pending_bytes = channel.pending_bytes.saturating_sub(request.to_bytes().len());
+        if let Some((_, size)) = channel.pending.remove(&seq) {
+            channel.pending_bytes = channel.pending_bytes.saturating_sub(size);
             channel.age = 0;
         }
         self.tell(id, Tell::Reply { seq, zxid, reply });

@@ -39,6 +39,11 @@ impl Voter {
     /// Has an entry appended with those that come with it. An error: it does not lead, or too much waits.
     pub(super) fn propose(&mut self, from: PeerId, body: Body) -> Result<(), ()> {
         let entry = Entry { stamp: self.wall, body }.to_log().map_err(drop)?;
+        self.propose_entry(from, entry)
+    }
+
+    /// Has an entry appended that is in the log's form.
+    pub(super) fn propose_entry(&mut self, from: PeerId, entry: Vec<u8>) -> Result<(), ()> {
         if !self.leads() || self.gathered.bytes + entry.len() > MAX_PENDING_BYTES {
             return Err(());
         }
