@@ -11,6 +11,7 @@ use crate::trust::Role;
 
 #[cfg(feature = "coord")]
 mod coord;
+mod hostile;
 #[cfg(feature = "redb")]
 mod network;
 
