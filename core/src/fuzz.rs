@@ -13,7 +13,7 @@
 //! | `reconcile`, `requester`, `responder`, `symbols` | what tells two sets apart, and both ends of a session with a liar |
 //! | `soft`, `topic`, `overlay` | messages of what is kept nowhere, into the states that take them |
 //! | `coord`, `entry`, `machine`, `raft`, `voter`, `client`, `log` | the strong path (feature `coord`) |
-//! | `row`, `store` | rows of a store; a whole store with some of them altered |
+//! | `row`, `store`, `journal` | rows of a store; a whole store with some of them altered; the journal before it |
 //! | `bookmark`, `text`, `value` | what programs and people hand in |
 //! | `page` | portable copies |
 //! | `stream`, `address`, `book` | the network's own (feature `net`) |

@@ -17,7 +17,7 @@ mod directory;
 mod inline;
 mod memory;
 #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
-mod redb;
+pub(crate) mod redb;
 #[cfg(not(target_arch = "wasm32"))]
 mod thread;
 

@@ -14,6 +14,8 @@ use crate::id::{ChangeHash, DeviceId, DocumentId, Path, PeerId, Prefix, Seed, Sp
 use crate::io::Table;
 use crate::reconcile::{LtHash, Sketch, Summary};
 use crate::session::{Bookmark, Ranges, Vouched};
+#[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
+use crate::store::redb::journal::fuzz as file;
 use crate::wire::Codec;
 
 pub(super) const TARGETS: &[Target] = &[
@@ -22,7 +24,18 @@ pub(super) const TARGETS: &[Target] = &[
     Target::new("bookmark", bookmarks, bookmark).repaired(seal_bookmark),
     Target::new("text", texts, text),
     Target::new("value", values, value),
+    #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
+    Target::new("journal", file::seeds, journal).repaired(file::seal),
 ];
+
+/// The store's journal: what its records hold, and where they end.
+#[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
+fn journal(bytes: &[u8]) -> Verdict {
+    match file::read(bytes) {
+        Ok(records) => Verdict::accepted(records.min(9) as u64),
+        Err(error) => Verdict::refused(&error),
+    }
+}
 
 /// How rows are read, by the first byte of the input: the key and the value follow as parts.
 fn row(bytes: &[u8]) -> Verdict {

@@ -220,20 +220,26 @@ impl Directory {
         [Self::STORE, Self::JOURNAL].into_iter().filter_map(allocated).sum()
     }
 
-    /// Opens the existing store file for reading and writing.
+    /// Opens the existing store file for reading and writing. Neither it nor a journal may be open to others.
     pub(super) fn store_file(&self) -> Result<File, OpenError> {
         let path = self.store_path();
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| open_error(&path, e))?;
-        match file.metadata() {
-            // redb would take an empty file for a new store.
-            Ok(metadata) if metadata.len() == 0 => Err(OpenError::Corrupt { detail: "store.redb is empty".into() }),
-            #[cfg(unix)]
-            Ok(metadata) if exposed(&metadata).is_some() => {
-                Err(OpenError::Exposed { path, mode: exposed(&metadata).unwrap_or_default() })
-            }
-            Ok(_) => Ok(file),
-            Err(e) => Err(open_error(&path, e)),
+        let metadata = file.metadata().map_err(|e| open_error(&path, e))?;
+        // redb would take an empty file for a new store.
+        if metadata.len() == 0 {
+            return Err(OpenError::Corrupt { detail: "store.redb is empty".into() });
         }
+        #[cfg(unix)]
+        {
+            let journal = self.path.join(Self::JOURNAL);
+            let of_journal = std::fs::metadata(&journal).ok().map(|metadata| (journal, metadata));
+            for (path, metadata) in std::iter::once((path, metadata)).chain(of_journal) {
+                if let Some(mode) = exposed(&metadata) {
+                    return Err(OpenError::Exposed { path, mode });
+                }
+            }
+        }
+        Ok(file)
     }
 
     /// The store's identity: stable from a clean close to the next open, random otherwise.

@@ -14,7 +14,7 @@
 //! - a panic inside redb on damaged pages is contained here and becomes [`StorageFailure::Corrupt`].
 
 mod fresh;
-mod journal;
+pub(crate) mod journal;
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -273,7 +273,7 @@ impl Open {
         let Some(mut device) = place.old_journal()? else {
             return Err(redb::Error::Corrupted(format!(
                 "{} is missing, which holds the newest writes; put it back beside the store, or, if it is lost for good, \
-                 an empty file in its place gives them up",
+                 an empty file of mode 0600 in its place gives them up",
                 Directory::JOURNAL
             )));
         };

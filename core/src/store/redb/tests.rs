@@ -305,6 +305,11 @@ fn a_lost_journal_is_refused_and_an_empty_one_gives_its_writes_up() {
     assert!(!copy.join("store.journal").exists());
     take("store.redb");
     std::fs::write(copy.join("store.journal"), []).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(copy.join("store.journal"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     assert_eq!(contents(&Redb::open(&copy).unwrap()).len(), 17);
     drop(store);
     assert!(!running.join("store.journal").exists());
@@ -461,7 +466,20 @@ fn a_store_that_others_may_read_is_not_opened() {
         assert!(matches!(Redb::open(parent.path()), Err(OpenError::Exposed { mode, .. }) if mode == wide), "{wide:o}");
     }
     chmod(0o600);
-    drop(Redb::open(parent.path()).unwrap());
+    let mut store = Redb::open(parent.path()).unwrap();
+    for n in 0..20u32 {
+        assert_eq!(store.write(&[(&[put(&n.to_be_bytes(), b"v")], None)]), [Ok(())]);
+    }
+    // As a process that is killed leaves it.
+    let left = tempfile::tempdir().unwrap();
+    for name in ["store.redb", "store.journal"] {
+        std::fs::copy(parent.path().join(name), left.path().join(name)).unwrap();
+    }
+    let journal = left.path().join("store.journal");
+    assert_eq!(std::fs::metadata(&journal).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = Redb::open(left.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::Exposed { path, mode: 0o640 } if path == journal));
 }
 
 #[test]
