@@ -25,7 +25,7 @@ pub(super) const TARGETS: &[Target] = &[
     Target::new("text", texts, text),
     Target::new("value", values, value),
     #[cfg(all(feature = "redb", not(target_arch = "wasm32")))]
-    Target::new("journal", file::seeds, journal).repaired(file::seal),
+    Target::new("journal", file::seeds, journal).repaired(|bytes| file::seal(bytes)),
 ];
 
 /// The store's journal: what its records hold, and where they end.

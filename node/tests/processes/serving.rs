@@ -61,6 +61,12 @@ fn both_signals_stop_a_peer_cleanly() {
         let mut peer = home.run();
         // A caller that waits for ever must not hold up the end.
         let mut watch = Running::follow(home.command(&["watch"]));
+        let mut edits = 0;
+        let line = watch.line_while(|| {
+            edits += 1;
+            home.ok(&["put", "/x", "--merge", &format!(r#"{{"edits":{edits}}}"#)]);
+        });
+        assert!(line.contains("/x"), "{line}");
         home.ok(&["put", "/x", "--merge", r#"{"n":1}"#]);
         peer.signal(signal);
         assert_eq!(peer.end(), Some(0));

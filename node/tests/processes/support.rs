@@ -142,6 +142,18 @@ impl Running {
         line
     }
 
+    /// The first line that comes while something is done again and again: whatever listens has begun to.
+    pub(crate) fn line_while(&mut self, mut again: impl FnMut()) -> String {
+        std::thread::scope(|scope| {
+            let line = scope.spawn(|| self.line());
+            until("a line", || {
+                again();
+                line.is_finished().then_some(())
+            });
+            line.join().unwrap()
+        })
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

@@ -329,7 +329,7 @@ pub(crate) mod fuzz {
     }
 
     /// Makes the heads of records true, so that their rows are read.
-    pub(crate) fn seal(bytes: &mut Vec<u8>) {
+    pub(crate) fn seal(bytes: &mut [u8]) {
         let (mut at, mut sequence) = (0, 0u64);
         while let Some(record) = bytes.get_mut(at..).filter(|record| record.len() >= HEADER) {
             let claimed = u64::from_le_bytes(*record[16..].first_chunk().expect("a head"));

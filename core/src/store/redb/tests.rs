@@ -198,7 +198,7 @@ fn survives_a_cut(cut: u32) {
     if let Ok(mut store) = Redb::on_device(device.clone(), RedbOptions::new()) {
         for n in 0.. {
             // Large enough now and then to fill the journal, and to be over the largest record.
-            let length = if roll() % 8 == 0 { 300_000 } else { 60_000 };
+            let length = if roll().is_multiple_of(8) { 300_000 } else { 60_000 };
             let (key, value) = ((roll() % 16).to_le_bytes(), vec![n as u8; roll() as usize % length]);
             let answer = store.write(&[(&[put(&key, &value)], None)]).remove(0);
             attempted.insert(key.to_vec(), value.clone());
@@ -279,7 +279,7 @@ fn a_write_that_the_journal_cannot_keep_fails_and_the_next_ones_go_on_after_a_re
     let mut write = |n: u32| store.write(&[(&[put(&n.to_be_bytes(), &[1; 100])], None)]).remove(0);
     assert!((0..30).all(|n| write(n).is_ok()));
     let broken = std::fs::OpenOptions::new().read(true).open(directory.path().join("store.journal")).unwrap();
-    store.with(|open| Ok(open.journal.as_mut().unwrap().replace_device(Box::new(broken)))).unwrap();
+    store.open.borrow_mut().as_mut().unwrap().journal.as_mut().unwrap().replace_device(Box::new(broken));
     let mut write = |n: u32| store.write(&[(&[put(&n.to_be_bytes(), &[1; 100])], None)]).remove(0);
     assert!(matches!(write(30), Err(StorageFailure::Io { .. })));
     assert_eq!(write(31), Ok(()));
@@ -645,7 +645,7 @@ fn rows_that_wait_in_memory_read_as_rows_of_the_file() {
         let within = model.iter().filter(|(key, _)| (&from..&to).contains(key)).take(limit);
         assert_eq!(found, within.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
         assert_eq!(rows[1].iter().next().map(|(_, v)| v.to_vec()), model.get(&some).cloned());
-        if roll() % 200 == 0 {
+        if roll().is_multiple_of(200) {
             // What was acknowledged is synced, so nothing is left to chance.
             let left = device.0.lock().unwrap().after_crash(|| 0);
             device = left;
