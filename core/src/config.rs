@@ -21,6 +21,8 @@ pub enum Defence {
     Credit,
     /// Sessions of reconciliation are begun at a bounded rate.
     Sessions,
+    /// A peer publishes at a bounded rate. Left out it floods, which the others have to bear.
+    Publishing,
 }
 
 /// Configuration of an [`Engine`](crate::engine::Engine).

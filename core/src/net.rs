@@ -48,6 +48,8 @@ pub(crate) use self::clock::Clock;
 pub(crate) use self::driver::Machine;
 pub(crate) use self::driver::{Driver, Edit, Notice, Parts, Request, Sink, StartError};
 pub use self::identity::peer_text;
+#[cfg(feature = "sim")]
+pub use self::liar::{Lies, LyingSets};
 pub use self::limits::PeerLimits;
 pub use self::reach::Backoff;
 pub use self::relay::RelayLimits;

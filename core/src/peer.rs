@@ -76,6 +76,8 @@ pub use crate::id::PeerId;
 pub use crate::net::{
     Address, AddressError, Backoff, KnownPeer, MAX_DIALLED, NetConfig, RelayLimits, Standing, peer_text,
 };
+#[cfg(feature = "sim")]
+pub use crate::net::{Lies, LyingSets};
 pub use crate::session::{Bookmark, BookmarkError, Missing, MissingDocument, Why};
 
 /// A running peer. Cheap to clone; it runs until [`Peer::shutdown`], or until the last handle of it, of its spaces and of

@@ -224,7 +224,7 @@ impl Inner {
             }
             Request::Edit(part) => {
                 let answer = self.served(part.doc)?.edit(part.into_edit());
-                answer.await.map_err(|_| closed())?
+                answer.await.map_err(|_| closed("document"))?
             }
             Request::Batch { space, edits } => self.edit_together(&space, edits).await,
             Request::Export { .. } | Request::Import { .. } => self.answer_archive(request).await,
@@ -439,8 +439,9 @@ impl Inner {
     }
 }
 
-fn closed() -> Failure {
-    Failure::new("CLOSED", "the document is closed")
+/// A page asks about what it has closed.
+fn closed(what: &str) -> Failure {
+    Failure::new("CLOSED", format!("the {what} is closed"))
 }
 
 /// The template of a page's layers.

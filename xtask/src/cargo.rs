@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 
@@ -11,12 +12,15 @@ pub(crate) fn root() -> PathBuf {
     own.parent().expect("xtask lies directly under the workspace root").to_path_buf()
 }
 
-/// Where cargo puts what it builds, as cargo itself would decide.
+/// Where cargo puts what it builds: by the environment, by its configuration, or in `target`.
 pub(crate) fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => root().join(dir),
-        None => root().join("target"),
-    }
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let ask = || {
+        let metadata = output(cargo("metadata --format-version 1 --no-deps")).ok()?;
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata).ok()?;
+        Some(PathBuf::from(metadata["target_directory"].as_str()?))
+    };
+    DIRECTORY.get_or_init(|| ask().unwrap_or_else(|| root().join("target"))).clone()
 }
 
 /// A cargo command, its words split at white space.

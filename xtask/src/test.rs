@@ -4,6 +4,7 @@
 //! Only what runs the simulators' seeds is built optimised, which has nothing of the network in it: libp2p is compiled once,
 //! in the dev profile, whatever the feature combination.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -132,13 +133,40 @@ fn docs(_: &Options) -> anyhow::Result<()> {
     cargo::run(command)
 }
 
+/// Licences, sources and bans by `cargo deny`, which is installed where it is missing; advisories where their database can be had.
 fn deny(_: &Options) -> anyhow::Result<()> {
-    if cargo::has("deny") {
-        return cargo::run(cargo("deny --all-features check"));
+    let Some(program) = cargo_deny() else {
+        println!("cargo-deny cannot be installed: advisories, sources and bans were NOT checked, only licences.");
+        return licences::check();
+    };
+    let deny = |words: &str| {
+        let mut command = Command::new(&program);
+        command.args(["--all-features"]).args(words.split(' ')).current_dir(cargo::root());
+        command
+    };
+    cargo::run(deny("check bans licenses sources"))?;
+    if cargo::run(deny("fetch db")).is_err() {
+        println!("the database of advisories cannot be had from here: advisories were NOT checked.");
+        return Ok(());
     }
-    println!("cargo-deny is not installed: advisories, sources and duplicate bans were NOT checked, only licences.");
-    println!("`cargo install --locked cargo-deny` installs it.");
-    licences::check()
+    cargo::run(deny("check advisories"))
+}
+
+/// The program, from the path or beside what is built.
+fn cargo_deny() -> Option<PathBuf> {
+    if cargo::has("deny") {
+        return Some("cargo-deny".into());
+    }
+    let tools = cargo::target_dir().join("tools");
+    let program = tools.join("bin/cargo-deny");
+    if !program.exists() {
+        let mut install = cargo("install --locked --debug --quiet cargo-deny --root");
+        install.arg(&tools).env("CARGO_TARGET_DIR", tools.join("target"));
+        cargo::run(install).inspect_err(|error| println!("{error}")).ok()?;
+        // Some hundred megabytes that nobody needs any more.
+        let _ = std::fs::remove_dir_all(tools.join("target"));
+    }
+    Some(program)
 }
 
 fn simulator(options: &Options) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use crate::id::{Incarnation, Path, SpaceId};
 use crate::io::{CloseReason, LinkId, Output};
 use crate::soft::{self, OwnerId};
 use crate::time::{Timestamp, WallTime};
-use crate::topic::{self, Figures, State, TopicError};
+use crate::topic::{self, Figures, Rate, State, TopicError};
 use crate::trust::Roster;
 use crate::wire::Codec;
 use crate::wire::v1::Message;
@@ -48,7 +48,11 @@ impl Engine {
         let identity = self.identity.as_ref().expect("set before the phase becomes Open");
         let (sender, life, now) =
             (OwnerId { device: identity.device, peer: identity.peer }, self.topics.life, self.now.mono);
-        self.topics.states.entry(space).or_insert_with(|| State::new(space, sender, life, now))
+        let unbounded = crate::config::lacks!(self.config, Publishing);
+        self.topics.states.entry(space).or_insert_with(|| {
+            let state = State::new(space, sender, life, now);
+            if unbounded { state.publishing(Rate { per_second: 1 << 30, burst: 1 << 30 }, now) } else { state }
+        })
     }
 
     pub(super) fn publish(&mut self, space: SpaceId, path: Path, payload: Vec<u8>) -> Outcome {

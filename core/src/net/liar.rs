@@ -1,22 +1,52 @@
-//! A peer that lies to whoever it is linked with, over real sockets, for soak tests: what an honest engine says is altered, said
-//! again, said late or not at all. Everything below the frames (identity, Noise, streams) is right, so only the engine at the
-//! other end can tell.
+//! Peers that lie to whoever they are linked with, over real sockets, for tests of the others. Everything below the frames
+//! (identity, Noise, streams) is right, so only the engine at the other end can tell.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::driver::Machine;
 use crate::io::{Input, LinkId, Output};
+use crate::reconcile::message::{MAX_SYMBOLS_A_MESSAGE, Message as Step};
+use crate::reconcile::riblt::Symbol;
+use crate::reconcile::{KeyName, Root};
 use crate::time::Now;
+use crate::wire::Codec;
+use crate::wire::v1::{Message, RootsKind, decode_frame};
 
 /// Frames that are remembered to be said again.
 const RECORDED: usize = 64;
+/// Sessions that a liar about sets begins each time that it is asked for its roots.
+const BEGUN: u8 = 100;
+/// Symbols that it says at once.
+const SYMBOLS: u32 = 4_608;
+
+/// What a liar does.
+#[derive(Debug, Clone)]
+pub enum Lies {
+    /// What an honest engine says is altered, said again, said late or not at all, as the seed has it.
+    Wire(u64),
+    /// What it has is another thing each time that it is asked, in coded symbols of no set, which never end; and it asks itself,
+    /// as often as it can.
+    Sets(Arc<LyingSets>),
+}
+
+/// When a liar about sets begins, and how much it has said.
+#[derive(Debug, Default)]
+pub struct LyingSets {
+    /// Honest until then, so that it is let in.
+    pub begun: AtomicBool,
+    /// Bytes of lies so far.
+    pub bytes: AtomicU64,
+}
 
 /// The honest machine, and what is done to its words.
 pub(crate) struct Liar<M> {
     machine: M,
+    lies: Lies,
     rng: ChaCha12Rng,
     recorded: VecDeque<Vec<u8>>,
     /// Said after the next frame.
@@ -25,9 +55,10 @@ pub(crate) struct Liar<M> {
 }
 
 impl<M> Liar<M> {
-    pub(crate) fn new(machine: M, seed: u64) -> Self {
+    pub(crate) fn new(machine: M, lies: Lies) -> Self {
+        let seed = if let Lies::Wire(seed) = lies { seed } else { 0 };
         let rng = ChaCha12Rng::seed_from_u64(seed);
-        Self { machine, rng, recorded: VecDeque::new(), late: None, queue: VecDeque::new() }
+        Self { machine, lies, rng, recorded: VecDeque::new(), late: None, queue: VecDeque::new() }
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -59,10 +90,71 @@ impl<M> Liar<M> {
             self.queue.push_back(Output::Send { link, bytes });
         }
     }
+
+    /// Answers what is asked about sets with lies. Whether anything was: the honest machine is to hear nothing of it then.
+    fn lies_about_sets(&mut self, told: &LyingSets, link: LinkId, frame: &[u8]) -> bool {
+        if !told.begun.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut said = Vec::new();
+        for (message, _) in decode_frame(frame).unwrap_or_default() {
+            match message {
+                Message::Roots { kind: RootsKind::Ask, .. } => {
+                    said.push(Message::Roots { kind: RootsKind::Answer, root: self.noise(), arrival: 1 });
+                }
+                Message::Reconcile { space, domain, body } => {
+                    let Ok(step) = Step::from_bytes(&body) else { continue };
+                    let begins = matches!(step, Step::Root { .. });
+                    let mut steps = self.symbols(&step);
+                    steps.extend((0..if begins { BEGUN } else { 0 }).map(|serial| self.root(serial)));
+                    said.extend(steps.into_iter().map(|step| Message::Reconcile {
+                        space,
+                        domain,
+                        body: step.to_bytes(),
+                    }));
+                }
+                _ => {}
+            }
+        }
+        for message in &said {
+            let mut bytes = Vec::new();
+            message.append_to(&mut bytes);
+            told.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.queue.push_back(Output::Send { link, bytes });
+        }
+        !said.is_empty()
+    }
+
+    fn noise<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn root(&mut self, serial: u8) -> Step {
+        Step::Root { serial, key: KeyName::Epoch(0), at_least: 0, count: 3, root: Root(self.noise()), sketch: None }
+    }
+
+    /// Symbols of no set, for as long as they are asked for.
+    fn symbols(&mut self, step: &Step) -> Vec<Step> {
+        let start = match step {
+            Step::Root { .. } => 0,
+            Step::More { upto, .. } => upto.saturating_sub(SYMBOLS),
+            _ => return Vec::new(),
+        };
+        let count = SYMBOLS.min(MAX_SYMBOLS_A_MESSAGE as u32);
+        let symbols = (0..count).filter_map(|_| Symbol::from_bytes(&self.noise::<{ Symbol::LEN }>()).ok()).collect();
+        vec![Step::Symbols { serial: step.serial(), start, target: u32::MAX, symbols }]
+    }
 }
 
 impl<M: Machine> Machine for Liar<M> {
     fn handle(&mut self, now: Now, input: Input) {
+        if let (Lies::Sets(told), Input::Frame { link, bytes }) = (self.lies.clone(), &input)
+            && self.lies_about_sets(&told, *link, bytes)
+        {
+            return;
+        }
         self.machine.handle(now, input);
     }
 
@@ -72,7 +164,7 @@ impl<M: Machine> Machine for Liar<M> {
                 return Some(output);
             }
             match self.machine.poll()? {
-                Output::Send { link, bytes } => self.say(link, bytes),
+                Output::Send { link, bytes } if matches!(self.lies, Lies::Wire(_)) => self.say(link, bytes),
                 other => return Some(other),
             }
         }

@@ -81,7 +81,7 @@ pub struct Builder {
     /// The first address that did not parse.
     invalid: Option<AddressError>,
     #[cfg(feature = "sim")]
-    liar: Option<u64>,
+    liar: Option<net::Lies>,
 }
 
 impl Builder {
@@ -203,11 +203,10 @@ impl Builder {
         self
     }
 
-    /// Makes this peer a liar: what it says on its links is altered, repeated, late or missing, as the seed has it. For tests of
-    /// the others.
+    /// Makes this peer a liar on its links. For tests of the others.
     #[cfg(feature = "sim")]
-    pub fn liar(mut self, seed: u64) -> Self {
-        self.liar = Some(seed);
+    pub fn liar(mut self, lies: net::Lies) -> Self {
+        self.liar = Some(lies);
         self
     }
 
@@ -263,7 +262,7 @@ impl Builder {
         let engine = Engine::new(config, draw(&mut rng));
         #[cfg(feature = "sim")]
         let engine: Box<dyn net::Machine> = match self.liar {
-            Some(seed) => Box::new(net::liar::Liar::new(engine, seed)),
+            Some(lies) => Box::new(net::liar::Liar::new(engine, lies)),
             None => Box::new(engine),
         };
 

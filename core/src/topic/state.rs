@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Rate};
 use super::message::Message;
 use super::peering::Peering;
 use super::recent::{Parcel, Recent};
@@ -142,6 +142,12 @@ impl State {
             dropped: 0,
             refused: 0,
         }
+    }
+
+    /// Publishes at another rate than [`PUBLISH`].
+    pub(crate) fn publishing(mut self, rate: Rate, now: Timestamp) -> Self {
+        self.own.bucket = Bucket::new(rate, now);
+        self
     }
 
     /// Publishes. Whether the device may is for the caller to ask. Returns the signal's number, and to how many links it goes.

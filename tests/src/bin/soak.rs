@@ -22,7 +22,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Parser, Subcommand};
 use foreshore::document::Value;
 use foreshore::engine::CommandError;
-use foreshore::peer::{Peer, Space};
+use foreshore::peer::{Lies, Peer, Space};
 use foreshore::store::{Redb, RedbOptions};
 use foreshore::trust::Role;
 use rand_chacha::ChaCha12Rng;
@@ -109,7 +109,7 @@ async fn member(store: &Path, port: u16, dial: &[u16], number: u64, liar: Option
         builder = builder.bootstrap(loopback(*other));
     }
     if let Some(seed) = liar {
-        builder = builder.liar(seed);
+        builder = builder.liar(Lies::Wire(seed));
     }
     let peer = builder.spawn().await?;
     let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();

@@ -20,8 +20,8 @@ export class PageSoft<T> implements Soft<T> {
   #entries: readonly Entry[] = [];
   readonly #byKey = new Map<string, readonly Entry[]>();
   readonly #events = new Emitter<SoftEvents>();
-  /** What this page has set, for a host that takes over. */
-  readonly #own = new Map<string, Json>();
+  /** What this page has set, and as `undefined` what it is about to delete, for a host that takes over. */
+  readonly #own = new Map<string, Json | undefined>();
   #closed = false;
 
   private constructor(readonly home: Home, readonly id: number, private readonly path: Path, private readonly release: () => void) {}
@@ -41,7 +41,10 @@ export class PageSoft<T> implements Soft<T> {
   /** Another tab hosts the engine: it is told what this page shows. */
   async moved(): Promise<void> {
     await this.#follow();
-    for (const [key, value] of this.#own) this.#call({ do: 'softSet', soft: this.id, key, value });
+    for (const [key, value] of this.#own) {
+      if (value === undefined) this.#drop(key);
+      else this.#call({ do: 'softSet', soft: this.id, key, value });
+    }
   }
 
   /** All entries, as they are now. */
@@ -85,13 +88,18 @@ export class PageSoft<T> implements Soft<T> {
   }
 
   delete(key: string): void {
-    this.#own.delete(key);
-    this.#call({ do: 'softDelete', soft: this.id, key });
+    this.#own.set(key, undefined);
+    this.#drop(key);
   }
 
-  #call(request: { do: string; [field: string]: unknown }): void {
+  #drop(key: string): void {
+    const dropped = () => { if (this.#own.get(key) === undefined) this.#own.delete(key); };
+    this.#call({ do: 'softDelete', soft: this.id, key }, dropped);
+  }
+
+  #call(request: { do: string; [field: string]: unknown }, then = () => {}): void {
     if (this.#closed) throw ForeshoreError.make('CLOSED', 'these entries were disposed');
-    this.home.engine.call(request).catch((error: unknown) => { if (!hasMoved(error)) this.home.fail(fromEngine(error)); });
+    this.home.engine.call(request).then(then, (error: unknown) => { if (!hasMoved(error)) this.home.fail(fromEngine(error)); });
   }
 
   subscribe(listener: (events: readonly { readonly type: 'set' | 'delete' | 'expire'; readonly entry: SoftEntry<T> }[]) => void): Unsubscribe {

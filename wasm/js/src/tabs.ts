@@ -35,7 +35,15 @@ export function hasMoved(reason: unknown): boolean {
 }
 
 /** Requests that may not be made a second time by themselves. */
-const ONCE = new Set(['edit', 'ack', 'undo', 'createSpace', 'join', 'publish', 'openSession', 'closeSession', 'strong', 'changeVoters']);
+const ONCE = new Set(['edit', 'ack', 'undo', 'softSet', 'softDelete', 'createSpace', 'join', 'publish', 'openSession', 'closeSession', 'strong', 'changeVoters']);
+
+/** Requests after which the engine knows a number. */
+const OPENERS = new Set(['open', 'soft', 'topic', 'window', 'keep', 'openSession']);
+
+/** The number of what a request is about. */
+function numberOf(request: Request): number | undefined {
+  return (request.doc ?? request.soft ?? request.live ?? request.undo ?? request.session) as number | undefined;
+}
 
 export class Tabs implements Engine {
   readonly #id = crypto.randomUUID();
@@ -47,6 +55,8 @@ export class Tabs implements Engine {
   readonly #calls = new Map<number, Call>();
   readonly #guests = new Map<string, Guest>();
   readonly #owners = new Map<number, string>();
+  /** What the engine is about to open for this tab. Another host knows none of the numbers that the former one knew. */
+  readonly #openings = new Map<number, Promise<Json>>();
   readonly #release: (() => void)[] = [];
   readonly #closing = new AbortController();
   #next = 0;
@@ -165,12 +175,16 @@ export class Tabs implements Engine {
   }
 
   #moved(): void {
-    for (const [id, call] of [...this.#calls]) {
-      this.#calls.delete(id);
-      if (ONCE.has(call.request.do)) call.reject({ [MOVED]: true });
-      else this.call(call.request).then(call.resolve, call.reject);
-    }
+    const asked = [...this.#calls.values()];
+    this.#calls.clear();
+    this.#openings.clear();
+    // Whatever is open is opened again first: what else was asked is about that.
     this.listen({ event: 'moved' });
+    for (const { request, resolve, reject } of asked) {
+      const renewed = OPENERS.has(request.do) ? this.#openings.get(numberOf(request) as number) : undefined;
+      if (ONCE.has(request.do)) reject({ [MOVED]: true });
+      else (renewed ?? this.call(request)).then(resolve, reject);
+    }
   }
 
   // ── the engine's face ──
@@ -185,6 +199,23 @@ export class Tabs implements Engine {
 
   call(request: Request): Promise<Json> {
     if (this.#closing.signal.aborted) return Promise.reject(ForeshoreError.make('CLOSED', 'the space is closed', { hint: 'open it again' }));
+    const number = numberOf(request);
+    if (number === undefined) return this.#ask(request);
+    if (OPENERS.has(request.do)) return this.#opening(number, this.#ask(request));
+    const opening = this.#openings.get(number);
+    // Whether it opened or not, the engine's answer says.
+    const ask = () => this.call(request);
+    return opening ? opening.then(ask, ask) : this.#ask(request);
+  }
+
+  #opening(number: number, opening: Promise<Json>): Promise<Json> {
+    this.#openings.set(number, opening);
+    const done = () => { if (this.#openings.get(number) === opening) this.#openings.delete(number); };
+    opening.then(done, done);
+    return opening;
+  }
+
+  #ask(request: Request): Promise<Json> {
     if (this.#engine) return this.#serve(this.#id, request);
     return new Promise((resolve, reject) => {
       const id = ++this.#next;
@@ -297,7 +328,7 @@ export class Tabs implements Engine {
     const engine = this.#engine;
     if (!engine) throw ForeshoreError.make('CLOSED', 'the host is closing', { retryable: true });
     const guest = this.#guest(tab);
-    const number = (request.doc ?? request.soft ?? request.live ?? request.undo ?? request.session) as number;
+    const number = numberOf(request) as number;
     switch (request.do) {
       case 'open': this.#own(tab, guest, number, 'doc'); break;
       case 'soft': this.#own(tab, guest, number, 'soft'); break;

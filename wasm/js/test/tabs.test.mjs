@@ -129,6 +129,48 @@ test('an edit that a dying host stored and told nobody of is made once', async t
   assert.deepEqual([there.votes, there.log], [1, ['once']]);
 });
 
+test('what a dying host left unanswered, the next one answers', async t => {
+  const { url } = await serve(t);
+  const context = await browse(t, await temporary(t));
+  const [host, guest] = [await page(context, url), await page(context, url)];
+  // A host whose worker hears nothing more.
+  await host.evaluate(() => {
+    const post = Worker.prototype.postMessage;
+    Worker.prototype.postMessage = function (message, ...more) {
+      if (!globalThis.dying) return post.call(this, message, ...more);
+    };
+  });
+  for (const tab of [host, guest]) await tab.evaluate(OPEN);
+  assert.deepEqual(await Promise.all([host, guest].map(tab => tab.evaluate(() => space.status.role))), ['host-tab', 'guest-tab']);
+  await guest.evaluate(async () => {
+    doc.change(d => { d.body.splice(0, 0, 'shore'); d.votes.add(1); });
+    await doc.flushed();
+    globalThis.entries = await space.soft('/places');
+    entries.set('kept', 1);
+    entries.set('dropped', 1);
+    globalThis.body = doc.text(d => d.body);
+  });
+  await until('both entries are here', () => guest.evaluate(() => entries.entries().length === 2));
+  await host.evaluate(() => { globalThis.dying = true; });
+  await guest.evaluate(() => {
+    entries.set('kept', 2);
+    entries.delete('dropped');
+    here.set({ name: 'guest' });
+    globalThis.asked = Promise.all([
+      body.cursor(2).then(cursor => body.locate([cursor])),
+      doc.at(doc.heads).then(value => value.votes),
+      doc.conflicts(d => d.votes).then(found => found.length),
+      space.list('/').then(({ items }) => items[0].path),
+      space.soft('/late').then(late => late.entries().length),
+      space.document('/later', foreshore.template({ n: foreshore.counter() })).then(later => later.change(d => { d.n.add(3); }).saved).then(heads => heads.length),
+    ]);
+  });
+  await host.close({ runBeforeUnload: false });
+  assert.deepEqual(await guest.evaluate(() => asked), [[2], 1, 1, '/tabs', 0, 1]);
+  await until('it shows what the guest set', () => guest.evaluate(() => JSON.stringify(entries.entries().map(entry => [entry.key, entry.value])) === '[["kept",2]]'));
+  assert.deepEqual(await guest.evaluate(() => [space.status.role, errors]), ['host-tab', []]);
+});
+
 test('a tab of an older version gives the store up when a newer one opens', async t => {
   const { url } = await serve(t);
   const context = await browse(t, await temporary(t));

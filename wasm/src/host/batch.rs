@@ -42,7 +42,7 @@ impl Inner {
         // Without a pause before this, or an edit that was sent later would be made earlier.
         let (reached, held): (Vec<_>, Vec<_>) = seats.iter().map(|seat| seat.served.hold()).unzip();
         for reached in join_all(reached).await {
-            reached.map_err(|_| closed())?;
+            reached.map_err(|_| closed("document"))?;
         }
         let made = match seats.first() {
             Some(seat) => {

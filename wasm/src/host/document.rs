@@ -52,7 +52,7 @@ impl Served {
     async fn fence(&self) -> Result<(), Failure> {
         let (reached, receiver) = oneshot::channel();
         let _ = self.told.unbounded_send(Told::Fence(reached));
-        receiver.await.map_err(|_| closed())
+        receiver.await.map_err(|_| closed("document"))
     }
 
     /// Holds the document once everything that the page sent before has been taken in, until what comes back is dropped.
@@ -75,7 +75,7 @@ impl Served {
 impl Inner {
     pub(super) fn served(&self, doc: u32) -> Result<ServedRef, Failure> {
         let documents = self.documents.borrow();
-        let served = documents.get(&doc).ok_or_else(closed)?;
+        let served = documents.get(&doc).ok_or_else(|| closed("document"))?;
         Ok(ServedRef(Served { told: served.told.clone(), session: served.session.clone() }))
     }
 
@@ -121,7 +121,7 @@ impl Inner {
     pub(super) async fn answer_document(&self, request: Request) -> Answer {
         match request {
             Request::Undo { undo, redo } => {
-                let manager = self.undos.borrow().get(&undo).cloned().ok_or_else(closed)?;
+                let manager = self.undos.borrow().get(&undo).cloned().ok_or_else(|| closed("undo manager"))?;
                 let commit = if redo { manager.redo()? } else { manager.undo()? };
                 if let Some(commit) = &commit {
                     commit.durable().await?;

@@ -60,7 +60,12 @@ impl Inner {
                 Ok(Json::Null)
             }
             Request::Publish { live, value } => {
-                let topic = self.lives.borrow().get(&live).and_then(|live| live.topic.clone()).ok_or_else(closed)?;
+                let topic = self
+                    .lives
+                    .borrow()
+                    .get(&live)
+                    .and_then(|live| live.topic.clone())
+                    .ok_or_else(|| closed("topic"))?;
                 topic.publish(&value)?.await?;
                 Ok(Json::Null)
             }

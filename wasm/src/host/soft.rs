@@ -55,7 +55,7 @@ impl Inner {
     }
 
     fn soft(&self, soft: u32) -> Result<Soft<Json>, Failure> {
-        self.softs.borrow().get(&soft).map(|followed| followed.soft.clone()).ok_or_else(closed)
+        self.softs.borrow().get(&soft).map(|followed| followed.soft.clone()).ok_or_else(|| closed("soft state"))
     }
 }
 

@@ -1,5 +1,6 @@
-//! Wires between peers that alter what passes. Over real loopback sockets.
+//! Wires that alter what passes, and members that lie or flood. Over real loopback sockets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::config::{Defence, EngineConfig};
 
 /// Text that must not be seen on a wire.
 const SECRET: &str = "the tide table of the inner harbour";
@@ -106,4 +108,113 @@ async fn a_wire_that_alters_what_passes_costs_connections_and_nothing_else() {
     for peer in [&a, &b] {
         assert_eq!(soon(peer.status()).await.unwrap().network.violations, 0, "the wire lied, not the peer behind it");
     }
+}
+
+/// Two honest members that edit, and a third that is what `third` makes it. What the two have said to each other, and to the
+/// third, in bytes.
+async fn two_edit_beside(third: impl FnOnce(Builder) -> Builder, begins: impl FnOnce()) -> [u64; 2] {
+    let often = |config: &mut EngineConfig| config.reconcile_period = Duration::from_millis(200);
+    let listening = || builder().engine(often).listen("/ip4/127.0.0.1/tcp/0");
+    let c = soon(third(listening()).spawn()).await.unwrap();
+    let its = soon(c.create_space("home")).await.unwrap();
+    let join = async |peer: &Peer, by: &Space, role: Role| {
+        let invitation = soon(by.invite(role)).await.unwrap();
+        soon(peer.join(&invitation)).await.unwrap()
+    };
+    // Whoever dials asks: the first asks the third, and the second the first.
+    let a = soon(listening().spawn()).await.unwrap();
+    join(&a, &its, Role::Admin).await;
+    let home = join(&a, &its, Role::Writer).await;
+    let b = soon(builder().engine(often).spawn()).await.unwrap();
+    let there = join(&b, &home, Role::Writer).await;
+    let left = soon(home.document("/a")).await.unwrap();
+    let right = soon(there.document("/a")).await.unwrap();
+    begins();
+    for round in 0..40u64 {
+        soon(left.edit(|d| d.put(&format!("a{round}"), round)).unwrap().durable()).await.unwrap();
+        soon(right.edit(|d| d.put(&format!("b{round}"), round)).unwrap().durable()).await.unwrap();
+        let has = |value: &Value| ["a", "b"].iter().all(|who| value.get(&format!("{who}{round}")).is_some());
+        until(&left, has).await;
+        until(&right, has).await;
+        // Time for questions about what differs.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((left.heads().unwrap(), left.value().unwrap()), (right.heads().unwrap(), right.value().unwrap()));
+    let known = soon(home.list("/")).await.unwrap().items.len();
+    assert_eq!(known, 1, "nothing was made of lies");
+    let status = soon(a.status()).await.unwrap();
+    assert_eq!(status.engine.orphans, 0);
+    let links: BTreeSet<PeerId> = status.engine.links.iter().map(|link| link.peer).collect();
+    assert!(links.contains(&b.peer_id()), "the honest one is linked: {links:?}");
+    let said = |peer: PeerId| {
+        let to = status.engine.links.iter().filter(|link| link.peer == peer);
+        to.map(|link| link.bytes_sent + link.bytes_received).sum()
+    };
+    [said(b.peer_id()), said(c.peer_id())]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_sets_never_end_keeps_nobody_apart_and_costs_nobody_else_anything() {
+    let [quiet, _] = two_edit_beside(|honest| honest, || {}).await;
+    let told = Arc::new(LyingSets::default());
+    let begins = || told.begun.store(true, Ordering::Relaxed);
+    let [busy, _] = two_edit_beside(|honest| honest.liar(Lies::Sets(told.clone())), begins).await;
+    let lies = told.bytes.load(Ordering::Relaxed);
+    assert!(lies > 100_000, "only {lies} bytes of lies were told");
+    assert!(busy <= 2 * quiet, "the honest ones said {busy} bytes to each other instead of {quiet}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_floods_a_topic_is_heard_at_a_rate_and_drowns_nobody() {
+    let ((a, home), (b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let flood = |config: &mut EngineConfig| config.without = Some(Defence::Publishing);
+    let c = soon(builder().engine(flood).spawn()).await.unwrap();
+    let its = soon(c.join(&soon(home.invite(Role::Writer)).await.unwrap())).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let heard = home.topic::<String>("/news").unwrap();
+    let mut heard = heard.subscribe();
+    let (noisy, honest) = (its.topic::<String>("/news").unwrap(), there.topic::<String>("/news").unwrap());
+    let junk = "z".repeat(2_000);
+    // Far faster than anybody may, until its peer is closed.
+    let flooding = tokio::spawn(async move { while noisy.publish(&junk).unwrap().await.is_ok() {} });
+    until_status(&a, "more comes than is taken", |status| status.engine.topic_refused > 0).await;
+    let (mut news, mut floods) = (Vec::new(), 0u64);
+    let mut said = 0;
+    while said < 20 || soon(a.status()).await.unwrap().engine.topic_refused < 5_000 {
+        let n = said;
+        said += 1;
+        soon(honest.publish(&format!("news {n}")).unwrap()).await.unwrap();
+        soon(async {
+            loop {
+                let signal = heard.next().await.expect("the peer runs");
+                if signal.value.starts_with("news") {
+                    return news.push(signal.value);
+                }
+                floods += 1;
+            }
+        })
+        .await;
+    }
+    assert_eq!(news, (0..said).map(|n| format!("news {n}")).collect::<Vec<_>>());
+    // Documents go on as well.
+    let (left, right) = (soon(home.document("/a")).await.unwrap(), soon(there.document("/a")).await.unwrap());
+    soon(right.edit(|d| d.put("calm", true)).unwrap().durable()).await.unwrap();
+    until(&left, |value| value.get("calm").is_some()).await;
+    let status = soon(a.status()).await.unwrap();
+    let most = crate::topic::DEVICE.burst + crate::topic::DEVICE.per_second * (1 + began.elapsed().as_secs());
+    assert!(floods * 2_000 <= most, "{floods} signals of the flood were heard");
+    let queues = status.engine.links.len() * crate::topic::QUEUE_BYTES;
+    assert!(status.engine.topic_bytes <= (crate::topic::RECENT_BYTES + queues) as u64, "{status:?}");
+    assert!(status.engine.links.iter().any(|link| link.peer == b.peer_id()));
+    soon(c.shutdown()).await.unwrap();
+    soon(flooding).await.unwrap();
+}
+
+async fn until_status(peer: &Peer, what: &str, holds: impl Fn(&PeerStatus) -> bool) {
+    let waiting = async {
+        while !holds(&peer.status().await.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}: {:?}", peer.status().await);
 }
