@@ -56,6 +56,12 @@ impl LoadWait {
         use LoadWait::{Compare, Fetch, Log, Resolve, Session};
         matches!(self, Log | Session(_) | Resolve(_) | Compare { .. } | Fetch { .. })
     }
+
+    /// Whether a hydrated document serves it.
+    fn needs_cell_only(&self) -> bool {
+        use LoadWait::{Open, Read, SessionRead};
+        matches!(self, Open(..) | Read(_) | SessionRead(_))
+    }
 }
 
 /// A document in use.
@@ -146,9 +152,11 @@ impl Engine {
             if working.loading.is_some() {
                 continue;
             }
-            let only_log = working.waits.iter().all(|w| w.needs_log_only());
+            // Whoever opens or reads what is hydrated needs no rows: a document in use is opened as often as a page likes.
+            let hot = working.cell.as_ref().is_some_and(|cell| matches!(cell.with(|hot| hot.is_quarantined()), Ok(false)));
+            let at_hand = working.waits.iter().all(|wait| wait.needs_log_only() || (hot && wait.needs_cell_only()));
             let nothing_stored = working.log.as_ref().is_some_and(Log::is_empty);
-            if working.log.is_some() && (only_log || nothing_stored) {
+            if working.log.is_some() && (at_hand || nothing_stored) {
                 self.serve(id, Some(&Rows::default()));
                 continue;
             }

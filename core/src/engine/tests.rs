@@ -11,7 +11,7 @@ mod sessions;
 use super::*;
 use crate::document::{EditOptions, HotCell, LocalChange, Template, Value};
 use crate::id::{ChangeHash, Path, Prefix};
-use crate::io::{StorageTask, StorageWork, Table, WriteOp};
+use crate::io::{ReadOp, StorageTask, StorageWork, Table, WriteOp};
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::time::WallTime;
@@ -38,6 +38,8 @@ struct Node {
     skew: i64,
     /// When the engine wants to be woken, as a driver keeps it.
     wake: Option<Timestamp>,
+    /// How often rows of documents were read.
+    scans: usize,
     /// Writes that a slow disk has not begun; `None`: it is not slow.
     held: Option<Vec<StorageTask>>,
     /// Hears nothing of the strong path.
@@ -69,7 +71,8 @@ impl Net {
             next_request: 0,
             skew: 0,
             wake: None,
-            held: None,
+            scans: 0,
+                held: None,
             #[cfg(feature = "coord")]
             deaf: false,
         };
@@ -163,7 +166,11 @@ impl Net {
                         let mut results = node.store.write(&[(ops.as_slice(), epoch.as_deref())]);
                         results.pop().expect("one result a batch").map(|()| StorageReply::Written)
                     }
-                    StorageWork::Read { ops } => node.store.read(ops).map(StorageReply::Read),
+                    StorageWork::Read { ops } => {
+                        let chunks = |op: &&ReadOp| matches!(op, ReadOp::Scan { table: Table::Chunks, .. });
+                        node.scans += ops.iter().filter(chunks).count();
+                        node.store.read(ops).map(StorageReply::Read)
+                    }
                 };
                 node.inbox.push_back(Input::StorageDone { ticket: task.ticket, result });
             }
@@ -745,6 +752,28 @@ fn hydrated_documents_stay_within_their_budget() {
     }
     let still = held.iter().filter(|cell| cell.shares() > 1).count();
     assert_eq!(still, 100, "what a handle holds stays hot");
+}
+
+#[test]
+fn what_is_hydrated_is_opened_and_read_without_a_look_at_the_store() {
+    let mut net = Net::new(2);
+    let space = net.create_space(0);
+    net.join(0, 1, space, Role::Writer, "/");
+    net.connect(0, 1);
+    net.put(0, space, "/a", "x", 0);
+    net.restart(0);
+    net.connect(0, 1);
+    let held = net.open(0, space, "/a");
+    assert!(net.nodes[0].scans > 0, "what is not hydrated is read");
+    let before = net.nodes[0].scans;
+    for n in 1..20 {
+        net.put(1, space, "/a", "x", n);
+        net.run_for(50);
+        let again = net.open(0, space, "/a");
+        assert_eq!(again.with(|hot| hot.heads().unwrap()).unwrap(), held.with(|hot| hot.heads().unwrap()).unwrap());
+        assert_eq!(net.value(0, space, "/a"), map(&[("x", n)]));
+    }
+    assert_eq!(net.nodes[0].scans, before);
 }
 
 #[test]
