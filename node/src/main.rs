@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match foreshore_node::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             out.failure(&error.into());

@@ -167,7 +167,7 @@ impl Voter {
 
 /// A voter, from the inside: answers line by line, and ends with its input.
 pub(crate) fn play(role: &str, directory: &Path) -> anyhow::Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(async {
+    foreshore_node::runtime()?.block_on(async {
         let mut input = BufReader::new(tokio::io::stdin()).lines();
         let invitations = input.next_line().await?.unwrap_or_default();
         let peer = Peer::builder().store(Redb::open(directory)?).listen(place(directory)?).spawn().await?;

@@ -518,6 +518,7 @@ impl Engine {
     fn on_voter(&mut self, space: SpaceId, done: Done) {
         match done {
             Done::Send { to, bytes } => self.send_coord(space, to, TALK, bytes),
+            Done::Told { channel, tell } => self.tell_own_line(space, LineId(channel), tell),
             Done::Persist { ticket, writes } => {
                 let (then, ops) = (Then::Persisted(ticket), Self::coord_ops(space, writes));
                 self.write_coord(Writing { space, then, ops, retry_at: None });

@@ -153,7 +153,8 @@ impl Engine {
                 continue;
             }
             // Whoever opens or reads what is hydrated needs no rows: a document in use is opened as often as a page likes.
-            let hot = working.cell.as_ref().is_some_and(|cell| matches!(cell.with(|hot| hot.is_quarantined()), Ok(false)));
+            let hot =
+                working.cell.as_ref().is_some_and(|cell| matches!(cell.with(|hot| hot.is_quarantined()), Ok(false)));
             let at_hand = working.waits.iter().all(|wait| wait.needs_log_only() || (hot && wait.needs_cell_only()));
             let nothing_stored = working.log.as_ref().is_some_and(Log::is_empty);
             if working.log.is_some() && (at_hand || nothing_stored) {

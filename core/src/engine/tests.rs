@@ -72,7 +72,7 @@ impl Net {
             skew: 0,
             wake: None,
             scans: 0,
-                held: None,
+            held: None,
             #[cfg(feature = "coord")]
             deaf: false,
         };

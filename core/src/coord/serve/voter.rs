@@ -64,6 +64,13 @@ pub enum Output {
         /// The frame.
         bytes: Vec<u8>,
     },
+    /// Tell a door of this voter's own peer, over one of its channels. Nothing is encoded on the way.
+    Told {
+        /// The channel.
+        channel: u64,
+        /// What.
+        tell: Tell,
+    },
     /// Make these rows durable, then call [`Voter::persisted`].
     Persist {
         /// Names the write.
@@ -106,6 +113,8 @@ struct Owned {
 /// One client.
 #[derive(Debug, Default)]
 struct Channel {
+    /// It is a door's of this voter's own peer, which is told without a frame.
+    own: bool,
     owned: Option<Owned>,
     identities: Vec<Identity>,
     /// Requests that were not applied, by number, with the size of each as an entry.
@@ -213,7 +222,7 @@ impl Voter {
                 self.group.message(from, &bytes).map_err(Rejected::from)
             }
             Ok(Frame::Ask(channel, ask)) => {
-                self.on_ask((from, channel), ask);
+                self.on_ask((from, channel), ask, false);
                 Ok(())
             }
             Ok(Frame::Pass(pass)) if self.is_member(from) => {
@@ -234,7 +243,7 @@ impl Voter {
 
     /// A door of this voter's own peer asks, over a channel of that peer.
     pub fn ask(&mut self, channel: u64, ask: Ask) {
-        self.on_ask((self.me, channel), ask);
+        self.on_ask((self.me, channel), ask, true);
         self.stale = true;
     }
 
@@ -322,8 +331,18 @@ impl Voter {
         self.out.push_back(Output::Send { to, bytes: frame.to_bytes() });
     }
 
-    fn tell(&mut self, (peer, channel): ChannelId, tell: Tell) {
-        self.send(peer, &Frame::Tell(channel, tell));
+    fn tell(&mut self, id: ChannelId, tell: Tell) {
+        let (peer, channel) = id;
+        if self.is_own(id) {
+            self.out.push_back(Output::Told { channel, tell });
+        } else {
+            self.send(peer, &Frame::Tell(channel, tell));
+        }
+    }
+
+    /// Whether a channel is a door's of this voter's own peer.
+    fn is_own(&self, id: ChannelId) -> bool {
+        id.0 == self.me && self.channels.get(&id).is_some_and(|channel| channel.own)
     }
 
     fn status(&self) -> Tell {
@@ -338,13 +357,13 @@ impl Voter {
         channels.into_iter().for_each(|id| self.tell(id, status.clone()));
     }
 
-    fn on_ask(&mut self, id: ChannelId, ask: Ask) {
+    fn on_ask(&mut self, id: ChannelId, ask: Ask, own: bool) {
         if !self.channels.contains_key(&id) {
             let of_peer = self.channels.range((id.0, 0)..=(id.0, u64::MAX)).count();
             if self.channels.len() >= MAX_CHANNELS || of_peer >= MAX_CHANNELS_OF_PEER {
                 return self.tell(id, Tell::Refused { of: subject(&ask), why: Refusal::Busy });
             }
-            self.channels.insert(id, Channel::default());
+            self.channels.insert(id, Channel { own, ..Channel::default() });
             let status = self.status();
             self.tell(id, status);
         }

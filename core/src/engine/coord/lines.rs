@@ -84,6 +84,14 @@ impl Engine {
         })
     }
 
+    /// What this peer's own voter tells a line.
+    pub(super) fn tell_own_line(&mut self, space: SpaceId, line: LineId, tell: Tell) {
+        let me = self.identity().peer;
+        if self.coord.lines.get(&line).is_some_and(|found| found.space == space && found.at == me) {
+            self.emit(Event::Coord(CoordEvent::Line { line, tell: Some(Box::new(tell)) }));
+        }
+    }
+
     pub(super) fn end_lines_to(&mut self, peer: PeerId) {
         let lost: Vec<LineId> =
             self.coord.lines.iter().filter(|(_, line)| line.at == peer).map(|(line, _)| *line).collect();

@@ -531,6 +531,8 @@ impl World {
                         self.send(n, to, bytes);
                     }
                 }
+                // Nobody asks as a door here.
+                voter::Output::Told { .. } => unreachable!("a channel that speaks by frames is told by frames"),
                 voter::Output::Persist { ticket, writes } => {
                     let boot = self.parties[n].boot;
                     let long = Duration::from_micros(self.dice.between(100, self.seats[n].disk_max_us));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::coord::raft::{Group, Member, StoreId};
-use crate::coord::serve::talk::{Ask, Frame, Refusal, Subject, Tell};
+use crate::coord::serve::talk::{Ask, Frame, Query, Refusal, Subject, Tell};
 use crate::coord::serve::voter::{self, MAX_CHANNELS_OF_PEER, MAX_READS, Rejected, Voter};
 use crate::id::PeerId;
 use crate::time::WallTime;
@@ -58,6 +58,7 @@ impl Alone {
                     Ok(Frame::Tell(channel, tell)) => told.push((channel, tell)),
                     other => panic!("{other:?}"),
                 },
+                voter::Output::Told { channel, tell } => told.push((channel, tell)),
                 _ => {}
             }
         }
@@ -70,6 +71,44 @@ impl Alone {
         told.retain(|(to, _)| *to == channel);
         told.into_iter().map(|(_, tell)| tell).collect()
     }
+}
+
+/// A door of the voter's own peer hears the same, in the same order, as a client elsewhere, and no frame is made for it.
+#[test]
+fn a_door_of_its_own_peer_is_told_what_others_are_told_by_frames() {
+    let large = "x".repeat(1 << 20);
+    let read = |id, query| Ask::Read { id, after: 0, linear: id % 2 == 0, query, watch: false };
+    let data = |path: &str| Query::Data(path.into());
+    let asks = [
+        Ask::Open { nonce: 1, ttl_ms: 10_000 },
+        Ask::Call { seq: 0, acked_below: 0, command: Command::Op(create("/a", &large)) },
+        Ask::Call { seq: 1, acked_below: 0, command: Command::Op(create("/a", "again")) },
+        read(1, data("/a")),
+        read(2, Query::Many(vec![data("/a"), data("/b")])),
+        read(3, Query::Many(vec![data("/a"), data("/a"), data("/a")])),
+        read(4, data("/b")),
+        Ask::Ping { n: 1 },
+    ];
+    let known = |told: Vec<(u64, Tell)>| -> Vec<Tell> {
+        assert!(told.iter().all(|(channel, _)| *channel == 5), "{told:?}");
+        // Sessions and passwords are drawn.
+        told.into_iter().map(|(_, tell)| tell).filter(|tell| !matches!(tell, Tell::Opened { .. })).collect()
+    };
+    let (mut elsewhere, mut here) = (Alone::new(), Alone::new());
+    let mut told = [Vec::new(), Vec::new()];
+    for ask in asks {
+        elsewhere.voter.frame(CLIENT, false, &Frame::Ask(5, ask.clone()).to_bytes()).unwrap();
+        told[0].extend(known(elsewhere.told()));
+        here.voter.ask(5, ask);
+        told[1].extend(known(here.told()));
+    }
+    for (alone, told) in [&mut elsewhere, &mut here].into_iter().zip(&mut told) {
+        alone.voter.tick(100, WallTime(0));
+        told.extend(known(alone.told()));
+    }
+    assert_eq!(told[0], told[1]);
+    let too_large = Tell::Refused { of: Subject::Read(3), why: Refusal::TooLarge };
+    assert!(told[1].contains(&too_large) && told[1].len() >= 8, "{} were told", told[1].len());
 }
 
 /// A voter whose client, or whose fellow voter, is broken or hostile.

@@ -111,12 +111,17 @@ impl Voter {
                 if watch && let Err(error) = self.watch_what_was_read(session, &query, &found) {
                     found = Err(error);
                 }
+                let (own, several) = (self.is_own(id), matches!(query, Query::Many(_)));
                 let frame = Frame::Tell(id.1, Tell::Read { id: name, zxid, found });
-                let bytes = frame.to_bytes();
+                // One answer is bounded where it is found; several are by what a frame takes.
+                let bytes = if own && !several { Vec::new() } else { frame.to_bytes() };
                 if bytes.len() > MAX_FRAME_BYTES {
                     return self.tell(id, Tell::Refused { of: Subject::Read(name), why: Refusal::TooLarge });
                 }
-                self.out.push_back(super::Output::Send { to: id.0, bytes });
+                match frame {
+                    Frame::Tell(_, tell) if own => self.tell(id, tell),
+                    _ => self.out.push_back(super::Output::Send { to: id.0, bytes }),
+                }
             }
             Wish::Watch { id: name, watch, path, on } => {
                 let done = NodePath::parse(&path).map_err(CoordError::from).and_then(|path| {
