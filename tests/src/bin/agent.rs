@@ -35,9 +35,6 @@ struct Cli {
     /// Name of a published trace; otherwise one is made from --seed
     #[arg(long)]
     trace: Option<String>,
-    /// Only so many transactions of it
-    #[arg(long)]
-    first: Option<usize>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Which agent of the trace
@@ -57,10 +54,6 @@ async fn main() -> anyhow::Result<()> {
     let trace = match &cli.trace {
         Some(name) => Trace::load(name)?.with_context(|| format!("no trace {name}"))?,
         None => in_code_units(&generate(cli.seed, Shape::default())),
-    };
-    let trace = match cli.first {
-        Some(count) => trace.prefix(count),
-        None => trace,
     };
     let store = Redb::open(&cli.store)?;
     let mut builder = Peer::builder().store(store).listen("/ip4/127.0.0.1/tcp/0");

@@ -17,12 +17,9 @@ const NAME = 'friendsforever';
 const file = join(TRACES, `${NAME}.json.gz`);
 const [PAGE, NATIVE] = [0, 1];
 
-/** How much of it is typed: all of it takes minutes in an unoptimised page, which a long run has. */
-const FIRST = process.env.FORESHORE_LONG === '1' ? Infinity : 1500;
-
 /** The native author, in a process of its own. */
 async function author(t) {
-  const child = spawn(join(dirname(process.env.FORESHORE_BIN), 'agent'), ['--trace', NAME, ...(FIRST === Infinity ? [] : ['--first', String(FIRST)]), '--agent', String(NATIVE), '--ws', '--store', join(await temporary(t), 'store')], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, FORESHORE_TRACES: TRACES } });
+  const child = spawn(join(dirname(process.env.FORESHORE_BIN), 'agent'), ['--trace', NAME, '--agent', String(NATIVE), '--ws', '--store', join(await temporary(t), 'store')], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, FORESHORE_TRACES: TRACES } });
   t.after(() => child.kill('SIGTERM'));
   child.stdin.on('error', () => {});
   const said = [];
@@ -110,8 +107,6 @@ const TYPE = async ({ txns, own, start }) => {
 
 test(`${NAME}, one author in a page and the other in a native peer, ends the same for both`, { skip: existsSync(file) ? false : `there is no ${file}; FORESHORE_TRACES names the directory` }, async t => {
   const trace = JSON.parse(gunzipSync(readFileSync(file)).toString());
-  const whole = trace.txns.length <= FIRST;
-  trace.txns = trace.txns.slice(0, FIRST);
   const start = trace.startContent ?? '';
   for (const { patches } of trace.txns) for (const [, , insert] of patches) assert.ok([...insert].length === insert.length, 'positions in code points are positions in code units');
   const native = await author(t);
@@ -167,7 +162,7 @@ test(`${NAME}, one author in a page and the other in a native peer, ends the sam
   native.tell({ arrive: end });
   const { stands } = await native.next();
   assert.deepEqual(stands.heads, end);
-  if (whole) assert.equal(stands.text, trace.endContent);
+  assert.equal(stands.text, trace.endContent);
   await tab.evaluate(async start => { globalThis.doc = await space.document('/text', foreshore.template({ body: foreshore.text(start) })); }, start);
   await until('the page has all', () => tab.evaluate(end => JSON.stringify(doc.heads) === JSON.stringify(end), end));
   assert.equal(await tab.evaluate(() => doc.value.body), stands.text);
