@@ -9,7 +9,7 @@
 //! | [`run`](cli), [`http`] | the long-running peer; its health, metrics and status |
 //! | `clock` | the clock that a peer and its commands share |
 //! | [`doors`] | servers for clients of other systems: ZooKeeper's, automerge-repo's |
-//! | [`runtime`] | the threads of a peer's process |
+//! | [`runtime()`] | the threads of a peer's process |
 //! | [`doctor`] | checks a store that no peer has open |
 //! | [`failure`], [`output`], [`banner`], [`progress`], [`logging`] | what people and shells see |
 

@@ -157,7 +157,7 @@ const TYPES = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.html': 't
 
 /** Serves the package and an empty page; passes the way to a native peer on, as an app's own proxy would. */
 export async function serve(t, native = () => null) {
-  const answers = { wasm: null };
+  const answers = { wasm: null, cached: false };
   const server = createServer(async (incoming, outgoing) => {
     const path = new URL(incoming.url, 'http://x').pathname;
     if (path === '/.well-known/foreshore') {
@@ -175,7 +175,8 @@ export async function serve(t, native = () => null) {
     if (answers.wasm && path.endsWith('.wasm')) return answers.wasm(outgoing);
     try {
       const body = await readFile(join(PACKAGE, path));
-      outgoing.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream' }).end(body);
+      const kept = answers.cached ? { 'cache-control': 'max-age=31536000, immutable' } : {};
+      outgoing.writeHead(200, { 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', ...kept }).end(body);
     } catch {
       outgoing.writeHead(404).end();
     }
