@@ -23,6 +23,8 @@
 
 pub(crate) mod changes;
 pub(crate) mod engine;
+#[cfg(any(test, feature = "net"))]
+pub(crate) mod lies;
 mod mutate;
 mod rows;
 mod sets;

@@ -9,9 +9,9 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::driver::Machine;
+use crate::fuzz::lies::endless_symbols;
 use crate::io::{Input, LinkId, Output};
-use crate::reconcile::message::{MAX_SYMBOLS_A_MESSAGE, Message as Step};
-use crate::reconcile::riblt::Symbol;
+use crate::reconcile::message::Message as Step;
 use crate::reconcile::{KeyName, Root};
 use crate::time::Now;
 use crate::wire::Codec;
@@ -21,8 +21,6 @@ use crate::wire::v1::{Message, RootsKind, decode_frame};
 const RECORDED: usize = 64;
 /// Sessions that a liar about sets begins each time that it is asked for its roots.
 const BEGUN: u8 = 100;
-/// Symbols that it says at once.
-const SYMBOLS: u32 = 4_608;
 
 /// What a liar does.
 #[derive(Debug, Clone)]
@@ -105,7 +103,7 @@ impl<M> Liar<M> {
                 Message::Reconcile { space, domain, body } => {
                     let Ok(step) = Step::from_bytes(&body) else { continue };
                     let begins = matches!(step, Step::Root { .. });
-                    let mut steps = self.symbols(&step);
+                    let mut steps = endless_symbols(&step, &mut self.rng);
                     steps.extend((0..if begins { BEGUN } else { 0 }).map(|serial| self.root(serial)));
                     said.extend(steps.into_iter().map(|step| Message::Reconcile {
                         space,
@@ -133,18 +131,6 @@ impl<M> Liar<M> {
 
     fn root(&mut self, serial: u8) -> Step {
         Step::Root { serial, key: KeyName::Epoch(0), at_least: 0, count: 3, root: Root(self.noise()), sketch: None }
-    }
-
-    /// Symbols of no set, for as long as they are asked for.
-    fn symbols(&mut self, step: &Step) -> Vec<Step> {
-        let start = match step {
-            Step::Root { .. } => 0,
-            Step::More { upto, .. } => upto.saturating_sub(SYMBOLS),
-            _ => return Vec::new(),
-        };
-        let count = SYMBOLS.min(MAX_SYMBOLS_A_MESSAGE as u32);
-        let symbols = (0..count).filter_map(|_| Symbol::from_bytes(&self.noise::<{ Symbol::LEN }>()).ok()).collect();
-        vec![Step::Symbols { serial: step.serial(), start, target: u32::MAX, symbols }]
     }
 }
 

@@ -60,13 +60,8 @@ impl Inner {
                 Ok(Json::Null)
             }
             Request::Publish { live, value } => {
-                let topic = self
-                    .lives
-                    .borrow()
-                    .get(&live)
-                    .and_then(|live| live.topic.clone())
-                    .ok_or_else(|| closed("topic"))?;
-                topic.publish(&value)?.await?;
+                let topic = self.lives.borrow().get(&live).and_then(|live| live.topic.clone());
+                topic.ok_or_else(|| closed("topic"))?.publish(&value)?.await?;
                 Ok(Json::Null)
             }
             Request::Window { space, prefix, limit, live } => {

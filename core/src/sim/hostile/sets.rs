@@ -4,9 +4,9 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::reconcile::message::{Answer, Ask, Holds, MAX_IDS_A_MESSAGE, MAX_SYMBOLS_A_MESSAGE, Message as Step, Part};
+use crate::fuzz::lies::endless_symbols;
+use crate::reconcile::message::{Answer, Ask, Holds, MAX_IDS_A_MESSAGE, Message as Step, Part};
 use crate::reconcile::range::{Bound, Fingerprint, Range};
-use crate::reconcile::riblt::Symbol;
 use crate::reconcile::{KeyName, Root};
 use crate::wire::Codec;
 use crate::wire::v1::RootsKind;
@@ -24,10 +24,6 @@ impl Noise {
         self.0.fill_bytes(&mut bytes);
         bytes
     }
-
-    fn symbol(&mut self) -> Symbol {
-        Symbol::from_bytes(&self.bytes::<{ Symbol::LEN }>()).expect("any 13 bytes are a symbol")
-    }
 }
 
 /// How a guest answers the steps of a session.
@@ -35,14 +31,7 @@ type Answers = fn(&Step, &mut Noise) -> Vec<Step>;
 
 /// Symbols of no set, for as long as they are asked for.
 fn symbols(step: &Step, noise: &mut Noise) -> Vec<Step> {
-    let (start, count) = match step {
-        Step::Root { .. } => (0, 4_608),
-        Step::More { upto, .. } => (upto.saturating_sub(4_608), 4_608),
-        _ => return Vec::new(),
-    };
-    let count = count.min(MAX_SYMBOLS_A_MESSAGE as u32);
-    let symbols = (0..count).map(|_| noise.symbol()).collect();
-    vec![Step::Symbols { serial: step.serial(), start, target: u32::MAX, symbols }]
+    endless_symbols(step, &mut noise.0)
 }
 
 /// Symbols all alike: every id in them collides with every other.
