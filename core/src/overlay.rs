@@ -17,9 +17,11 @@
 //! becomes a neighbour again by a [`Message::Neighbour`] that the other side answers with another one. A request is granted
 //! if there is room, or if the asker has next to nobody (priority, as in the paper); then another neighbour has to go.
 //!
-//! **Who goes.** The one that says it has the most neighbours, so that who has few keeps them; never one of the
-//! [`PROVEN`] that have been neighbours for longest, whatever others claim. Two peers that both have more than
-//! [`DEGREE`] part when they speak next, unless they have only just met.
+//! **Who goes.** The one over which the least flows ([`Carried`]): where a link is a branch of somebody's tree, all that hangs
+//! from it hears later until the tree has grown anew, and of a thousand peers' links two in three are no branches. Among
+//! equals, the one that says it has the most neighbours, so that who has few keeps them; never one of the [`PROVEN`] that have
+//! been neighbours for longest, whatever others claim or bring. Two peers that both have more than [`DEGREE`] part when they
+//! speak next, unless something flows between them or they have only just met.
 //!
 //! **Known peers** (the passive view) come from own links and from samples that neighbours exchange ([`Message::Peers`]). A
 //! sample is hearsay: at most [`MAX_PER_SOURCE`] peers are kept of one source, peers met in person are kept before them, and
@@ -48,7 +50,7 @@ mod state;
 mod tests;
 
 pub use message::{Contact, Message, Wish};
-pub use state::{Effect, Share, State};
+pub use state::{Carried, Effect, Share, State};
 
 /// Most known peers with which everybody is everybody's neighbour. A dozen links cost less than what a tree loses in delay.
 pub const FULL_MESH: usize = 12;

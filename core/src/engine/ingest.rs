@@ -18,6 +18,7 @@ use crate::document::ingest::{Contest, EndorsedTip, IngestError, Staged, TipKind
 use crate::document::log::Log;
 use crate::id::{Actor, ChangeHash, DeviceId, DocumentId, Path, SpaceId};
 use crate::io::{LinkId, RequestId};
+use crate::time::Timestamp;
 use crate::trust::endorsement::WireEndorsement;
 use crate::trust::{Endorsement, EndorsementKind, Refusal, Roster, Tombstone};
 use crate::wire::v1::DocumentUpdate;
@@ -310,16 +311,17 @@ impl Engine {
         senders: &BTreeMap<ChangeHash, (Actor, Senders)>,
         authors: &BTreeMap<Actor, DeviceId>,
     ) {
-        let mut late: BTreeSet<(LinkId, LinkId, Option<DeviceId>)> = BTreeSet::new();
+        let mut late: BTreeSet<(LinkId, (LinkId, Timestamp), Option<DeviceId>)> = BTreeSet::new();
+        let now = self.now.mono;
         for (hash, (actor, links)) in senders {
             let Some(first) = links.first() else { continue };
             if admitted.contains(hash) {
-                self.recent.note(*hash, *first);
+                self.recent.note(*hash, *first, now);
                 self.recent.note_feed(space, author_tag(authors.get(actor)), *first);
             }
             if let Some(first) = self.recent.first_sender(hash) {
                 let author = authors.get(actor).copied();
-                late.extend(links.iter().filter(|link| **link != first).map(|link| (*link, first, author)));
+                late.extend(links.iter().filter(|link| **link != first.0).map(|link| (*link, first, author)));
             }
         }
         for (link, first, author) in late {

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::broadcast::carried;
 use super::link::protocol;
 use super::space::canonical;
 use super::sync::Handled;
@@ -66,7 +67,8 @@ impl Engine {
     pub(super) fn on_overlay(&mut self, id: LinkId, space: SpaceId, body: &[u8]) -> Handled {
         let said = Said::from_bytes(body).map_err(|error| protocol(error.to_string()))?;
         if let Some(state) = self.overlay.states.get_mut(&space) {
-            state.on_message(id, said, self.now.mono, &mut self.rng);
+            let (links, recent) = (&self.links, &self.recent);
+            state.on_message(id, said, self.now.mono, &mut self.rng, &|link| carried(links, recent, &space, link));
             self.after_overlay(space);
         }
         Ok(())
@@ -98,7 +100,8 @@ impl Engine {
             self.overlay.states.iter().filter(|(_, state)| due(state)).map(|(space, _)| *space).collect();
         for space in spaces {
             let state = self.overlay.states.get_mut(&space).expect("listed above");
-            state.tick(now, &mut self.rng);
+            let (links, recent) = (&self.links, &self.recent);
+            state.tick(now, &mut self.rng, &|link| carried(links, recent, &space, link));
             self.after_overlay(space);
         }
     }

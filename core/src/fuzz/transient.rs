@@ -199,8 +199,8 @@ fn overlay_target(bytes: &[u8]) -> Verdict {
             Err(error) => return Verdict::refused(&error),
         };
         super::lenient(&message, body);
-        state.on_message(LinkId(1 + u64::from(*wait) % 3), message, now, &mut rng);
-        state.tick(now, &mut rng);
+        state.on_message(LinkId(1 + u64::from(*wait) % 3), message, now, &mut rng, &|_| 0);
+        state.tick(now, &mut rng, &|_| 0);
         let mut effects = 0;
         while state.poll().is_some() {
             effects += 1;
@@ -221,7 +221,7 @@ fn overlay_seeds() -> Vec<Vec<u8>> {
     }
     let mut said = Vec::new();
     for second in 0..120 {
-        other.tick(Timestamp::from_micros(second * 1_000_000), &mut rng);
+        other.tick(Timestamp::from_micros(second * 1_000_000), &mut rng, &|_| 0);
         while let Some(effect) = other.poll() {
             if let overlay::Effect::Send(_, message) = effect {
                 said.push(after(10, &message.to_bytes()));

@@ -1,5 +1,6 @@
 //! One peer's neighbours in one space.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha12Rng;
@@ -85,6 +86,10 @@ impl Tie {
         self.is_equal() && !self.introduced
     }
 }
+
+/// How much of the broadcast flows over a link, either way: who goes is chosen among those that carry least. Any number
+/// does that grows with it.
+pub type Carried<'a> = &'a dyn Fn(LinkId) -> usize;
 
 /// One peer's neighbours in one space.
 #[derive(Debug)]
@@ -206,7 +211,14 @@ impl State {
     }
 
     /// What a link's peer says.
-    pub fn on_message(&mut self, link: LinkId, message: Message, now: Timestamp, rng: &mut ChaCha12Rng) {
+    pub fn on_message(
+        &mut self,
+        link: LinkId,
+        message: Message,
+        now: Timestamp,
+        rng: &mut ChaCha12Rng,
+        carried: Carried<'_>,
+    ) {
         let Some(tie) = self.ties.get_mut(&link) else { return };
         tie.speaks = true;
         match message {
@@ -224,7 +236,7 @@ impl State {
                     self.tell_peers(link, false, now, rng);
                     self.correct(link);
                 }
-                self.part_if_both_have_enough(link, now);
+                self.part_if_both_have_enough(link, now, carried);
             }
             // The peer takes what is shared for more than this end does, or has not heard that it is more by now.
             _ if tie.share != Share::Whole => {}
@@ -271,7 +283,7 @@ impl State {
     }
 
     /// Whatever is due.
-    pub fn tick(&mut self, now: Timestamp, rng: &mut ChaCha12Rng) {
+    pub fn tick(&mut self, now: Timestamp, rng: &mut ChaCha12Rng, carried: Carried<'_>) {
         if self.wake.is_none_or(|at| at > now) {
             return;
         }
@@ -280,7 +292,7 @@ impl State {
         self.expire(now, rng);
         self.introduce(now, rng);
         self.shuffle(now, rng);
-        self.trim(now, rng);
+        self.trim(now, rng, carried);
         self.widen(now, rng);
         self.give_up_surplus(now);
         self.wake = self.next(now);
@@ -336,25 +348,27 @@ impl State {
     }
 
     /// Lets one neighbour go if there are too many.
-    fn trim(&mut self, now: Timestamp, rng: &mut ChaCha12Rng) {
+    fn trim(&mut self, now: Timestamp, rng: &mut ChaCha12Rng, carried: Carried<'_>) {
         if !self.bounded || self.degree() <= MAX_DEGREE || self.trim_at > now {
             return;
         }
         self.trim_at = now + jittered(TRIM_EVERY, rng);
         let proven = self.proven();
         let others = self.spoken_with().filter(|(link, _)| !proven.contains(link));
-        let most = others.clone().map(|(_, tie)| tie.neighbours).max();
-        let most: Vec<LinkId> = others.filter(|(_, tie)| Some(tie.neighbours) == most).map(|(link, _)| link).collect();
-        if !most.is_empty() {
-            self.let_go(most[below(most.len(), rng)], now);
+        let rank = |(link, tie): (LinkId, &Tie)| (Reverse(carried(link)), tie.neighbours);
+        let first = others.clone().map(rank).max();
+        let first: Vec<LinkId> = others.filter(|tie| Some(rank(*tie)) == first).map(|(link, _)| link).collect();
+        if !first.is_empty() {
+            self.let_go(first[below(first.len(), rng)], now);
         }
     }
 
     /// Where both ends have more neighbours than they look for, neither loses by parting.
-    fn part_if_both_have_enough(&mut self, link: LinkId, now: Timestamp) {
+    fn part_if_both_have_enough(&mut self, link: LinkId, now: Timestamp, carried: Carried<'_>) {
         let old = self.ties.get(&link).filter(|tie| tie.is_equal() && !tie.quiet && tie.since + YOUNG <= now);
         let theirs = old.map_or(0, |tie| usize::from(tie.neighbours));
-        if self.bounded && self.degree() > DEGREE && theirs > DEGREE && !self.proven().contains(&link) {
+        let both = self.bounded && self.degree() > DEGREE && theirs > DEGREE;
+        if both && carried(link) == 0 && !self.proven().contains(&link) {
             self.let_go(link, now);
         }
     }

@@ -87,13 +87,13 @@ impl Crowd {
         while self.now < until {
             self.now = self.now + Duration::from_millis(100);
             for n in 0..self.states.len() {
-                self.states[n].tick(self.now, &mut self.rng);
+                self.states[n].tick(self.now, &mut self.rng, &|_| 0);
                 while let Some(effect) = self.states[n].poll() {
                     self.carry_out(n, effect);
                 }
             }
             while let Some((to, link, message)) = self.mail.pop_front() {
-                self.states[to].on_message(link, message, self.now, &mut self.rng);
+                self.states[to].on_message(link, message, self.now, &mut self.rng, &|_| 0);
             }
         }
     }
@@ -222,22 +222,62 @@ fn old_neighbours_are_not_displaced_by_newcomers_that_claim_to_be_lonely() {
     for n in 1..=PROVEN {
         state.connect(LinkId(n as u64), peer(n), Share::Whole, AT(n as u64));
         // The old ones are honest about having many neighbours.
-        state.on_message(LinkId(n as u64), peers_message(MAX_DEGREE as u8, Vec::new()), AT(10), &mut rng);
+        state.on_message(LinkId(n as u64), peers_message(MAX_DEGREE as u8, Vec::new()), AT(10), &mut rng, &|_| 0);
     }
     for n in 100..200 {
         let at = AT(n as u64 * 100);
         state.connect(LinkId(n as u64), peer(n), Share::Whole, at);
-        state.on_message(LinkId(n as u64), peers_message(0, Vec::new()), at, &mut rng);
+        state.on_message(LinkId(n as u64), peers_message(0, Vec::new()), at, &mut rng, &|_| 0);
         let wish = Message::Neighbour { wish: Wish::Priority, neighbours: 0 };
-        state.on_message(LinkId(n as u64), wish, at, &mut rng);
-        state.tick(at, &mut rng);
+        state.on_message(LinkId(n as u64), wish, at, &mut rng, &|_| 0);
+        state.tick(at, &mut rng, &|_| 0);
     }
     for second in 20..200 {
-        state.tick(AT(second * 1_000), &mut rng);
+        state.tick(AT(second * 1_000), &mut rng, &|_| 0);
     }
     let neighbours: BTreeSet<LinkId> = state.neighbours().collect();
     assert!(neighbours.len() <= MAX_DEGREE, "{neighbours:?}");
     assert!((1..=PROVEN as u64).all(|n| neighbours.contains(&LinkId(n))), "{neighbours:?}");
+}
+
+/// Three old neighbours, six over which nothing flows and whose peers claim to be lonely, five newer ones that carry
+/// something and whose peers have enough.
+fn state_with_branches(rng: &mut ChaCha12Rng) -> State {
+    let mut state = State::new(peer(0), AT(0));
+    for n in 1..=14 {
+        state.connect(LinkId(n), peer(n as usize), Share::Whole, AT(n));
+        let claims = if n < 10 { 0 } else { MAX_DEGREE as u8 };
+        state.on_message(LinkId(n), peers_message(claims, Vec::new()), AT(20), rng, &carries);
+    }
+    state
+}
+
+fn carries(link: LinkId) -> usize {
+    usize::from(link.0 >= 10)
+}
+
+/// A peer that had too many neighbours let go of any that had many, and what hung from that branch of a tree heard of
+/// changes up to six network delays later.
+#[test]
+fn who_has_too_many_neighbours_keeps_those_over_which_changes_flow() {
+    let mut rng = rng(11);
+    let mut state = state_with_branches(&mut rng);
+    (1..30).for_each(|second| state.tick(AT(second * 1_000), &mut rng, &carries));
+    let neighbours: BTreeSet<u64> = state.neighbours().map(|link| link.0).collect();
+    assert_eq!(neighbours, BTreeSet::from([1, 2, 3, 10, 11, 12, 13, 14]));
+}
+
+#[test]
+fn who_has_enough_parts_from_another_that_has_only_where_nothing_flows() {
+    let mut rng = rng(12);
+    let mut state = state_with_branches(&mut rng);
+    let later = AT(YOUNG.as_millis() as u64 + 1_000);
+    state.tick(AT(500), &mut rng, &carries);
+    for n in [4, 14] {
+        state.on_message(LinkId(n), peers_message(MAX_DEGREE as u8, Vec::new()), later, &mut rng, &carries);
+    }
+    let neighbours: BTreeSet<u64> = state.neighbours().map(|link| link.0).collect();
+    assert!(neighbours.contains(&14) && !neighbours.contains(&4), "{neighbours:?}");
 }
 
 #[test]
@@ -247,7 +287,7 @@ fn one_source_fills_only_its_share_of_what_is_known() {
     state.connect(LinkId(1), peer(1), Share::Whole, AT(0));
     for round in 0..100 {
         let sample = (0..MAX_SAMPLE).map(|n| Contact { peer: peer(1_000 + round * 10 + n), addresses: Vec::new() });
-        state.on_message(LinkId(1), peers_message(3, sample.collect()), AT(0), &mut rng);
+        state.on_message(LinkId(1), peers_message(3, sample.collect()), AT(0), &mut rng, &|_| 0);
     }
     assert_eq!(state.known(), 1 + MAX_PER_SOURCE);
 }
@@ -295,7 +335,7 @@ fn a_peer_that_does_not_speak_of_neighbours_stays_one() {
         state.connect(LinkId(n as u64), peer(n), Share::Whole, AT(0));
     }
     for second in 0..600 {
-        state.tick(AT(second * 1_000), &mut rng);
+        state.tick(AT(second * 1_000), &mut rng, &|_| 0);
         while let Some(effect) = state.poll() {
             assert!(!matches!(effect, Effect::Neighbour { .. } | Effect::Send(_, Message::Disconnect)), "{effect:?}");
         }
@@ -310,7 +350,7 @@ fn questions_are_not_answered_faster_than_they_are_worth() {
     state.connect(LinkId(1), peer(1), Share::Whole, AT(0));
     let asks = Message::Peers { asks: true, neighbours: 1, addresses: Vec::new(), sample: Vec::new() };
     for ms in 0..1_000 {
-        state.on_message(LinkId(1), asks.clone(), AT(ms), &mut rng);
+        state.on_message(LinkId(1), asks.clone(), AT(ms), &mut rng, &|_| 0);
     }
     let answers = std::iter::from_fn(|| state.poll()).filter(|effect| matches!(effect, Effect::Send(..))).count();
     assert_eq!(answers, 1);
@@ -366,8 +406,8 @@ proptest! {
                 1 => Message::Neighbour { wish: Wish::Priority, neighbours },
                 _ => Message::Disconnect,
             };
-            state.on_message(LinkId(link), message, now, &mut rng);
-            state.tick(now, &mut rng);
+            state.on_message(LinkId(link), message, now, &mut rng, &|_| 0);
+            state.tick(now, &mut rng, &|_| 0);
             let effects = std::iter::from_fn(|| state.poll()).count();
             prop_assert!(effects < 20, "{} effects", effects);
             prop_assert!(state.known() <= MAX_KNOWN + 4);

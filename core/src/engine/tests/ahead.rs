@@ -207,3 +207,43 @@ fn a_way_that_became_the_faster_one_is_taken() {
     }
     assert_eq!(number(&far, "x"), Some(21));
 }
+
+/// Each late message moved a branch of the tree to where the next one was late: of two ways that are slow by turns, one was
+/// kept.
+#[test]
+fn two_ways_that_are_slow_by_turns_are_both_kept_and_one_that_always_is_goes() {
+    let config = |_| EngineConfig { store_identity: b"t".to_vec(), run_ahead: false, ..EngineConfig::default() };
+    let mut net = Net::with(4, config);
+    let space = net.create_space(0);
+    (1..4).for_each(|n| net.join(0, n, space, Role::Writer, "/"));
+    [(1, 0), (2, 0), (3, 1), (3, 2)].into_iter().for_each(|(a, b)| net.connect(a, b));
+    for value in 0..4 {
+        net.put(0, space, "/a", "x", value);
+        net.run_for(300);
+    }
+    net.run_for(6_000);
+    let far = net.open(3, space, "/a");
+    let near = net.open(0, space, "/a");
+    // Whether the far one has a change in time although one of the two on the way is slow.
+    let in_time = |net: &mut Net, slow: usize, value: i64| {
+        net.hold(slow);
+        commit(net, 0, space, &near, value);
+        net.wait(60);
+        let came = number(&far, "x") == Some(value);
+        net.release(slow);
+        net.run_for(300);
+        assert_eq!(number(&far, "x"), Some(value));
+        came
+    };
+    // One of the first two is late, after which both push.
+    let late = (0..2).filter(|step| !in_time(&mut net, 1 + step, 10 + *step as i64)).count();
+    assert_eq!(late, 1, "one way pushes at first");
+    for step in 2..20 {
+        assert!(in_time(&mut net, 1 + step % 2, 10 + step as i64), "step {step}: the other way was open");
+    }
+    let duplicates = |net: &Net| net.nodes[3].engine.links.values().map(|link| link.duplicates).sum::<u64>();
+    (0..6).for_each(|step| assert!(in_time(&mut net, 1, 100 + step)));
+    let before = duplicates(&net);
+    (0..6).for_each(|step| assert!(in_time(&mut net, 1, 200 + step)));
+    assert_eq!(duplicates(&net), before, "the way that is always slow announces by now");
+}
