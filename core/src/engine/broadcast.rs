@@ -17,7 +17,7 @@
 //! first is chance; a tree that is pruned after each is no shortest one, and every loss on it is a loss to all below. So a link
 //! that was clearly the faster one lately ([`HEAD_START`]) is pruned only after it has come second [`CREDIT`] times since, as
 //! long as it is the only such one beside the first. Of 1,024 peers with a fifth of all messages sent again a delay later, 99 in
-//! 100 have a change within 7 delays; within 9 without spares. On a calm network there are none.
+//! 100 have a change within 7 delays; within 9 without spares. On a calm network one is gone after as many changes.
 //!
 //! A change leaves at once when the peer has acknowledged everything before it, as it has between two keystrokes. Where
 //! changes come faster than acknowledgements they gather for
@@ -68,7 +68,7 @@ const MAX_RECENT: usize = 8_192;
 /// late by turns both stay, and one that has become slow for good costs this many copies.
 const CREDIT: u8 = 4;
 
-/// Most trees that a link keeps of a space, about 20 bytes each and way. One that is forgotten begins anew, at the cost of a
+/// Most trees that a link keeps of a space, about 20 bytes each and set of them. One that is forgotten begins anew, at the cost of a
 /// duplicate.
 const MAX_TREES: usize = 2_048;
 /// How long a peer that was asked to announce may go on pushing before it is asked again: longer than what was under way
