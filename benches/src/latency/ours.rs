@@ -67,14 +67,14 @@ pub(super) async fn watch(directory: &Path, invitation: &str) -> anyhow::Result<
     let peer = Peer::builder().store(Redb::open(directory)?).spawn().await?;
     let space = peer.join(invitation).await?;
     let document: Document = space.document(path(0).as_str()).await?;
-    // Told that the document changed, as samod's watcher is, and what changed in it.
+    // Told that the document changed, as samod's watcher is.
     let mut watch = document.watch()?;
     let number = || anyhow::Ok(document.read(|d| Ok(d.get(KEY).and_then(|value| value.as_i64())))?);
     while number()?.is_none() {
-        watch.next().await.context("the peer runs")??;
+        anyhow::ensure!(watch.changed().await, "the peer runs");
     }
     say("ready");
-    while watch.next().await.is_some() {
+    while watch.changed().await {
         if let Some(number) = number()? {
             let at = nanos();
             say(format_args!("{number} {at}"));

@@ -266,6 +266,29 @@ async fn a_deleted_document_refuses_edits_and_its_path_opens_anew() {
 }
 
 #[tokio::test]
+async fn who_reads_anew_waits_for_changes_without_their_patches() {
+    let ((_a, home), (_b, there)) = pair("/ip4/127.0.0.1/tcp/0").await;
+    let left = soon(home.document("/note")).await.unwrap();
+    let right = soon(there.document("/note")).await.unwrap();
+    let mut watch = right.watch().unwrap();
+    for n in 1..=2 {
+        left.edit(|d| d.put("n", n)).unwrap();
+        while right.value().unwrap().get("n").and_then(Value::as_i64) != Some(n) {
+            assert!(soon(watch.changed()).await);
+        }
+    }
+    // The patches start where the last ones ended, wherever that was.
+    left.edit(|d| d.put("n", 3)).unwrap();
+    let change = soon(watch.next()).await.unwrap().unwrap();
+    assert!(change.from.is_empty());
+    assert!(soon(home.delete("/note")).await.unwrap());
+    // Told of once, after what was raised before.
+    soon(async { while watch.changed().await {} }).await;
+    assert!(matches!(right.edit(|d| d.put("n", 4)), Err(DocumentError::Deleted(_))));
+    assert!(soon(watch.next()).await.is_none());
+}
+
+#[tokio::test]
 async fn events_tell_of_links_and_their_end() {
     let ((a, _), (b, _)) = pair("/ip4/127.0.0.1/tcp/0").await;
     let mut events = a.events();

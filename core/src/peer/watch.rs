@@ -60,6 +60,19 @@ impl DocumentWatch {
         std::future::poll_fn(|cx| self.poll_change(cx)).await
     }
 
+    /// Waits until the document may have changed, for who reads it anew and needs no patches, which cost half as much as
+    /// applying a small change does. `false` once nothing follows: the document was deleted, which is told once, or the peer
+    /// is closed. What is told here is told once; the patches of [`next`](Self::next) still start where its last ones ended.
+    /// Cancel-safe.
+    pub async fn changed(&mut self) -> bool {
+        if self.ended {
+            return false;
+        }
+        let raised = std::future::poll_fn(|cx| self.flag.poll_raised(cx)).await.is_some();
+        self.ended = !raised || self.flag.is_deleted();
+        raised
+    }
+
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Change, DocumentError>>> {
         while !self.ended {
             if ready!(self.flag.poll_raised(cx)).is_none() {

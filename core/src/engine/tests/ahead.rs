@@ -170,19 +170,24 @@ fn who_loses_the_link_that_brought_changes_is_pushed_to_by_others() {
     assert_eq!(net.value(2, space, "/a"), map(&[("x", 9)]));
 }
 
-/// Once a branch of a tree, always one: however much sooner others heard of a change.
-#[test]
-fn a_way_that_became_the_faster_one_is_taken() {
+/// The author, two on the way, and one behind both, none of which runs ahead of its store.
+fn two_ways() -> (Net, SpaceId) {
     let config = |_| EngineConfig { store_identity: b"t".to_vec(), run_ahead: false, ..EngineConfig::default() };
     let mut net = Net::with(4, config);
     let space = net.create_space(0);
     (1..4).for_each(|n| net.join(0, n, space, Role::Writer, "/"));
-    // The author, two on the way, and one behind both.
     [(1, 0), (2, 0), (3, 1), (3, 2)].into_iter().for_each(|(a, b)| net.connect(a, b));
     for value in 0..4 {
         net.put(0, space, "/a", "x", value);
         net.run_for(300);
     }
+    (net, space)
+}
+
+/// Once a branch of a tree, always one: however much sooner others heard of a change.
+#[test]
+fn a_way_that_became_the_faster_one_is_taken() {
+    let (mut net, space) = two_ways();
     let far = net.open(3, space, "/a");
     let near = net.open(0, space, "/a");
     // Whichever of the two brings changes becomes slow.
@@ -212,15 +217,7 @@ fn a_way_that_became_the_faster_one_is_taken() {
 /// kept.
 #[test]
 fn two_ways_that_are_slow_by_turns_are_both_kept_and_one_that_always_is_goes() {
-    let config = |_| EngineConfig { store_identity: b"t".to_vec(), run_ahead: false, ..EngineConfig::default() };
-    let mut net = Net::with(4, config);
-    let space = net.create_space(0);
-    (1..4).for_each(|n| net.join(0, n, space, Role::Writer, "/"));
-    [(1, 0), (2, 0), (3, 1), (3, 2)].into_iter().for_each(|(a, b)| net.connect(a, b));
-    for value in 0..4 {
-        net.put(0, space, "/a", "x", value);
-        net.run_for(300);
-    }
+    let (mut net, space) = two_ways();
     net.run_for(6_000);
     let far = net.open(3, space, "/a");
     let near = net.open(0, space, "/a");
