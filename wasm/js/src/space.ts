@@ -36,7 +36,7 @@ export class PageSpace implements Space, Home, Harbour {
   readonly #events = { status: new Emitter<Status>(), error: new Emitter<ForeshoreError>(), storage: new Emitter<StorageInfo>(), members: new Emitter<readonly Member[]>() };
   #status: Status = { network: 'connecting', quorum: 'none', role: 'host-tab', pendingChanges: 0, caughtUp: false, peers: [] };
   #lastSync: Status['lastSync'];
-  #looking = false;
+  #looking: Promise<void> | null = null;
   #lookAgain = false;
   #dials: boolean;
   #stops: (() => void)[] = [];
@@ -146,30 +146,31 @@ export class PageSpace implements Space, Home, Harbour {
     void this.#look();
   }
 
-  /** Asks for the figures; many calls at once are one. */
-  async #look(): Promise<void> {
+  /** Asks for the figures, and waits until there are some; many calls at once are one, and one more after it. */
+  #look(): Promise<void> {
     if (this.#looking) {
       this.#lookAgain = true;
-      return;
+      return this.#looking;
     }
-    this.#looking = true;
-    try {
-      do {
-        this.#lookAgain = false;
-        const wire = (await this.engine.call({ do: 'status', space: this.id })) as unknown as WireStatus;
-        const members = wire.links.filter(link => link.member);
-        const cut = wire.offline || (typeof navigator !== 'undefined' && navigator.onLine === false) || !this.#dials;
-        const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
-        const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
-        const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const), ...(link.rtt === null ? {} : { rttMs: link.rtt }) }));
-        this.#status = Object.freeze({ network, quorum: wire.quorum, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
-        this.#events.status.emit(this.#status);
-      } while (this.#lookAgain);
-    } catch {
-      // The engine is gone; whoever calls it is told.
-    } finally {
-      this.#looking = false;
-    }
+    // The engine may be gone; whoever calls it is told.
+    this.#looking = this.#figures().catch(() => {}).finally(() => {
+      this.#looking = null;
+      if (!this.#lookAgain) return;
+      this.#lookAgain = false;
+      void this.#look();
+    });
+    return this.#looking;
+  }
+
+  async #figures(): Promise<void> {
+    const wire = (await this.engine.call({ do: 'status', space: this.id })) as unknown as WireStatus;
+    const members = wire.links.filter(link => link.member);
+    const cut = wire.offline || (typeof navigator !== 'undefined' && navigator.onLine === false) || !this.#dials;
+    const network = members.length > 0 ? 'online' : cut ? 'offline' : 'connecting';
+    const unsaved = [...this.#byId.values()].reduce((sum, mirror) => sum + mirror.pending, 0);
+    const peers = members.map(link => ({ id: link.id, transport: link.address.includes('/p2p-circuit') ? ('relay' as const) : ('ws' as const), ...(link.rtt === null ? {} : { rttMs: link.rtt }) }));
+    this.#status = Object.freeze({ network, quorum: wire.quorum, role: this.engine.role, pendingChanges: wire.pending + unsaved, caughtUp: members.some(link => link.inStep), peers, ...(this.#lastSync ? { lastSync: this.#lastSync } : {}), ...(wire.root === null ? {} : { root: wire.root }) });
+    this.#events.status.emit(this.#status);
   }
 
   async #lookAtMembers(): Promise<void> {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { counter, createSpace, fenced, ForeshoreError, openSpace, template, text } from '../dist/node.js';
+import { PageSpace } from '../dist/space.js';
 import { memoryNetwork } from '../dist/testing.js';
 
 const memory = { engine: 'inline', storage: 'memory' };
@@ -33,6 +34,30 @@ const refused = async (code, act) => {
   assert.ok(ForeshoreError.is(error, code), `${code}, not ${error?.code}: ${error?.message}`);
   return error;
 };
+
+// ── status ──
+
+test('a space that is handed out has a status, even if that was being asked for already', async () => {
+  const answers = {
+    members: () => [],
+    status: () => new Promise(resolve => setImmediate(resolve, { pending: 2, root: null, quorum: 'none', links: [], offline: false })),
+  };
+  let asked = 0;
+  const engine = {
+    me: { peer: '', device: '' }, role: 'guest-tab', close: async () => {},
+    call: async request => { asked += Number(request.do === 'status'); return answers[request.do](); },
+  };
+  const space = new PageSpace(engine, 'fs1', 'memory', true);
+  space.hear({ event: 'status' });
+  await space.ready([]);
+  assert.deepEqual([space.status.role, space.status.pendingChanges], ['guest-tab', 2]);
+  // What was heard while it was being asked for is one more question, however often.
+  space.hear({ event: 'status' });
+  space.hear({ event: 'status' });
+  await until('it was asked for again', () => asked === 3);
+  await new Promise(resolve => setImmediate(resolve));
+  assert.equal(asked, 3);
+});
 
 // ── batches ──
 
