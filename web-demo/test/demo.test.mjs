@@ -19,19 +19,20 @@ async function quiet(...pages) {
 }
 
 /**
- * Whether the one mark that the page shows fades before it is gone. A page's mark fades for 1.25 s, so this is asked before it
- * begins to; a browser that stands still for that long shows nothing of it.
+ * Notes in the page, as `faded`, whether the one mark that it shows fades before it is gone. A page's mark fades for 1.25 s, so
+ * this begins before it does; a browser that stands still for that long shows nothing of it.
  */
-function fades(page) {
-  return page.evaluate(() => new Promise(resolve => {
+function watchMark(page) {
+  return page.evaluate(() => {
+    globalThis.faded = null;
     const watcher = new MutationObserver(() => {
       const mark = document.querySelector('.mark');
       if (mark && !mark.classList.contains('fading')) return;
       watcher.disconnect();
-      resolve(mark !== null);
+      globalThis.faded = mark !== null;
     });
     watcher.observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ['class'] });
-  }));
+  });
 }
 
 /** Types at the end of the note. */
@@ -197,12 +198,13 @@ test('a page works offline, its mark fades for the others, and it catches up', a
   await a.getByRole('button', { name: 'A star' }).click();
   for (let attempt = 1; ; attempt++) {
     await b.locator('.mark:not(.fading)').waitFor();
-    const faded = fades(b);
+    await watchMark(b);
     // By the keyboard alone.
     await a.getByRole('switch').focus();
     await a.keyboard.press('Space');
     await until('it is offline', async () => (await a.getByRole('switch').innerText()).startsWith('Offline'));
-    if (await faded) break;
+    await until('its mark fades or goes', async () => (await b.evaluate(() => globalThis.faded)) !== null);
+    if (await b.evaluate(() => globalThis.faded)) break;
     assert.ok(attempt < 5, 'a mark went five times and was never seen to fade');
     await a.getByRole('switch').click();
   }

@@ -68,8 +68,8 @@ const MAX_RECENT: usize = 8_192;
 /// late by turns both stay, and one that has become slow for good costs this many copies.
 const CREDIT: u8 = 4;
 
-/// Most trees that a link keeps of a space, about 20 bytes each and set of them. One that is forgotten begins anew, at the cost of a
-/// duplicate.
+/// Most trees that each of a link's sets of a space keeps, about 20 bytes a tree. One that is forgotten begins anew, at the
+/// cost of a duplicate.
 const MAX_TREES: usize = 2_048;
 /// How long a peer that was asked to announce may go on pushing before it is asked again: longer than what was under way
 /// takes.
